@@ -1,0 +1,201 @@
+//! What the control plane tells a router: an immutable [`Snapshot`].
+//!
+//! Decides nothing. The control plane builds a new snapshot for every change and the router replaces the old one
+//! between two batches ([`Router::apply`](crate::router::Router::apply)); neighbours, counters and held frames of
+//! ports that stay survive it. Everything is numbers and addresses, nothing has to be guessed by the router (law 8).
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::addr::Mac;
+
+/// A port of one router: the router's name for one attachment (a pod link, the underlay, the host side).
+///
+/// The control plane never gives the number of a deleted port to a different one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
+pub struct PortId(pub u16);
+
+/// The whole configuration of one router at one time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Snapshot {
+    /// Rises with every change; stored flow actions of an older epoch are void.
+    pub epoch: u32,
+    /// `net.ipv4.ip_forward`: off means local delivery only (FWD-95).
+    pub forwarding: bool,
+    /// Every attachment, in any order, ids unique.
+    pub ports: Vec<PortConfig>,
+    /// The node's own addresses. One address may stand on several ports (FWD-42); order is preference.
+    pub addresses: Vec<LocalAddress>,
+    /// The main table. Ties of prefix go to the lowest metric, then to the first (FWD-40).
+    pub routes: Vec<Route>,
+    /// PERMANENT neighbour entries.
+    pub neighbours: Vec<PermanentNeighbour>,
+}
+
+/// One port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct PortConfig {
+    /// Its number in this router.
+    pub id: PortId,
+    /// Interface name as the node's `ip link` shows it: for traces and statistics only.
+    pub name: String,
+    /// What is at the other end.
+    pub kind: PortKind,
+    /// The router's own MAC on this port.
+    pub mac: Mac,
+    /// Largest IPv4 total length that may leave here, bytes, Ethernet header not counted (68..=65535).
+    pub mtu: u16,
+    /// Administratively up.
+    pub up: bool,
+    /// Carrier present: without it the addresses stay local, but nothing can be sent (docker0 with no ports).
+    pub carrier: bool,
+    /// False on NOARP devices: next hops are never resolved (NEI-8).
+    pub arp: bool,
+    /// `proxy_arp` of the interface (PARP-1).
+    pub proxy_arp: bool,
+    /// `rp_filter` of the interface (FWD-26).
+    pub rp_filter: RpFilter,
+    /// `route_localnet` of the interface (FWD-22).
+    pub route_localnet: bool,
+    /// The one station behind a point-to-point pod link, if it is known (GARP-3): ARP that claims another IPv4 address
+    /// on this port is dropped.
+    pub peer: Option<PinnedPeer>,
+}
+
+impl PortConfig {
+    /// An Ethernet port that is up, with Linux's defaults: ARP on, no proxy ARP, rp_filter off.
+    #[must_use]
+    pub fn ethernet(id: u16, name: &str, mac: Mac, mtu: u16) -> Self {
+        Self {
+            id: PortId(id),
+            name: name.into(),
+            kind: PortKind::Ethernet,
+            mac,
+            mtu,
+            up: true,
+            carrier: true,
+            arp: true,
+            proxy_arp: false,
+            rp_filter: RpFilter::Off,
+            route_localnet: false,
+            peer: None,
+        }
+    }
+}
+
+/// What is at the other end of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum PortKind {
+    /// An Ethernet link: destination MACs are checked, next hops are resolved by ARP.
+    Ethernet,
+    /// The node's own host namespace (decision 5). What arrives here was sent by the node itself: OUTPUT, no TTL
+    /// decrement, every ARP request except for the host's own addresses is answered with the port's MAC. What is
+    /// delivered locally and not answered by the router (everything but ICMP echo) leaves here, to `peer_mac`.
+    /// A router has at most one such port; without it the router answers as FWD-50 says.
+    Host {
+        /// MAC of eth0 inside the host namespace.
+        peer_mac: Mac,
+    },
+    /// An interface that exists but has nothing at its other end (docker0 without ports): never receives, drops what it
+    /// is given.
+    Dummy,
+}
+
+/// Source validation of an interface (RFC 3704, Linux `rp_filter`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum RpFilter {
+    /// 0: none.
+    #[default]
+    Off,
+    /// 1: the best route to the source must leave by the ingress port.
+    Strict,
+    /// 2: some unicast route to the source must exist.
+    Loose,
+}
+
+/// The station that a point-to-point link leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct PinnedPeer {
+    /// The pod's address.
+    pub ip: Ipv4Addr,
+    /// The pod's MAC as CNI ADD returned it.
+    pub mac: Mac,
+}
+
+/// An address of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct LocalAddress {
+    /// The address.
+    pub addr: Ipv4Addr,
+    /// Length of its prefix, 0..=32.
+    pub prefix_len: u8,
+    /// The directed broadcast, where there is one different from `addr` (FWD-43, BR-20).
+    pub broadcast: Option<Ipv4Addr>,
+    /// The port it stands on.
+    pub port: PortId,
+}
+
+/// One line of the main routing table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Route {
+    /// Destination, host bits zero.
+    pub dst: Ipv4Net,
+    /// Linux priority: the lowest wins among equal prefixes.
+    pub metric: u32,
+    /// Preferred source for packets the node originates.
+    pub src: Option<Ipv4Addr>,
+    /// What happens to packets.
+    pub target: RouteTarget,
+}
+
+/// What a route does with packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum RouteTarget {
+    /// Forward by one of these next hops (one, unless the route is multipath). Never empty.
+    Unicast(Vec<NextHop>),
+    /// Silent drop (RT-1).
+    Blackhole,
+    /// Drop with ICMP 3/1 (RT-2).
+    Unreachable,
+    /// Drop with ICMP 3/13 (RT-2).
+    Prohibit,
+    /// As if this table had no such route (RT-2).
+    Throw,
+}
+
+/// Where a unicast route leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct NextHop {
+    /// Egress port.
+    pub port: PortId,
+    /// Gateway on that port; none means that the destination itself is on the link.
+    pub via: Option<Ipv4Addr>,
+    /// Share of flows, 1 unless multipath.
+    pub weight: u8,
+}
+
+/// A neighbour that never has to be resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct PermanentNeighbour {
+    /// Port it is on.
+    pub port: PortId,
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// Its MAC.
+    pub mac: Mac,
+}

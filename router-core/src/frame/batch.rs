@@ -1,0 +1,132 @@
+//! Bounded lists of frames: what a port hands in, and what a router hands out.
+
+use alloc::vec::{self, Vec};
+
+use super::{Frame, FramePool};
+use crate::config::PortId;
+
+/// Most frames that one [`Batch`] carries.
+pub const BATCH_MAX: usize = 256;
+
+/// Up to [`BATCH_MAX`] frames in order of arrival. Allocates once, at its making.
+#[derive(Debug)]
+pub struct Batch {
+    frames: Vec<Frame>,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Batch {
+    /// An empty batch.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            frames: Vec::with_capacity(BATCH_MAX),
+        }
+    }
+
+    /// Number of frames in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// True without frames.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Room left.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        BATCH_MAX - self.frames.len()
+    }
+
+    /// Appends a frame.
+    ///
+    /// # Errors
+    /// Gives the frame back when the batch is full.
+    pub fn push(&mut self, frame: Frame) -> Result<(), Frame> {
+        if self.frames.len() == BATCH_MAX {
+            return Err(frame);
+        }
+        self.frames.push(frame);
+        Ok(())
+    }
+
+    /// The frames, first arrived first.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Frame] {
+        &self.frames
+    }
+
+    /// Takes all frames out, first arrived first.
+    pub fn drain(&mut self) -> vec::Drain<'_, Frame> {
+        self.frames.drain(..)
+    }
+
+    /// Gives every frame back to `pool`.
+    pub fn free_all(&mut self, pool: &mut FramePool) {
+        for frame in self.frames.drain(..) {
+            pool.free(frame);
+        }
+    }
+}
+
+/// Frames on their way out, each with its egress port, in the order in which the router finished them.
+///
+/// As every frame comes from one pool, a capacity of the pool's size can never be exceeded.
+#[derive(Debug)]
+pub struct TxBatch {
+    frames: Vec<(PortId, Frame)>,
+}
+
+impl TxBatch {
+    /// A list for frames of a pool of `capacity` slots.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            frames: Vec::with_capacity(capacity),
+        }
+    }
+
+    /// Appends a frame that leaves by `port`.
+    pub fn push(&mut self, port: PortId, frame: Frame) {
+        self.frames.push((port, frame));
+    }
+
+    /// Number of frames in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// True without frames.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Egress port and frame, in order.
+    #[must_use]
+    pub fn as_slice(&self) -> &[(PortId, Frame)] {
+        &self.frames
+    }
+
+    /// Takes all frames out, in order.
+    pub fn drain(&mut self) -> vec::Drain<'_, (PortId, Frame)> {
+        self.frames.drain(..)
+    }
+
+    /// Gives every frame back to `pool`.
+    pub fn free_all(&mut self, pool: &mut FramePool) {
+        for (_, frame) in self.frames.drain(..) {
+            pool.free(frame);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! One Ethernet frame in memory, and the fixed stock it comes from.
+//!
+//! A [`Frame`] is a handle to one slot of a [`FramePool`]: moving it moves a pointer. The bytes lie behind
+//! [`HEADROOM`] free bytes, so that a tunnel header can be put in front without copying. A slot holds any frame with an
+//! IPv4 MTU up to [`MAX_FRAME`] − 14; superframes (a tail of 64 kB behind the head slot) are the offload device's and
+//! will be a second part of the same handle.
+//!
+//! Ownership: a frame is taken with [`FramePool::alloc`] and must end in [`FramePool::free`]. Dropping one elsewhere
+//! leaks a slot from the pool's stock; [`FramePool::missing`] tells how many are out, and tests check that it is zero.
+
+mod batch;
+mod pool;
+
+use alloc::boxed::Box;
+use core::fmt;
+
+pub use batch::{BATCH_MAX, Batch, TxBatch};
+pub use pool::FramePool;
+
+use crate::config::PortId;
+
+/// Free bytes kept in front of a received frame: two IPv4 headers without options and the alignment of the third.
+pub const HEADROOM: usize = 64;
+
+/// Largest frame a slot takes, bytes, Ethernet header included, FCS not.
+pub const MAX_FRAME: usize = 2048 - HEADROOM;
+
+const SLOT: usize = HEADROOM + MAX_FRAME;
+const HEADROOM_U16: u16 = 64;
+const _: () = assert!(HEADROOM_U16 as usize == HEADROOM);
+
+/// Handle to one frame. See the module for who may keep it.
+#[must_use = "a frame must go back to its pool"]
+pub struct Frame {
+    slot: Box<[u8; SLOT]>,
+    start: u16,
+    len: u16,
+    port: PortId,
+}
+
+impl Frame {
+    fn new(slot: Box<[u8; SLOT]>) -> Self {
+        let mut frame = Self {
+            slot,
+            start: 0,
+            len: 0,
+            port: PortId(u16::MAX),
+        };
+        frame.reset();
+        frame
+    }
+
+    /// Empty again, headroom full.
+    pub fn reset(&mut self) {
+        self.start = HEADROOM_U16;
+        self.len = 0;
+        self.port = PortId(u16::MAX);
+    }
+
+    /// The frame's bytes, from the destination MAC on, FCS not included.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.slot[usize::from(self.start)..][..usize::from(self.len)]
+    }
+
+    /// The frame's bytes, to change in place.
+    #[must_use]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.slot[usize::from(self.start)..][..usize::from(self.len)]
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// True when it has no byte.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Port it was received on; `PortId(u16::MAX)` for a frame that the router made itself.
+    #[must_use]
+    pub fn port(&self) -> PortId {
+        self.port
+    }
+
+    /// Says which port it was received on.
+    pub fn set_port(&mut self, port: PortId) {
+        self.port = port;
+    }
+
+    /// Everything from the present start to the slot's end: what a device may read into, before [`Frame::set_len`].
+    #[must_use]
+    pub fn room_mut(&mut self) -> &mut [u8] {
+        &mut self.slot[usize::from(self.start)..]
+    }
+
+    /// Sets the length after [`Frame::room_mut`] was filled, or cuts the tail. Longer than the room is cut to the room.
+    pub fn set_len(&mut self, len: usize) {
+        // Both bounds are below 2048, so the cast keeps the value.
+        #[expect(clippy::cast_possible_truncation, reason = "bounded by SLOT = 2048")]
+        let len = len.min(SLOT - usize::from(self.start)) as u16;
+        self.len = len;
+    }
+
+    /// Replaces the content. Returns false, and changes nothing, when `bytes` does not fit behind the headroom.
+    pub fn fill(&mut self, bytes: &[u8]) -> bool {
+        if bytes.len() > MAX_FRAME {
+            return false;
+        }
+        self.start = HEADROOM_U16;
+        self.room_mut()[..bytes.len()].copy_from_slice(bytes);
+        self.set_len(bytes.len());
+        true
+    }
+
+    /// Puts `n` bytes of undefined content in front, taken from the headroom. False, and no change, when it is used up.
+    pub fn push_front(&mut self, n: usize) -> bool {
+        match u16::try_from(n) {
+            Ok(n) if n <= self.start => {
+                self.start -= n;
+                self.len += n;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes `n` bytes off the front. False, and no change, when there are fewer.
+    pub fn pull_front(&mut self, n: usize) -> bool {
+        match u16::try_from(n) {
+            Ok(n) if n <= self.len => {
+                self.start += n;
+                self.len -= n;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame({} bytes from {:?})", self.len, self.port)
+    }
+}

@@ -1,0 +1,3 @@
+//! How a command talks to the daemon of a lab.
+
+pub mod proto;

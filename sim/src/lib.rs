@@ -1,0 +1,6 @@
+//! podwire: a whole Kubernetes cluster's network on one machine.
+#![forbid(unsafe_code)]
+
+pub mod control;
+pub mod model;
+pub mod spec;

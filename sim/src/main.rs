@@ -1,0 +1,3 @@
+//! The `podwire` program.
+
+fn main() {}

@@ -1,0 +1,153 @@
+//! The resolved lab: what the engine builds, with nothing left to guess (law 8).
+//!
+//! `lab/` turns what the user wrote (file, preset, flags, manifests) into these types or into errors with positions.
+//! Everything here is checked: names are unique and valid, addresses lie in their subnets, podCIDRs don't overlap.
+
+use std::net::Ipv4Addr;
+
+use indexmap::IndexMap;
+use ipnet::Ipv4Net;
+use router_core::Mac;
+use serde::{Deserialize, Serialize};
+
+/// How pods are made and packets get in and out (decision 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Pods are network namespaces with a TAP eth0; programs run in them.
+    Tap,
+    /// Pods are smoltcp stacks inside the node processes; no privileges at all.
+    Inproc,
+}
+
+/// Which CNI the lab imitates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// ptp + host-local + static routes, as kindnetd sets them.
+    Kindnet,
+}
+
+/// A whole lab.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabSpec {
+    /// Name, a DNS label.
+    pub name: String,
+    /// Which CNI.
+    pub preset: Preset,
+    /// Seeds every random choice (veth names, MACs), so that a lab can be repeated.
+    pub seed: u64,
+    /// What all nodes share.
+    pub network: NetworkSpec,
+    /// The nodes, in order.
+    pub nodes: Vec<NodeSpec>,
+    /// The pods, in order of creation.
+    pub pods: Vec<PodSpec>,
+}
+
+/// Parameters that all nodes share (decision 21).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    /// Addresses of all pods.
+    pub cluster_cidr: Ipv4Net,
+    /// The underlay's subnet (172.16.30.0/24 in seed 000).
+    pub node_subnet: Ipv4Net,
+    /// The nodes' default route, if they have one.
+    pub gateway: Option<GatewaySpec>,
+    /// MTU of the nodes' eth0, bytes; kindnet gives it to the pods as well (PTP-3).
+    pub mtu: u16,
+    /// Whether nodes show a docker0 without ports.
+    pub docker0: bool,
+    /// Whether nodes show a sit0 that is down.
+    pub sit0: bool,
+    /// Interface index of eth0 in pods: 4 in seed 000, 3 in seed 002, 2 in seed 003.
+    pub pod_ifindex: u32,
+    /// Whether interfaces carry IPv6 link-local addresses (seed 003) or have IPv6 switched off (seed 000).
+    pub ipv6_link_local: bool,
+    /// Lease time that eth0's address shows as `valid_lft`, seconds from the lab's start; none prints `forever`.
+    pub dhcp_lease_secs: Option<u32>,
+    /// Directory of CNI configuration inside a node: `/etc/cni/net.d`, minikube's is `/etc/cni/net.mk`.
+    pub cni_conf_dir: String,
+    /// Other files that lie in that directory, empty or not: name and content (seed 003's disabled conflists).
+    pub cni_extra_files: IndexMap<String, String>,
+    /// Whether kindnetd's routes of vanished nodes stay for ever, as upstream leaves them (KND-3, D8).
+    pub stale_routes_compat: bool,
+    /// What answers behind the gateway.
+    pub internet: Option<InternetSpec>,
+}
+
+/// The nodes' default gateway and how its route prints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewaySpec {
+    /// Its address in the node subnet.
+    pub addr: Ipv4Addr,
+    /// `proto dhcp src NODE metric 1024` and the extra host route to the gateway, as systemd-networkd sets them.
+    pub dhcp_metric: Option<u32>,
+}
+
+/// The simulated internet behind the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InternetSpec {
+    /// Addresses that answer (8.8.8.8 and 1.1.1.1 unless said otherwise).
+    pub addresses: Vec<Ipv4Addr>,
+    /// TTL of its packets when they reach a node's eth0: 116, so that a pod sees the seeds' 115.
+    pub ttl_at_node: u8,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSpec {
+    /// Name, a DNS subdomain, at most 63 bytes.
+    pub name: String,
+    /// The address that Kubernetes knows; peers route to it.
+    pub internal_ip: Ipv4Addr,
+    /// Addresses of eth0 with their prefix length, primary first. Contains `internal_ip`.
+    pub addresses: Vec<Ipv4Net>,
+    /// MAC of eth0; derived from the lab's seed when not given.
+    pub mac: Option<Mac>,
+    /// Addresses of its pods; none is allowed (KND-5).
+    pub pod_cidr: Option<Ipv4Net>,
+    /// Whether it shows as `control-plane,master`.
+    pub control_plane: bool,
+    /// Labels.
+    pub labels: IndexMap<String, String>,
+}
+
+/// A pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodSpec {
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// Name, unique in its namespace.
+    pub name: String,
+    /// Name of its node.
+    pub node: String,
+    /// Labels.
+    pub labels: IndexMap<String, String>,
+    /// Shares the node's addresses and host namespace; has no link (PTP-8).
+    pub host_network: bool,
+    /// Wanted address, else IPAM's next (IPAM-7).
+    pub ip: Option<Ipv4Addr>,
+    /// MAC of eth0; derived from the lab's seed when not given.
+    pub mac: Option<Mac>,
+    /// Program to run in it; a pod without one just exists, as with the pause image.
+    pub command: Option<Vec<String>>,
+    /// Environment of the program, added to the daemon's.
+    pub env: IndexMap<String, String>,
+    /// What happens when the program ends.
+    pub restart: RestartPolicy,
+    /// Where the pod was declared, `file:line:column`, for messages.
+    pub declared_at: Option<String>,
+}
+
+/// Kubernetes' restartPolicy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestartPolicy {
+    /// Always start it again, with growing back-off.
+    #[default]
+    Always,
+    /// Only after a non-zero status.
+    OnFailure,
+    /// Never.
+    Never,
+}

@@ -1,0 +1,4 @@
+//! Ports of podwire.
+#![deny(unsafe_code)]
+
+pub mod port;
