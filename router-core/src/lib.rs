@@ -10,9 +10,15 @@ extern crate alloc;
 pub mod addr;
 pub mod config;
 pub mod frame;
+pub mod neigh;
+pub mod router;
+pub mod stats;
 pub mod time;
 
 pub use addr::Mac;
 pub use config::{PortId, Snapshot};
 pub use frame::{Batch, Frame, FramePool, TxBatch};
+pub use neigh::{NeighbourState, NeighbourView};
+pub use router::{ConfigError, Limits, Router};
+pub use stats::{DropReason, Event, Stats};
 pub use time::Instant;
