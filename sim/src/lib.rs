@@ -3,4 +3,5 @@
 
 pub mod control;
 pub mod model;
+pub mod node;
 pub mod spec;

@@ -1,3 +1,5 @@
-//! How a command talks to the daemon of a lab.
+//! How a command talks to the daemon of a lab, and the daemon to its node processes.
 
+pub mod codec;
+pub mod node;
 pub mod proto;

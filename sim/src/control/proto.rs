@@ -1,7 +1,7 @@
 //! The control protocol between client and daemon: one request, one or more responses.
 //!
-//! On the wire (see `codec`): a frame is a 4-byte little-endian length (at most [`MAX_FRAME`]) and that many bytes of
-//! JSON; descriptors ride on the length's first byte (SCM_RIGHTS). The client opens with [`Hello`], the daemon answers
+//! On the wire (see [`codec`](super::codec)): a frame is a 4-byte little-endian header (26 bits of length, at most
+//! [`MAX_FRAME`], and 6 bits of descriptor count) and the JSON; descriptors ride on the header's first byte (SCM_RIGHTS). The client opens with [`Hello`], the daemon answers
 //! with its own; a different [`VERSION`] ends the connection with an error that names both. The daemon serves only its
 //! own uid and root (SO_PEERCRED).
 

@@ -1,0 +1,217 @@
+//! The protocol between the daemon and a node process, on a socket pair made at the start of the process.
+//!
+//! Frames as in [`codec`](super::codec). The daemon numbers its requests; the node process answers each exactly once, in the
+//! order of arrival, so that the daemon may send many before it waits. A request that can't be carried out changes
+//! nothing and is answered with [`NodeReply::Failed`]. The node process ends when the socket closes.
+
+use std::net::Ipv4Addr;
+
+use router_core::{Mac, PortId, Snapshot};
+use serde::{Deserialize, Serialize};
+
+/// A numbered message in either direction: the reply carries the number of its request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Numbered<T> {
+    /// Chosen by the daemon, each once.
+    pub id: u64,
+    /// What is said.
+    pub body: T,
+}
+
+/// What the daemon asks of a node process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum NodeRequest {
+    /// Replaces the router's configuration. Answer: [`NodeReply::Done`].
+    Configure {
+        /// The new one.
+        snapshot: Box<Snapshot>,
+    },
+    /// Attaches something to a port of the router. One descriptor comes with [`Attachment::Tap`] and
+    /// [`Attachment::Fabric`], none with the others. Answer: [`NodeReply::Done`].
+    AddPort {
+        /// The port's number in the snapshot (which may come before or after).
+        id: PortId,
+        /// Interface name, for messages.
+        name: String,
+        /// MTU in bytes.
+        mtu: u16,
+        /// What it is.
+        attachment: Attachment,
+    },
+    /// Detaches it and closes its descriptor. Answer: [`NodeReply::Done`].
+    RemovePort {
+        /// Its number.
+        id: PortId,
+    },
+    /// The live neighbour table. Answer: [`NodeReply::Neighbours`].
+    Neighbours,
+    /// Forgets neighbours; PERMANENT ones stay. Answer: [`NodeReply::Done`].
+    FlushNeighbours {
+        /// Only on this port.
+        port: Option<PortId>,
+        /// Only this address.
+        ip: Option<Ipv4Addr>,
+    },
+    /// All counters. Answer: [`NodeReply::Stats`].
+    Stats,
+    /// Opens a raw ICMP channel of an in-process stack. One descriptor comes along: a SOCK_SEQPACKET socket, each message
+    /// on it one whole IPv4 packet (see [`IcmpChannel::StackChannel`](super::proto::IcmpChannel)). Answer:
+    /// [`NodeReply::Done`].
+    OpenIcmp {
+        /// The port behind which the stack is: a pod's, or the host port for the node itself.
+        port: PortId,
+    },
+    /// End. Answer: [`NodeReply::Done`], then the end of the connection.
+    Shutdown,
+}
+
+/// What is at the far end of a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Attachment {
+    /// A TAP device (a pod's eth0, or the node's host side); its descriptor comes along.
+    Tap,
+    /// The underlay; the member's end of its socket to the hub comes along.
+    Fabric {
+        /// Its number on the segment.
+        member: u32,
+        /// Its MAC.
+        mac: Mac,
+    },
+    /// A pod that is a network stack inside the node process.
+    Pod {
+        /// MAC of its eth0.
+        mac: Mac,
+        /// Its address.
+        addr: Ipv4Addr,
+        /// MAC of the router's side, which the pod has as a permanent neighbour.
+        gateway_mac: Mac,
+    },
+    /// The node's own host side as a network stack inside the node process. Its MACs, addresses and source addresses
+    /// come from the snapshot.
+    Host,
+    /// The simulated internet as a network stack inside the gateway's process.
+    Internet {
+        /// MAC of its side.
+        mac: Mac,
+        /// MAC of the router's side.
+        gateway_mac: Mac,
+        /// Addresses that answer.
+        addresses: Vec<Ipv4Addr>,
+        /// TTL of everything that it sends.
+        ttl: u8,
+    },
+}
+
+impl Attachment {
+    /// Number of descriptors that come with it.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        match self {
+            Self::Tap | Self::Fabric { .. } => 1,
+            Self::Pod { .. } | Self::Host | Self::Internet { .. } => 0,
+        }
+    }
+}
+
+/// What a node process answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum NodeReply {
+    /// It is done.
+    Done,
+    /// To [`NodeRequest::Neighbours`].
+    Neighbours {
+        /// In no particular order.
+        neighbours: Vec<NodeNeighbour>,
+    },
+    /// To [`NodeRequest::Stats`].
+    Stats {
+        /// The counters.
+        stats: Box<NodeStats>,
+    },
+    /// It could not be done; nothing was changed.
+    Failed {
+        /// Why.
+        message: String,
+    },
+}
+
+/// A neighbour as the router knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeNeighbour {
+    /// Port.
+    pub port: PortId,
+    /// Address.
+    pub ip: Ipv4Addr,
+    /// MAC, where it is known.
+    pub mac: Option<Mac>,
+    /// NUD state in iproute2's upper case.
+    pub state: String,
+}
+
+/// Counters of a node process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStats {
+    /// Dropped frames by reason, reasons that never occurred left out.
+    pub drops: Vec<(String, u64)>,
+    /// Per port, by rising number.
+    pub ports: Vec<PortStats>,
+    /// What the in-process stacks lost because a queue, a channel or the pool was full, or because it was malformed.
+    pub stack_drops: u64,
+}
+
+/// Counters of one port, from the router's view; bytes include the Ethernet header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortStats {
+    /// Number.
+    pub port: PortId,
+    /// Frames received.
+    pub rx_frames: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Frames sent.
+    pub tx_frames: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Frames the device could not take.
+    pub tx_dropped: u64,
+    /// Frames the device handed in broken.
+    pub rx_errors: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every request survives JSON as it is.
+    #[test]
+    fn requests_round_trip() {
+        let requests = [
+            NodeRequest::Configure {
+                snapshot: Box::default(),
+            },
+            NodeRequest::AddPort {
+                id: PortId(3),
+                name: "vethabc".into(),
+                mtu: 1500,
+                attachment: Attachment::Fabric {
+                    member: 7,
+                    mac: Mac([2, 0, 0, 0, 0, 1]),
+                },
+            },
+            NodeRequest::FlushNeighbours {
+                port: None,
+                ip: Some(Ipv4Addr::LOCALHOST),
+            },
+            NodeRequest::Stats,
+        ];
+        for (id, body) in (0..).zip(requests) {
+            let message = Numbered { id, body };
+            let json = serde_json::to_string(&message).unwrap();
+            let back: Numbered<NodeRequest> = serde_json::from_str(&json).unwrap();
+            assert_eq!(back, message);
+        }
+    }
+}
