@@ -5,3 +5,4 @@ pub mod control;
 pub mod model;
 pub mod node;
 pub mod spec;
+pub mod view;

@@ -1,0 +1,215 @@
+//! Pods.
+
+use serde_json::{Map, Value, json};
+
+use super::{Columns, NONE, field, label_lines, labels_cell};
+use crate::model::{Node, Phase, Pod};
+use crate::view::age;
+use crate::view::table::Table;
+
+const fn running(pod: &Pod) -> bool {
+    matches!(pod.phase, Phase::Running)
+}
+
+const fn status(pod: &Pod) -> &'static str {
+    match pod.phase {
+        Phase::Running => "Running",
+        Phase::Completed => "Completed",
+        Phase::Error { .. } => "Error",
+        Phase::CrashLoopBackOff => "CrashLoopBackOff",
+    }
+}
+
+/// Kubernetes' own phase, which has fewer words than the STATUS column.
+const fn phase(pod: &Pod) -> &'static str {
+    match pod.phase {
+        Phase::Running | Phase::CrashLoopBackOff => "Running",
+        Phase::Completed => "Succeeded",
+        Phase::Error { .. } => "Failed",
+    }
+}
+
+fn sorted<'a>(pods: &[&'a Pod]) -> Vec<&'a Pod> {
+    let mut pods = pods.to_vec();
+    pods.sort_by_key(|pod| (&pod.namespace, &pod.name));
+    pods
+}
+
+/// `get pods`. Empty text when there are none; the caller says so on stderr.
+#[must_use]
+pub fn table(pods: &[&Pod], columns: Columns, now_ms: u64) -> String {
+    let mut header = Vec::new();
+    if columns.namespace {
+        header.push("NAMESPACE");
+    }
+    header.extend(["NAME", "READY", "STATUS", "RESTARTS", "AGE"]);
+    if columns.wide {
+        header.extend(["IP", "NODE", "NOMINATED NODE", "READINESS GATES"]);
+    }
+    if columns.labels {
+        header.push("LABELS");
+    }
+    let mut table = Table::new(header);
+    for pod in sorted(pods) {
+        let mut cells = Vec::new();
+        if columns.namespace {
+            cells.push(pod.namespace.clone());
+        }
+        cells.extend([
+            pod.name.clone(),
+            if running(pod) { "1/1" } else { "0/1" }.to_owned(),
+            status(pod).to_owned(),
+            pod.restarts.to_string(),
+            age::since(pod.created_ms, now_ms),
+        ]);
+        if columns.wide {
+            cells.extend([
+                pod.ip.to_string(),
+                pod.node.clone(),
+                NONE.to_owned(),
+                NONE.to_owned(),
+            ]);
+        }
+        if columns.labels {
+            cells.push(labels_cell(&pod.labels));
+        }
+        table.row(cells);
+    }
+    if table.is_empty() {
+        return String::new();
+    }
+    table.render(columns.no_header)
+}
+
+/// `-o name`
+#[must_use]
+pub fn name(pod: &Pod) -> String {
+    format!("pod/{}", pod.name)
+}
+
+fn host_ip(pod: &Pod, nodes: &[Node]) -> Option<String> {
+    let node = nodes.iter().find(|node| node.name == pod.node)?;
+    Some(node.internal_ip.to_string())
+}
+
+/// A Kubernetes Pod with `pid` of its program (or null) and `netns`, a path that `nsenter --net=` accepts (or null).
+#[must_use]
+pub fn object(pod: &Pod, nodes: &[Node]) -> Value {
+    let created = age::rfc3339(pod.created_ms);
+    let labels: Map<String, Value> = pod
+        .labels
+        .iter()
+        .map(|(k, v)| (k.clone(), json!(v)))
+        .collect();
+    let mut container = Map::new();
+    container.insert("name".to_owned(), json!(pod.name));
+    if let Some(command) = &pod.command {
+        container.insert("command".to_owned(), json!(command));
+    }
+    let state = match pod.phase {
+        Phase::Running => json!({"running": {"startedAt": created}}),
+        Phase::Completed => json!({"terminated": {"exitCode": 0, "reason": "Completed"}}),
+        Phase::Error { status } => json!({"terminated": {"exitCode": status, "reason": "Error"}}),
+        Phase::CrashLoopBackOff => json!({"waiting": {"reason": "CrashLoopBackOff"}}),
+    };
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod.name,
+            "namespace": pod.namespace,
+            "labels": labels,
+            "creationTimestamp": created,
+        },
+        "spec": {
+            "nodeName": pod.node,
+            "hostNetwork": pod.host_network,
+            "containers": [container],
+        },
+        "status": {
+            "phase": phase(pod),
+            "hostIP": host_ip(pod, nodes),
+            "podIP": pod.ip.to_string(),
+            "podIPs": [{"ip": pod.ip.to_string()}],
+            "startTime": created,
+            "containerStatuses": [{
+                "name": pod.name,
+                "ready": running(pod),
+                "restartCount": pod.restarts,
+                "containerID": format!("podwire://{}", pod.container_id),
+                "state": state,
+            }],
+        },
+        "pid": pod.pid,
+        "netns": pod.netns,
+    })
+}
+
+/// `describe pod`: kubectl's head, then how the pod is wired.
+#[must_use]
+pub fn describe(pod: &Pod, nodes: &[Node]) -> String {
+    const WIDTH: usize = 20;
+    let one = |value: String| vec![value];
+    let host = host_ip(pod, nodes).unwrap_or_default();
+    let mut text = String::new();
+    let out = &mut text;
+    field(out, WIDTH, "Name", &one(pod.name.clone()));
+    field(out, WIDTH, "Namespace", &one(pod.namespace.clone()));
+    field(out, WIDTH, "Node", &one(format!("{}/{host}", pod.node)));
+    field(out, WIDTH, "Start Time", &one(age::rfc3339(pod.created_ms)));
+    field(out, WIDTH, "Labels", &label_lines(&pod.labels));
+    field(out, WIDTH, "Status", &one(status(pod).to_owned()));
+    field(out, WIDTH, "IP", &one(pod.ip.to_string()));
+    field(
+        out,
+        WIDTH,
+        "Host Network",
+        &one(pod.host_network.to_string()),
+    );
+    field(
+        out,
+        WIDTH,
+        "Container ID",
+        &one(format!("podwire://{}", pod.container_id)),
+    );
+    let command: Vec<String> = pod.command.iter().map(|words| words.join(" ")).collect();
+    field(out, WIDTH, "Command", &command);
+    field(out, WIDTH, "Restart Count", &one(pod.restarts.to_string()));
+    let pid: Vec<String> = pod.pid.iter().map(ToString::to_string).collect();
+    field(out, WIDTH, "Process", &pid);
+    field(
+        out,
+        WIDTH,
+        "Network namespace",
+        &pod.netns.iter().cloned().collect::<Vec<_>>(),
+    );
+    let Some(link) = &pod.link else {
+        return text;
+    };
+    *out += "Link:\n";
+    *out += &format!(
+        "  Pod side:   {}: {} {} mtu {} {}\n",
+        link.ifindex, link.ifname, link.mac, link.mtu, link.addr
+    );
+    *out += &format!(
+        "  Node side:  {}: {} {} {}/32\n",
+        link.host_ifindex, link.host_ifname, link.host_mac, link.gateway
+    );
+    *out += "Routes:\n";
+    for route in &link.routes {
+        let mut line = match route.dst.prefix_len() {
+            0 => "default".to_owned(),
+            32 => route.dst.addr().to_string(),
+            _ => route.dst.to_string(),
+        };
+        if let Some(via) = route.via {
+            line += &format!(" via {via}");
+        }
+        line += &format!(" dev {}", link.ifname);
+        if let Some(src) = route.src {
+            line += &format!(" src {src}");
+        }
+        *out += &format!("  {line}\n");
+    }
+    text
+}
