@@ -4,5 +4,6 @@
 pub mod control;
 pub mod model;
 pub mod node;
+pub mod pod;
 pub mod spec;
 pub mod view;

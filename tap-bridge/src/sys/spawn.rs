@@ -40,7 +40,7 @@ pub fn spawn(what: &Spawn<'_>) -> io::Result<Child> {
     let program = what
         .program
         .as_deref()
-        .map_or(OsStr::new("/proc/self/exe"), |path| path.as_os_str());
+        .map_or_else(|| OsStr::new("/proc/self/exe"), |path| path.as_os_str());
     let mut command = Command::new(program);
     command
         .arg0(what.title)

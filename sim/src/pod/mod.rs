@@ -1,0 +1,3 @@
+//! What a pod is made of: network namespaces, or stacks inside the node process.
+
+pub mod inproc;
