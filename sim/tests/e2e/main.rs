@@ -1,0 +1,16 @@
+//! podwire as its users run it: the real binary, real namespaces and real tools, from outside.
+//!
+//! Each test has labs and a runtime directory of its own and leaves the host as it was ([`harness::World`]). A test that
+//! cannot run here (no root, no tun device, a tool that is not installed) prints SKIPPED with the reason; with
+//! `PODWIRE_REQUIRE_ALL=1` it fails.
+
+mod backends;
+mod errors;
+mod harness;
+mod lifecycle;
+mod pattern;
+mod readme;
+mod seed000;
+mod seed002;
+mod seed003;
+mod traffic;
