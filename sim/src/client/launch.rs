@@ -1,0 +1,312 @@
+//! Starting a lab: which back end, which daemon, and what to say when it can't be had.
+//!
+//! Decides the rung of the ladder by trying (decision 8): a daemon that isn't allowed something says so before it has made
+//! anything, and the next rung is tried. All or nothing: unless [`start`] returns [`Started`], no process, namespace or
+//! file of the lab is left. Cost: one process for the namespaces, one for the daemon, about 3 ms before its work begins.
+
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use tap_bridge::sys::spawn::{Spawn, spawn};
+
+use super::runtime::{LabLock, RuntimeDir, RuntimeError};
+use crate::control::codec::{CodecError, Connection};
+use crate::control::launch::{Event, Order};
+use crate::control::proto::ErrorKind;
+use crate::spec::{Backend, LabSpec};
+
+/// Environment variable that names the tun device when it isn't `/dev/net/tun`.
+pub const TUN_VARIABLE: &str = "PODWIRE_TUN";
+
+/// How long a daemon whose bring-up was given up may take to end.
+const ABANDON_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Which back end is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// The best that this host allows.
+    #[default]
+    Auto,
+    /// Network namespaces with TAP devices, or nothing.
+    Tap,
+    /// In-process pods.
+    Inproc,
+}
+
+/// A lab that works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// The back end in use.
+    pub backend: Backend,
+    /// Why that one, for the user.
+    pub reason: String,
+    /// It runs in a user namespace of its own.
+    pub rootless: bool,
+}
+
+/// A lab could not be started; nothing is left of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    /// One of that name runs.
+    #[error("lab {name} runs already")]
+    AlreadyRunning {
+        /// Its name.
+        name: String,
+    },
+    /// This host doesn't allow the back end that was asked for.
+    #[error("{reason}\n`podwire doctor` says what would enable it; --backend inproc works without")]
+    Unavailable {
+        /// Which permission.
+        reason: String,
+    },
+    /// The bring-up failed.
+    #[error("{message}")]
+    Failed {
+        /// Decides the exit code.
+        kind: ErrorKind,
+        /// For the user.
+        message: String,
+    },
+    /// It was not ready in time.
+    #[error("lab {name} was not ready after {} ms: {doing}", waited.as_millis())]
+    Timeout {
+        /// Its name.
+        name: String,
+        /// What the daemon did last.
+        doing: String,
+        /// How long.
+        waited: Duration,
+    },
+    /// The daemon ended without a word.
+    #[error("the daemon of lab {name} ended while {doing}")]
+    Died {
+        /// Its name.
+        name: String,
+        /// What it did last.
+        doing: String,
+    },
+    /// The daemon could not be started or talked to.
+    #[error("the daemon can't be started: {0}")]
+    Daemon(#[from] CodecError),
+    /// The runtime directory can't be used.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+}
+
+impl LaunchError {
+    /// The documented exit code.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::AlreadyRunning { .. } => 1,
+            Self::Unavailable { .. } | Self::Runtime(_) => 4,
+            Self::Failed { kind, .. } => kind.exit_code(),
+            Self::Timeout { .. } => 5,
+            Self::Died { .. } | Self::Daemon(_) => 70,
+        }
+    }
+}
+
+/// Brings a lab up and returns when it works.
+///
+/// # Errors
+/// [`LaunchError`]; nothing is left then.
+pub fn start(lab: &LabSpec, choice: Choice, wait: Duration) -> Result<Started, LaunchError> {
+    start_in(&RuntimeDir::open()?, lab, choice, wait)
+}
+
+/// As [`start`], in a given runtime directory.
+///
+/// # Errors
+/// [`LaunchError`].
+pub fn start_in(
+    dir: &RuntimeDir,
+    lab: &LabSpec,
+    choice: Choice,
+    wait: Duration,
+) -> Result<Started, LaunchError> {
+    let lock = dir
+        .lab(&lab.name)
+        .try_lock()?
+        .ok_or_else(|| LaunchError::AlreadyRunning {
+            name: lab.name.clone(),
+        })?;
+    let result = climb_down(lab, &lock, choice, Instant::now() + wait, wait);
+    if result.is_err() {
+        // A daemon that still ends holds the lock with us; what it leaves goes with the next `up` or `down`.
+        lock.remove()?;
+    }
+    result
+}
+
+/// Tries the rungs of the ladder from the top.
+fn climb_down(
+    lab: &LabSpec,
+    lock: &LabLock,
+    choice: Choice,
+    deadline: Instant,
+    wait: Duration,
+) -> Result<Started, LaunchError> {
+    let mut reason = "asked for".to_owned();
+    if choice != Choice::Inproc {
+        match attempt(lab, lock, Backend::Tap, deadline, wait)? {
+            Attempt::Ready { rootless } => {
+                let how = if rootless {
+                    "this user may make user namespaces and open the tun device"
+                } else {
+                    "this user may make namespaces and TAP devices"
+                };
+                return Ok(Started {
+                    backend: Backend::Tap,
+                    reason: how.to_owned(),
+                    rootless,
+                });
+            }
+            Attempt::Unavailable(why) if choice == Choice::Tap => {
+                return Err(LaunchError::Unavailable { reason: why });
+            }
+            Attempt::Unavailable(why) => reason = why,
+        }
+    }
+    match attempt(lab, lock, Backend::Inproc, deadline, wait)? {
+        Attempt::Ready { rootless } => Ok(Started {
+            backend: Backend::Inproc,
+            reason,
+            rootless,
+        }),
+        Attempt::Unavailable(reason) => Err(LaunchError::Unavailable { reason }),
+    }
+}
+
+enum Attempt {
+    Ready { rootless: bool },
+    Unavailable(String),
+}
+
+fn attempt(
+    lab: &LabSpec,
+    lock: &LabLock,
+    backend: Backend,
+    deadline: Instant,
+    wait: Duration,
+) -> Result<Attempt, LaunchError> {
+    lock.clean()?;
+    let order = Order {
+        lab: lab.clone(),
+        backend,
+        directory: lock.dir().path().to_owned(),
+        tun: std::env::var_os(TUN_VARIABLE)
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from),
+    };
+    let mut pid_namespace = backend == Backend::Tap;
+    loop {
+        let mut daemon = Daemon::spawn(&order, lock, pid_namespace)?;
+        let event = daemon.wait_ready(&lab.name, deadline, wait);
+        if let Ok(Event::Ready { rootless }) = event {
+            return Ok(Attempt::Ready { rootless });
+        }
+        daemon.abandon();
+        match event? {
+            Event::Unavailable { reason } => return Ok(Attempt::Unavailable(reason)),
+            Event::NoPidNamespace if pid_namespace => pid_namespace = false,
+            Event::Failed { kind, message } => return Err(LaunchError::Failed { kind, message }),
+            Event::Ready { .. } | Event::Progress { .. } | Event::NoPidNamespace => {
+                return Err(LaunchError::Daemon(CodecError::Closed));
+            }
+        }
+    }
+}
+
+/// The process that we started (which ends as soon as it has started the daemon proper), and the socket to the daemon.
+struct Daemon {
+    child: Child,
+    connection: Connection,
+}
+
+impl Daemon {
+    fn spawn(order: &Order, lock: &LabLock, pid_namespace: bool) -> Result<Self, LaunchError> {
+        let (mut ours, theirs) = Connection::pair().map_err(CodecError::Io)?;
+        let stage = match (order.backend, pid_namespace) {
+            (Backend::Inproc, _) => "plain",
+            (Backend::Tap, true) => "isolate",
+            (Backend::Tap, false) => "isolate-without-pid",
+        };
+        let stderr = std::io::stderr();
+        let child = spawn(&Spawn {
+            program: None,
+            title: &format!("podwire: daemon (lab {})", order.lab.name),
+            args: vec![
+                "__daemon".into(),
+                "--stage".into(),
+                stage.into(),
+                "--lab".into(),
+                order.lab.name.clone().into(),
+                "--launch-fd".into(),
+                theirs.as_fd().as_raw_fd().to_string().into(),
+            ],
+            fds: &[theirs.as_fd()],
+            log: stderr.as_fd(),
+            die_with_thread: false,
+        })
+        .map_err(CodecError::Io)?;
+        drop(theirs);
+        ours.send(order, &[lock.file().as_fd()])?;
+        Ok(Self {
+            child,
+            connection: ours,
+        })
+    }
+
+    /// The first event that is not progress.
+    fn wait_ready(
+        &mut self,
+        lab: &str,
+        deadline: Instant,
+        wait: Duration,
+    ) -> Result<Event, LaunchError> {
+        self.connection.set_deadline(Some(deadline));
+        let mut doing = "the daemon starts".to_owned();
+        loop {
+            match self.connection.recv::<Event>() {
+                Ok((Event::Progress { text }, _)) => doing = text,
+                Ok((event, _)) => return Ok(event),
+                Err(CodecError::TimedOut) => {
+                    return Err(LaunchError::Timeout {
+                        name: lab.to_owned(),
+                        doing,
+                        waited: wait,
+                    });
+                }
+                Err(CodecError::Closed | CodecError::Truncated) => {
+                    return Err(LaunchError::Died {
+                        name: lab.to_owned(),
+                        doing,
+                    });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl Daemon {
+    /// Closes our half, which makes a daemon that isn't ready end, and waits until it has.
+    fn abandon(&mut self) {
+        // An error means that it has ended already.
+        let _ = rustix::net::shutdown(&self.connection, rustix::net::Shutdown::Write);
+        self.connection
+            .set_deadline(Some(Instant::now() + ABANDON_TIMEOUT));
+        while self.connection.recv::<Event>().is_ok() {}
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // This is the process that starts the daemon and ends; the daemon is never our child.
+        let _ = self.child.wait();
+    }
+}
