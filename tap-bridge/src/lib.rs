@@ -1,5 +1,14 @@
 //! Ports of podwire.
 #![deny(unsafe_code)]
 
+mod any_port;
+pub mod event_loop;
+pub mod memory;
 pub mod port;
 pub mod sys;
+pub mod tap;
+
+pub use event_loop::{AnyPort, Engine, EventLoop};
+pub use memory::MemoryPort;
+pub use port::{Caps, Port, PortCounters, PortError, Rx};
+pub use tap::{TapConfig, TapError, TapPort};

@@ -5,6 +5,9 @@
 
 use router_core::{Batch, Frame, FramePool};
 
+/// Length of an Ethernet header without a VLAN tag, bytes: no shorter frame exists (IEEE 802.3 3.1).
+pub const ETHERNET_HEADER: usize = 14;
+
 /// What a device can do. Constant over the life of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caps {

@@ -65,6 +65,11 @@ impl Batch {
         &self.frames
     }
 
+    /// The frames, to change in place: whoever fills a batch says there by which port each came.
+    pub fn as_mut_slice(&mut self) -> &mut [Frame] {
+        &mut self.frames
+    }
+
     /// Takes all frames out, first arrived first.
     pub fn drain(&mut self) -> vec::Drain<'_, Frame> {
         self.frames.drain(..)

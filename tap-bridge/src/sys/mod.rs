@@ -3,9 +3,12 @@
 //! With the fabric's shared ring the only place of this crate where unsafe code may stand.
 #![allow(unsafe_code)]
 
+pub mod clock;
+pub mod eventfd;
 pub mod mount;
 pub mod netlink;
 pub mod netns;
 pub mod scm;
 pub mod spawn;
+pub mod tun;
 pub mod userns;

@@ -1,0 +1,104 @@
+//! Every kind of port behind one type, told apart by a match instead of a virtual call.
+//!
+//! Decides nothing. Besides [`Port`] it answers what the event loop must know of each kind: which descriptors tell that
+//! there is something to read, and what has to be done before the loop may sleep on them.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use router_core::{Batch, Frame, FramePool};
+
+use crate::memory::MemoryPort;
+use crate::port::{Caps, Port, PortCounters, PortError, Rx};
+use crate::tap::TapPort;
+
+/// A port of any kind.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AnyPort {
+    /// A TAP interface.
+    Tap(TapPort),
+    /// One end of an in-process pair.
+    Memory(MemoryPort),
+}
+
+impl AnyPort {
+    /// Descriptors that become readable (or writable) when [`Port::rx`] has work. None for ports without system calls.
+    pub(crate) fn descriptors(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        match self {
+            Self::Tap(p) => [Some(p.as_fd()), None],
+            Self::Memory(_) => [None, None],
+        }
+    }
+
+    /// True when frames may arrive without a descriptor telling so, while the loop is awake.
+    pub(crate) fn is_polled(&self) -> bool {
+        match self {
+            Self::Tap(_) => false,
+            Self::Memory(_) => true,
+        }
+    }
+
+    /// True when [`Port::rx`] would find frames in memory. Only for ports that [`AnyPort::is_polled`].
+    pub(crate) fn has_frames(&self) -> bool {
+        match self {
+            Self::Tap(_) => false,
+            Self::Memory(p) => p.pending() > 0,
+        }
+    }
+
+    /// Announces sleep. False when frames are there already and the loop must not sleep.
+    pub(crate) fn prepare_sleep(&mut self) -> bool {
+        !self.has_frames()
+    }
+
+    /// Takes back what [`AnyPort::prepare_sleep`] announced.
+    pub(crate) fn end_sleep(&mut self) {}
+}
+
+macro_rules! each {
+    ($any:expr, $port:ident => $call:expr) => {
+        match $any {
+            AnyPort::Tap($port) => $call,
+            AnyPort::Memory($port) => $call,
+        }
+    };
+}
+
+impl Port for AnyPort {
+    fn caps(&self) -> Caps {
+        each!(self, p => p.caps())
+    }
+
+    fn rx(
+        &mut self,
+        pool: &mut FramePool,
+        batch: &mut Batch,
+        budget: usize,
+    ) -> Result<Rx, PortError> {
+        each!(self, p => p.rx(pool, batch, budget))
+    }
+
+    fn tx(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), PortError> {
+        each!(self, p => p.tx(pool, frame))
+    }
+
+    fn flush(&mut self) -> Result<(), PortError> {
+        each!(self, p => p.flush())
+    }
+
+    fn counters(&self) -> PortCounters {
+        each!(self, p => p.counters())
+    }
+}
+
+impl From<TapPort> for AnyPort {
+    fn from(port: TapPort) -> Self {
+        Self::Tap(port)
+    }
+}
+
+impl From<MemoryPort> for AnyPort {
+    fn from(port: MemoryPort) -> Self {
+        Self::Memory(port)
+    }
+}

@@ -1,0 +1,523 @@
+//! The breath of a node: clock once, receive from ready ports, process, send, flush, timers; then sleep.
+//!
+//! Decides who is served next and when the thread may sleep. Doesn't decide what becomes of a packet: that is the
+//! [`Engine`]'s.
+//!
+//! Order of one [`EventLoop::turn`]:
+//!
+//! 1. Ports in memory are asked for frames. With work at hand the kernel is asked for events without waiting; else the
+//!    loop announces sleep to these ports, asks them once more, and sleeps until the engine's next deadline, the
+//!    caller's limit, or an event.
+//! 2. The clock is read.
+//! 3. Ready ports are read in turn, [`RX_BUDGET`] frames each, until a batch is full. mio reports an event once only
+//!    (edge), so a port stays on the ready list until it says that it is drained; where the batch ends the next breath
+//!    goes on, and who had his turn goes to the back.
+//! 4. The engine processes the batch and, when due, its timers.
+//! 5. What it emitted is sent, and the ports that got something are flushed.
+//!
+//! Conservation: after a turn every frame is in the pool, held by the engine, or waiting inside a port that has a stock of
+//! its own. A frame for a port that doesn't exist or is broken is counted and freed.
+//!
+//! Cost per breath: one clock reading and one epoll_wait besides what ports and engine do; no allocation after start-up.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Poll, Waker};
+use router_core::{Batch, FramePool, Instant, PortId, Router, TxBatch};
+
+use crate::port::{Port as _, PortCounters, PortError, Rx};
+use crate::sys::clock;
+
+pub use crate::any_port::AnyPort;
+pub use mio::{Interest, Token};
+
+/// Frames that one port may hand in per breath, so that a busy port delays others by 64 frames at most.
+pub const RX_BUDGET: usize = 64;
+
+/// How long the loop waits before it looks again when ports have frames but the pool is empty.
+const STARVED_WAIT: Duration = Duration::from_millis(1);
+
+const EVENTS: usize = 256;
+/// Tokens from here on are the loop's own: one per [`PortId`], then the waker's.
+const FIRST_OWN_TOKEN: usize = WAKER.0 - (1 << 16);
+const WAKER: Token = Token(usize::MAX);
+
+/// What is in the middle of the loop.
+pub trait Engine {
+    /// Takes every frame of `rx`; what is to be sent is appended to `tx`.
+    fn process(&mut self, now: Instant, rx: &mut Batch, pool: &mut FramePool, tx: &mut TxBatch);
+
+    /// When [`Engine::handle_timeout`] wants to be called next.
+    fn poll_timeout(&self) -> Option<Instant>;
+
+    /// Does what is due at `now`.
+    fn handle_timeout(&mut self, now: Instant, pool: &mut FramePool, tx: &mut TxBatch);
+}
+
+impl Engine for Router {
+    fn process(&mut self, now: Instant, rx: &mut Batch, pool: &mut FramePool, tx: &mut TxBatch) {
+        Self::process(self, now, rx, pool, tx);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Self::poll_timeout(self)
+    }
+
+    fn handle_timeout(&mut self, now: Instant, pool: &mut FramePool, tx: &mut TxBatch) {
+        Self::handle_timeout(self, now, pool, tx);
+    }
+}
+
+/// Frames that ended in the loop itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoopCounters {
+    /// Sent by the engine to a port that doesn't exist.
+    pub tx_unknown_port: u64,
+    /// Left in the batch by the engine, against its contract.
+    pub rx_unprocessed: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    port: AnyPort,
+    /// On the ready list.
+    ready: bool,
+    /// Broken: never polled, read or written again.
+    failed: bool,
+    /// Got a frame since the last flush.
+    touched: bool,
+    /// Frames for it that were freed because it had failed.
+    lost: u64,
+}
+
+/// The loop of one thread: an engine, its frames and its ports.
+#[derive(Debug)]
+pub struct EventLoop<E> {
+    engine: E,
+    pool: FramePool,
+    rx: Batch,
+    tx: TxBatch,
+    poll: Poll,
+    waker: Arc<Waker>,
+    events: Events,
+    /// By number. Numbers are small and rise, and the lookup is on the packet path.
+    ports: Vec<Option<Box<Entry>>>,
+    ready: VecDeque<PortId>,
+    /// Ports that are asked for frames in every breath.
+    polled: Vec<PortId>,
+    touched: Vec<PortId>,
+    tokens: Vec<Token>,
+    failures: Vec<(PortId, PortError)>,
+    counters: LoopCounters,
+    /// The last breath got no frame although ports had some, for want of free slots.
+    starved: bool,
+}
+
+impl<E: Engine> EventLoop<E> {
+    /// A loop around `engine` with a stock of `pool_frames` frames and no ports.
+    ///
+    /// # Errors
+    /// When the system gives no epoll or eventfd descriptor.
+    pub fn new(engine: E, pool_frames: usize) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        Ok(Self {
+            engine,
+            pool: FramePool::new(pool_frames),
+            rx: Batch::new(),
+            tx: TxBatch::new(pool_frames),
+            poll,
+            waker,
+            events: Events::with_capacity(EVENTS),
+            ports: Vec::new(),
+            ready: VecDeque::new(),
+            polled: Vec::new(),
+            touched: Vec::new(),
+            tokens: Vec::new(),
+            failures: Vec::new(),
+            counters: LoopCounters::default(),
+            starved: false,
+        })
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &E {
+        &self.engine
+    }
+
+    /// The engine, to look at or to configure. To call what emits frames, use [`EventLoop::with`].
+    pub fn engine_mut(&mut self) -> &mut E {
+        &mut self.engine
+    }
+
+    /// The stock of frames.
+    pub fn pool(&self) -> &FramePool {
+        &self.pool
+    }
+
+    /// The stock of frames, to take from and give back.
+    pub fn pool_mut(&mut self) -> &mut FramePool {
+        &mut self.pool
+    }
+
+    /// Ends the sleep of this loop from another thread: `wake()` on it makes [`EventLoop::turn`] return.
+    #[must_use]
+    pub fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
+    }
+
+    /// Adds a port; frames from it carry `id` from now on.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when the number is taken (a failed port keeps it until it is removed), or what epoll says. The
+    /// port is closed then.
+    pub fn add_port(&mut self, id: PortId, port: impl Into<AnyPort>) -> io::Result<()> {
+        let index = usize::from(id.0);
+        if self.ports.len() <= index {
+            self.ports.resize_with(index + 1, || None);
+        }
+        if self.ports[index].is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let port = port.into();
+        let both = Interest::READABLE | Interest::WRITABLE;
+        for (n, fd) in port.descriptors().into_iter().flatten().enumerate() {
+            let token = Token(FIRST_OWN_TOKEN + index);
+            // Writable matters for the first descriptor only (a doorbell always is).
+            let interest = if n == 0 && port.is_polled() {
+                both
+            } else {
+                Interest::READABLE
+            };
+            let registry = self.poll.registry();
+            if let Err(e) = registry.register(&mut SourceFd(&fd.as_raw_fd()), token, interest) {
+                deregister_port(&self.poll, &port);
+                return Err(e);
+            }
+        }
+        if port.is_polled() {
+            self.polled.push(id);
+        }
+        self.ports[index] = Some(Box::new(Entry {
+            port,
+            ready: false,
+            failed: false,
+            touched: false,
+            lost: 0,
+        }));
+        self.mark_ready(id);
+        Ok(())
+    }
+
+    /// Takes a port out. None when there is none of this number.
+    pub fn remove_port(&mut self, id: PortId) -> Option<AnyPort> {
+        let entry = self.ports.get_mut(usize::from(id.0))?.take()?;
+        if !entry.failed {
+            deregister_port(&self.poll, &entry.port);
+        }
+        self.ready.retain(|&p| p != id);
+        self.polled.retain(|&p| p != id);
+        self.touched.retain(|&p| p != id);
+        Some(entry.port)
+    }
+
+    /// The port of this number.
+    #[must_use]
+    pub fn port(&self, id: PortId) -> Option<&AnyPort> {
+        Some(&self.entry(id)?.port)
+    }
+
+    /// The port of this number, to configure it. None for one that has failed.
+    pub fn port_mut(&mut self, id: PortId) -> Option<&mut AnyPort> {
+        let entry = self.ports.get_mut(usize::from(id.0))?.as_mut()?;
+        (!entry.failed).then_some(&mut entry.port)
+    }
+
+    /// Counters of every port, by rising number.
+    pub fn port_counters(&self) -> impl Iterator<Item = (PortId, PortCounters)> + '_ {
+        (0..=u16::MAX).zip(&self.ports).filter_map(|(id, entry)| {
+            let entry = entry.as_ref()?;
+            let mut counters = entry.port.counters();
+            counters.tx_dropped += entry.lost;
+            Some((PortId(id), counters))
+        })
+    }
+
+    /// Counters of the loop itself.
+    #[must_use]
+    pub fn counters(&self) -> LoopCounters {
+        self.counters
+    }
+
+    /// Takes the ports that failed since the last call, with the reason. They are no longer used, but keep number and
+    /// counters until [`EventLoop::remove_port`].
+    pub fn take_failures(&mut self) -> Vec<(PortId, PortError)> {
+        std::mem::take(&mut self.failures)
+    }
+
+    /// Has [`EventLoop::turn`] report `token` when the caller's descriptor becomes readable or is closed by its peer.
+    /// Reported once per event: read until it would block.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a token of the loop's own range (the last 65,537 values), or what epoll says.
+    pub fn register(&self, fd: BorrowedFd<'_>, token: Token) -> io::Result<()> {
+        self.register_for(fd, token, Interest::READABLE)
+    }
+
+    /// As [`EventLoop::register`], for the events that the caller names.
+    ///
+    /// # Errors
+    /// As [`EventLoop::register`].
+    pub fn register_for(
+        &self,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        if token.0 >= FIRST_OWN_TOKEN {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let registry = self.poll.registry();
+        registry.register(&mut SourceFd(&fd.as_raw_fd()), token, interest)
+    }
+
+    /// Ends what [`EventLoop::register`] began. To be called before the descriptor is closed.
+    ///
+    /// # Errors
+    /// `NotFound` when it wasn't registered.
+    pub fn deregister(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let registry = self.poll.registry();
+        registry.deregister(&mut SourceFd(&fd.as_raw_fd()))
+    }
+
+    /// Calls the engine outside a breath (to apply a configuration, to flush neighbours) and sends what it emits.
+    pub fn with<R>(
+        &mut self,
+        call: impl FnOnce(&mut E, Instant, &mut FramePool, &mut TxBatch) -> R,
+    ) -> R {
+        let now = clock::monotonic();
+        let result = call(&mut self.engine, now, &mut self.pool, &mut self.tx);
+        self.send();
+        result
+    }
+
+    /// One breath. Returns at once when there is something to do; else sleeps until there is, the engine's next deadline,
+    /// or `max_wait` (none: for ever). Returns the caller's tokens whose descriptors had events.
+    ///
+    /// # Errors
+    /// When epoll fails, which no state of ports or peers can cause.
+    pub fn turn(&mut self, max_wait: Option<Duration>) -> io::Result<&[Token]> {
+        self.wait(max_wait)?;
+        let now = clock::monotonic();
+        self.receive();
+        if !self.rx.is_empty() {
+            self.engine
+                .process(now, &mut self.rx, &mut self.pool, &mut self.tx);
+            self.counters.rx_unprocessed += self.rx.len() as u64;
+            self.rx.free_all(&mut self.pool);
+        }
+        if self.engine.poll_timeout().is_some_and(|due| due <= now) {
+            self.engine
+                .handle_timeout(now, &mut self.pool, &mut self.tx);
+        }
+        self.send();
+        Ok(&self.tokens)
+    }
+
+    fn entry(&self, id: PortId) -> Option<&Entry> {
+        self.ports.get(usize::from(id.0))?.as_deref()
+    }
+
+    fn mark_ready(&mut self, id: PortId) {
+        if let Some(Some(entry)) = self.ports.get_mut(usize::from(id.0))
+            && !entry.ready
+            && !entry.failed
+        {
+            entry.ready = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Puts the ports in memory that have frames on the ready list.
+    fn ask_polled(&mut self) {
+        for i in 0..self.polled.len() {
+            let id = self.polled[i];
+            if self.entry(id).is_some_and(|e| e.port.has_frames()) {
+                self.mark_ready(id);
+            }
+        }
+    }
+
+    fn wait(&mut self, max_wait: Option<Duration>) -> io::Result<()> {
+        self.tokens.clear();
+        self.ask_polled();
+        let limit = if self.ready.is_empty() {
+            self.sleep_limit(max_wait)
+        } else if self.starved {
+            let limit = self.sleep_limit(max_wait).unwrap_or(STARVED_WAIT);
+            Some(limit.min(STARVED_WAIT))
+        } else {
+            Some(Duration::ZERO)
+        };
+        let sleeps = self.ready.is_empty() && limit != Some(Duration::ZERO);
+        let limit = if sleeps && !self.prepare_sleep() {
+            Some(Duration::ZERO)
+        } else {
+            limit
+        };
+        let polled = self.poll.poll(&mut self.events, limit);
+        if sleeps {
+            self.end_sleep();
+        }
+        match polled {
+            Ok(()) => {}
+            // A signal: nothing was reported.
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => self.events.clear(),
+            Err(e) => return Err(e),
+        }
+        // `mark_ready` needs the whole of self.
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            let token = event.token();
+            if token == WAKER {
+                continue;
+            }
+            match token.0.checked_sub(FIRST_OWN_TOKEN) {
+                Some(port) => self.mark_ready(PortId(u16::try_from(port).unwrap_or(u16::MAX))),
+                None if self.tokens.contains(&token) => {}
+                None => self.tokens.push(token),
+            }
+        }
+        self.events = events;
+        if sleeps {
+            self.ask_polled();
+        }
+        Ok(())
+    }
+
+    /// How long the loop may sleep: none for ever.
+    fn sleep_limit(&self, max_wait: Option<Duration>) -> Option<Duration> {
+        let due = self.engine.poll_timeout().map(|due| {
+            let now = clock::monotonic();
+            due.since(now)
+        });
+        match (due, max_wait) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    fn prepare_sleep(&mut self) -> bool {
+        let mut asleep = true;
+        for &id in &self.polled {
+            if let Some(Some(entry)) = self.ports.get_mut(usize::from(id.0))
+                && !entry.failed
+            {
+                asleep &= entry.port.prepare_sleep();
+            }
+        }
+        asleep
+    }
+
+    fn end_sleep(&mut self) {
+        for &id in &self.polled {
+            if let Some(Some(entry)) = self.ports.get_mut(usize::from(id.0)) {
+                entry.port.end_sleep();
+            }
+        }
+    }
+
+    /// Fills the batch from ready ports, each in its turn.
+    fn receive(&mut self) {
+        let had_ready = !self.ready.is_empty();
+        for _ in 0..self.ready.len() {
+            if self.rx.room() == 0 {
+                break;
+            }
+            let Some(id) = self.ready.pop_front() else {
+                break;
+            };
+            let Some(Some(entry)) = self.ports.get_mut(usize::from(id.0)) else {
+                continue;
+            };
+            entry.ready = false;
+            let before = self.rx.len();
+            let got = entry.port.rx(&mut self.pool, &mut self.rx, RX_BUDGET);
+            for frame in &mut self.rx.as_mut_slice()[before..] {
+                frame.set_port(id);
+            }
+            match got {
+                Ok(Rx::Drained) => {}
+                Ok(Rx::More) => self.mark_ready(id),
+                Err(error) => self.fail(id, error),
+            }
+        }
+        self.starved = had_ready && self.rx.is_empty() && self.pool.available() == 0;
+    }
+
+    /// Sends what the engine emitted, in order, and flushes the ports concerned.
+    fn send(&mut self) {
+        for (id, frame) in self.tx.drain() {
+            let Some(Some(entry)) = self.ports.get_mut(usize::from(id.0)) else {
+                self.counters.tx_unknown_port += 1;
+                self.pool.free(frame);
+                continue;
+            };
+            if entry.failed {
+                entry.lost += 1;
+                self.pool.free(frame);
+                continue;
+            }
+            if !entry.touched {
+                entry.touched = true;
+                self.touched.push(id);
+            }
+            if let Err(error) = entry.port.tx(&mut self.pool, frame) {
+                fail_entry(&self.poll, entry);
+                self.failures.push((id, error));
+            }
+        }
+        for id in self.touched.drain(..) {
+            let Some(Some(entry)) = self.ports.get_mut(usize::from(id.0)) else {
+                continue;
+            };
+            entry.touched = false;
+            if !entry.failed
+                && let Err(error) = entry.port.flush()
+            {
+                fail_entry(&self.poll, entry);
+                self.failures.push((id, error));
+            }
+        }
+    }
+
+    fn fail(&mut self, id: PortId, error: PortError) {
+        if let Some(Some(entry)) = self.ports.get_mut(usize::from(id.0)) {
+            fail_entry(&self.poll, entry);
+            self.failures.push((id, error));
+        }
+    }
+}
+
+fn fail_entry(poll: &Poll, entry: &mut Entry) {
+    if !entry.failed {
+        entry.failed = true;
+        deregister_port(poll, &entry.port);
+    }
+}
+
+/// Takes a port's descriptors off epoll. Closing would not do: a duplicate elsewhere keeps the registration alive.
+fn deregister_port(poll: &Poll, port: &AnyPort) {
+    for fd in port.descriptors().into_iter().flatten() {
+        // It fails only for a descriptor that isn't registered, which is what is wanted.
+        let _ = poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
+    }
+}
