@@ -19,7 +19,8 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
+    RouteType,
 };
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -72,9 +73,14 @@ pub struct Route {
     pub metric: u32,
     /// rtnetlink protocol number (2 kernel, 3 boot, 4 static, 16 dhcp).
     pub protocol: u8,
+    /// The gateway is on the link although no route says so.
+    pub onlink: bool,
 }
 
 impl Route {
+    /// `0.0.0.0/0`
+    pub const DEFAULT: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
+
     /// A route as `ip route add DST dev INDEX` would make it: protocol boot, metric 0.
     #[must_use]
     pub const fn new(dst: Ipv4Net, index: u32) -> Self {
@@ -86,6 +92,7 @@ impl Route {
             scope: Scope::Global,
             metric: 0,
             protocol: 3,
+            onlink: false,
         }
     }
 }
@@ -309,6 +316,9 @@ fn route_message(route: &Route) -> RouteMessage {
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.header.protocol = RouteProtocol::from(route.protocol);
     message.header.kind = RouteType::Unicast;
+    if route.onlink {
+        message.header.flags |= RouteFlags::Onlink;
+    }
     message.header.scope = match route.scope {
         Scope::Global => RouteScope::Universe,
         Scope::Link => RouteScope::Link,

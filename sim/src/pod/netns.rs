@@ -1,0 +1,654 @@
+//! Sandboxes: network, mount and UTS namespaces of a pod or of a node's host side, kept alive by descriptors.
+//!
+//! Decides how a sandbox is made and in which order (addresses before routes; IPv6 off before anything is up), and what is
+//! mounted in it. Doesn't decide addresses and routes: they come in a [`Plan`]. No process lives in a sandbox until somebody
+//! runs a program there. Nothing of it is visible on the host; it is gone with its descriptors, the TAP device with the last
+//! duplicate of its own.
+//! Cost: about 1 ms and 0.3 MB of kernel memory each (decision 11); a few threads share the work.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use router_core::Mac;
+use tap_bridge::sys::mount;
+use tap_bridge::sys::netlink::{Changes, LOOPBACK, NetlinkError, RouteSocket};
+use tap_bridge::sys::netns::{self, Namespace};
+use tap_bridge::tap::{self, TapConfig, TapError};
+
+use super::network::Network;
+
+/// Threads that make sandboxes: the kernel does most of it under one lock, so that more don't help.
+const MAKERS: usize = 4;
+
+/// Threads that close TAP devices. Each close waits for a grace period of the kernel, which all that wait at the same
+/// time share (decision 12).
+const CLOSERS: usize = 256;
+
+/// Bytes that a node's own `/run` may hold.
+const RUN_BYTES: u64 = 64 << 20;
+
+/// A sandbox could not be made; nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SandboxError {
+    /// The kernel refused a namespace.
+    #[error("{name}: make namespaces: {source}")]
+    Namespace {
+        /// Pod or node.
+        name: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The TAP device.
+    #[error("{name}: {source}")]
+    Tap {
+        /// Pod or node.
+        name: String,
+        /// Which operation failed.
+        source: TapError,
+    },
+    /// Its links, addresses or routes.
+    #[error("{name}: {source}")]
+    Network {
+        /// Pod or node.
+        name: String,
+        /// Which change was refused.
+        source: NetlinkError,
+    },
+    /// Its files.
+    #[error("{name}: {what}: {source}")]
+    Files {
+        /// Pod or node.
+        name: String,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl SandboxError {
+    /// True when this host doesn't allow sandboxes at all, as against one that could not be made.
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        match self {
+            Self::Namespace { source, .. } => denied(source),
+            Self::Tap { source, .. } => {
+                source.is_closed()
+                    || source.is_absent()
+                    || matches!(source, TapError::Attach { source, .. } | TapError::SetIndex { source, .. } if denied(source))
+            }
+            Self::Network { source, .. } => denied(&source.source),
+            Self::Files { .. } => false,
+        }
+    }
+}
+
+/// What to make.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Pod or node, for messages.
+    pub name: String,
+    /// Host name inside.
+    pub hostname: String,
+    /// Directory for the files of this sandbox alone; made and removed with it.
+    pub files: PathBuf,
+    /// Name of the interface.
+    pub ifname: String,
+    /// Its wanted index.
+    pub ifindex: u32,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its MTU, bytes, Ethernet header not counted.
+    pub mtu: u16,
+    /// IPv6 stays on, with link-local addresses.
+    pub ipv6_link_local: bool,
+    /// Addresses, routes, neighbours.
+    pub network: Network,
+    /// What only a node's host side has.
+    pub node: Option<NodeFiles>,
+}
+
+/// Directories of a node that its programs see at the usual places.
+#[derive(Clone, Debug)]
+pub struct NodeFiles {
+    /// Holds the CNI configuration.
+    pub cni: PathBuf,
+    /// Where it shall be seen: `/etc/cni/net.d`.
+    pub cni_at: PathBuf,
+    /// Holds the state of host-local IPAM, seen as `/run/cni-ipam-state`.
+    pub ipam: PathBuf,
+    /// The lab's hosts file.
+    pub hosts: PathBuf,
+    /// The lab's resolver configuration.
+    pub resolv: PathBuf,
+}
+
+/// A sandbox, alive as long as this value.
+#[derive(Debug)]
+pub struct Sandbox {
+    net: OwnedFd,
+    mount: OwnedFd,
+    uts: OwnedFd,
+    tap: Arc<OwnedFd>,
+    ifindex: u32,
+    files: PathBuf,
+}
+
+impl Sandbox {
+    /// Its network namespace.
+    #[must_use]
+    pub fn net(&self) -> &OwnedFd {
+        &self.net
+    }
+
+    /// Its mount namespace.
+    #[must_use]
+    pub fn mount(&self) -> &OwnedFd {
+        &self.mount
+    }
+
+    /// Its UTS namespace.
+    #[must_use]
+    pub fn uts(&self) -> &OwnedFd {
+        &self.uts
+    }
+
+    /// The router's end of its interface.
+    #[must_use]
+    pub fn tap(&self) -> &Arc<OwnedFd> {
+        &self.tap
+    }
+
+    /// The index that its interface has.
+    #[must_use]
+    pub fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    /// Makes changes to its links, addresses and routes.
+    ///
+    /// # Errors
+    /// The first change that was refused.
+    pub fn change(&self, changes: Changes) -> Result<(), NetlinkError> {
+        let wrap = |source| NetlinkError {
+            change: "enter the network namespace".into(),
+            source,
+        };
+        netns::with_namespaces(&[(self.net.as_fd(), Namespace::Net)], || {
+            let mut socket = RouteSocket::open().map_err(wrap)?;
+            socket.apply(changes)
+        })
+        .map_err(wrap)?
+    }
+}
+
+/// Makes sandboxes whose mount namespaces start as a copy of the one that the workshop was opened in.
+#[derive(Debug)]
+pub struct Workshop {
+    mounts: OwnedFd,
+    device: Option<PathBuf>,
+}
+
+impl Workshop {
+    /// Remembers the calling thread's mount namespace. `device` is the tun device where it isn't `/dev/net/tun`.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn open(device: Option<PathBuf>) -> io::Result<Self> {
+        Ok(Self {
+            mounts: netns::current(Namespace::Mount)?,
+            device,
+        })
+    }
+
+    /// Makes one sandbox for each plan, in the same order.
+    ///
+    /// # Errors
+    /// The first one that can't be made; those that were are closed again.
+    pub fn make(&self, plans: &[Plan]) -> Result<Vec<Sandbox>, SandboxError> {
+        let next = AtomicUsize::new(0);
+        let results = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..MAKERS.min(plans.len()))
+                .map(|_| scope.spawn(|| self.work(plans, &next)))
+                .collect();
+            let mut results = Vec::with_capacity(plans.len());
+            for worker in workers {
+                results.extend(
+                    worker
+                        .join()
+                        .expect("a maker reports errors and doesn't panic"),
+                );
+            }
+            results
+        });
+        let mut made: Vec<Option<Sandbox>> = plans.iter().map(|_| None).collect();
+        let mut failure = None;
+        for (at, result) in results {
+            match result {
+                Ok(sandbox) => made[at] = Some(sandbox),
+                Err(error) => failure = Some(error),
+            }
+        }
+        if let Some(error) = failure {
+            close(made.into_iter().flatten());
+            return Err(error);
+        }
+        Ok(made.into_iter().flatten().collect())
+    }
+
+    /// Body of a maker: takes plans until none is left or one fails.
+    fn work(
+        &self,
+        plans: &[Plan],
+        next: &AtomicUsize,
+    ) -> Vec<(usize, Result<Sandbox, SandboxError>)> {
+        let mut done = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(plan) = plans.get(at) else {
+                return done;
+            };
+            let result = self.make_here(plan);
+            let failed = result.is_err();
+            done.push((at, result));
+            if failed {
+                // Lets the others run out of plans.
+                next.store(plans.len(), Ordering::Relaxed);
+                return done;
+            }
+        }
+    }
+
+    /// Makes a sandbox on the calling thread and leaves the thread in it.
+    fn make_here(&self, plan: &Plan) -> Result<Sandbox, SandboxError> {
+        let refused = |source| SandboxError::Namespace {
+            name: plan.name.clone(),
+            source,
+        };
+        let (net, mount, uts) = self.namespaces().map_err(refused)?;
+        rustix::system::sethostname(plan.hostname.as_bytes())
+            .map_err(|errno| refused(errno.into()))?;
+        if !plan.ipv6_link_local {
+            disable_ipv6();
+        }
+        let (tap, ifindex) = self.interface(plan)?;
+        self.network(plan, ifindex)?;
+        files(plan)?;
+        Ok(Sandbox {
+            net,
+            mount,
+            uts,
+            tap: Arc::new(tap),
+            ifindex,
+            files: plan.files.clone(),
+        })
+    }
+
+    fn namespaces(&self) -> io::Result<(OwnedFd, OwnedFd, OwnedFd)> {
+        netns::isolate_directory()?;
+        // Not from the sandbox that this thread made before.
+        netns::enter(self.mounts.as_fd(), Namespace::Mount)?;
+        netns::isolate(&[Namespace::Net, Namespace::Mount, Namespace::Uts])?;
+        Ok((
+            netns::current(Namespace::Net)?,
+            netns::current(Namespace::Mount)?,
+            netns::current(Namespace::Uts)?,
+        ))
+    }
+
+    /// Makes the TAP device with the wanted index, or with any where the kernel's own tunnels have taken it.
+    fn interface(&self, plan: &Plan) -> Result<(OwnedFd, u32), SandboxError> {
+        let mut config = TapConfig {
+            name: plan.ifname.clone(),
+            ifindex: Some(plan.ifindex),
+            device: self.device.clone(),
+        };
+        let broken = |source| SandboxError::Tap {
+            name: plan.name.clone(),
+            source,
+        };
+        match tap::create(&config) {
+            Ok(fd) => Ok((fd, plan.ifindex)),
+            Err(TapError::Attach { source, .. })
+                if source.kind() == io::ErrorKind::ResourceBusy =>
+            {
+                config.ifindex = None;
+                let fd = tap::create(&config).map_err(broken)?;
+                let index =
+                    interface_index(&plan.ifname).map_err(|source| SandboxError::Files {
+                        name: plan.name.clone(),
+                        what: "find the index of the interface",
+                        source,
+                    })?;
+                Ok((fd, index))
+            }
+            Err(source) => Err(broken(source)),
+        }
+    }
+
+    fn network(&self, plan: &Plan, ifindex: u32) -> Result<(), SandboxError> {
+        let refused = |source| SandboxError::Network {
+            name: plan.name.clone(),
+            source,
+        };
+        let mut socket = RouteSocket::open().map_err(|source| {
+            refused(NetlinkError {
+                change: "open a routing socket".into(),
+                source,
+            })
+        })?;
+        let mut changes = Changes::new();
+        changes
+            .link_up(LOOPBACK)
+            .link_identity(ifindex, plan.mac, plan.mtu)
+            .qdisc_noqueue(ifindex)
+            .link_up(ifindex)
+            .link_operational(ifindex);
+        plan.network.establish(ifindex, &mut changes);
+        socket.apply(changes).map_err(refused)
+    }
+}
+
+/// Index of an interface of the calling thread's namespace.
+fn interface_index(name: &str) -> io::Result<u32> {
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        None,
+    )?;
+    Ok(rustix::net::netdevice::name_to_index(socket, name)?)
+}
+
+/// Switches IPv6 off for every interface to come and for `lo`. Where `/proc/sys` is read-only, or the kernel has no
+/// IPv6, interfaces just show a link-local address more, or don't.
+fn disable_ipv6() {
+    if let Err(error) = fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1") {
+        tracing::debug!("IPv6 can't be switched off: {error}");
+    }
+}
+
+/// Writes and mounts the files of the sandbox that the calling thread is in.
+fn files(plan: &Plan) -> Result<(), SandboxError> {
+    let context = |what| {
+        move |source| SandboxError::Files {
+            name: plan.name.clone(),
+            what,
+            source,
+        }
+    };
+    fs::create_dir_all(&plan.files).map_err(context("make its directory"))?;
+    let hostname = plan.files.join("hostname");
+    fs::write(&hostname, format!("{}\n", plan.hostname))
+        .map_err(context("write its hostname file"))?;
+    if let Err(error) = mount::fresh_sysfs() {
+        // Where parts of the present /sys are covered the kernel refuses; programs then see the host's interfaces there.
+        tracing::debug!("{}: /sys stays the host's: {error}", plan.name);
+    }
+    if let Some(node) = &plan.node {
+        node_etc(plan, node).map_err(context("give it an /etc of its own"))?;
+        node_run(node).map_err(context("give it a /run of its own"))?;
+    }
+    over_file(&hostname, Path::new("/etc/hostname")).map_err(context("mount its hostname file"))
+}
+
+/// Mounts a file over another, if that exists.
+pub fn over_file(file: &Path, target: &Path) -> io::Result<()> {
+    match mount::bind(file, target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// A node's `/etc`: the host's, with the CNI directory and files of its own.
+fn node_etc(plan: &Plan, node: &NodeFiles) -> io::Result<()> {
+    let etc = Path::new("/etc");
+    let upper = plan.files.join("etc");
+    let work = plan.files.join("etc-work");
+    fs::create_dir_all(&upper)?;
+    fs::create_dir_all(&work)?;
+    // Plain files in place of links that may lead into the hidden /run.
+    for name in ["hosts", "hostname", "resolv.conf"] {
+        fs::write(upper.join(name), "")?;
+    }
+    let cni_below_etc = node.cni_at.strip_prefix(etc).ok();
+    if let Some(below) = cni_below_etc {
+        fs::create_dir_all(upper.join(below))?;
+    }
+    if mount::overlay(etc, &upper, &work, etc).is_err() {
+        link_etc(plan, etc, &upper)?;
+    }
+    mount::bind(&node.hosts, &etc.join("hosts"))?;
+    mount::bind(&node.resolv, &etc.join("resolv.conf"))?;
+    if cni_below_etc.is_some() {
+        mount::bind(&node.cni, &node.cni_at)?;
+    }
+    Ok(())
+}
+
+/// Where there is no overlay file system: our directory over `/etc`, with a link for every entry that it doesn't have.
+fn link_etc(plan: &Plan, etc: &Path, upper: &Path) -> io::Result<()> {
+    let original = plan.files.join("etc-host");
+    fs::create_dir_all(&original)?;
+    for entry in fs::read_dir(etc)?.flatten() {
+        let name = entry.file_name();
+        match std::os::unix::fs::symlink(original.join(&name), upper.join(&name)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    mount::bind(etc, &original)?;
+    mount::bind(upper, etc)
+}
+
+/// A node's `/run`: empty but for the IPAM state.
+fn node_run(node: &NodeFiles) -> io::Result<()> {
+    // The runtime directory may itself lie below /run: hold what is needed before it is covered.
+    let cni = fs::File::open(&node.cni)?;
+    let ipam = fs::File::open(&node.ipam)?;
+    let run = Path::new("/run");
+    mount::tmpfs(run, RUN_BYTES)?;
+    let held =
+        |file: &fs::File| PathBuf::from(format!("/proc/thread-self/fd/{}", file.as_raw_fd()));
+    let state = run.join("cni-ipam-state");
+    fs::create_dir(&state)?;
+    mount::bind(&held(&ipam), &state)?;
+    if node.cni_at.starts_with(run) {
+        fs::create_dir_all(&node.cni_at)?;
+        mount::bind(&held(&cni), &node.cni_at)?;
+    }
+    Ok(())
+}
+
+/// Closes sandboxes and returns when their devices are gone, in about the time that one takes.
+pub fn close(sandboxes: impl IntoIterator<Item = Sandbox>) {
+    let mut taps = Vec::new();
+    for sandbox in sandboxes {
+        let Sandbox { tap, files, .. } = sandbox;
+        taps.extend(Arc::into_inner(tap));
+        if let Err(error) = fs::remove_dir_all(&files) {
+            tracing::debug!("{}: {error}", files.display());
+        }
+    }
+    let per_thread = taps.len().div_ceil(CLOSERS).max(1);
+    std::thread::scope(|scope| {
+        while !taps.is_empty() {
+            let some = taps.split_off(taps.len().saturating_sub(per_thread));
+            let closer = std::thread::Builder::new().stack_size(64 << 10);
+            // Without a thread they are closed here, only more slowly.
+            drop(closer.spawn_scoped(scope, move || drop(some)));
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::model::{PodLink, PodRoute, Scope};
+    use router_core::PortId;
+
+    fn link() -> PodLink {
+        let gateway = Ipv4Addr::new(10, 244, 1, 1);
+        let ip = Ipv4Addr::new(10, 244, 1, 2);
+        PodLink {
+            ifname: "eth0".into(),
+            ifindex: 4,
+            mac: Mac([0x52, 0xa1, 0x40, 0x3b, 0x54, 0x18]),
+            mtu: 1500,
+            addr: "10.244.1.2/24".parse().unwrap(),
+            gateway,
+            host_ifname: "vethfa21a27c".into(),
+            host_ifindex: 5,
+            host_mac: Mac([2, 0, 0, 0, 0, 1]),
+            port: PortId(5),
+            routes: vec![
+                PodRoute {
+                    dst: "10.244.1.1/32".parse().unwrap(),
+                    via: None,
+                    src: Some(ip),
+                    scope: Scope::Link,
+                },
+                PodRoute {
+                    dst: "10.244.1.0/24".parse().unwrap(),
+                    via: Some(gateway),
+                    src: Some(ip),
+                    scope: Scope::Global,
+                },
+                PodRoute {
+                    dst: "0.0.0.0/0".parse().unwrap(),
+                    via: Some(gateway),
+                    src: None,
+                    scope: Scope::Global,
+                },
+            ],
+            ipv6_link_local: false,
+        }
+    }
+
+    fn plan(files: &Path, name: &str) -> Plan {
+        let link = link();
+        Plan {
+            name: name.into(),
+            hostname: name.into(),
+            files: files.join(name),
+            ifname: link.ifname.clone(),
+            ifindex: link.ifindex,
+            mac: link.mac,
+            mtu: link.mtu,
+            ipv6_link_local: link.ipv6_link_local,
+            network: Network::of_pod(&link),
+            node: None,
+        }
+    }
+
+    /// Runs `work` with a workshop in namespaces of its own, or says why that isn't permitted.
+    fn with_workshop(work: impl FnOnce(&Workshop, &Path) + Send) {
+        let files = tempfile::tempdir().unwrap();
+        let outcome = std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    netns::isolate(&[Namespace::Mount, Namespace::Net])
+                        .and_then(|()| mount::make_private())
+                        .map_err(|error| error.to_string())?;
+                    let workshop = Workshop::open(None).map_err(|error| error.to_string())?;
+                    match workshop.make(&[plan(files.path(), "probe")]) {
+                        Ok(made) => close(made),
+                        Err(error) if error.is_permission() => return Err(error.to_string()),
+                        Err(error) => panic!("{error}"),
+                    }
+                    work(&workshop, files.path());
+                    Ok(())
+                })
+                .join()
+                .unwrap()
+        });
+        if let Err(reason) = outcome {
+            assert!(
+                std::env::var_os("PODWIRE_REQUIRE_ALL").is_none(),
+                "not permitted: {reason}"
+            );
+            eprintln!("SKIPPED: sandboxes are not permitted: {reason}");
+        }
+    }
+
+    fn inside<T: Send>(sandbox: &Sandbox, work: impl FnOnce() -> T + Send) -> T {
+        netns::with_namespaces(
+            &[
+                (sandbox.mount().as_fd(), Namespace::Mount),
+                (sandbox.uts().as_fd(), Namespace::Uts),
+                (sandbox.net().as_fd(), Namespace::Net),
+            ],
+            work,
+        )
+        .unwrap()
+    }
+
+    /// Decisions 2 and 6: the pod sees its own name, interface, index, address and routes.
+    #[test]
+    fn a_pod_sees_only_itself() {
+        with_workshop(|workshop, files| {
+            let made = workshop
+                .make(&[plan(files, "one"), plan(files, "two")])
+                .unwrap();
+            assert_eq!(made.len(), 2);
+            inside(&made[1], || {
+                assert_eq!(fs::read_to_string("/etc/hostname").unwrap(), "two\n");
+                assert_eq!(rustix::system::uname().nodename().to_str(), Ok("two"));
+                let mut names: Vec<_> = fs::read_dir("/sys/class/net")
+                    .unwrap()
+                    .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                    .filter(|name| name == "lo" || name == "eth0")
+                    .collect();
+                names.sort();
+                assert_eq!(names, ["eth0", "lo"]);
+                let attribute = |name: &str| {
+                    let text = fs::read_to_string(format!("/sys/class/net/eth0/{name}")).unwrap();
+                    text.trim().to_owned()
+                };
+                assert_eq!(attribute("ifindex"), "4");
+                assert_eq!(attribute("address"), "52:a1:40:3b:54:18");
+                assert_eq!(attribute("mtu"), "1500");
+                assert_eq!(attribute("operstate"), "up");
+                let routes = fs::read_to_string("/proc/thread-self/net/route").unwrap();
+                // Default, podCIDR and gateway; no connected route.
+                assert_eq!(routes.lines().count(), 4, "{routes}");
+                assert!(
+                    !Path::new("/proc/thread-self/net/if_inet6").exists()
+                        || fs::read_to_string("/proc/thread-self/net/if_inet6")
+                            .unwrap()
+                            .is_empty()
+                );
+                let arp = fs::read_to_string("/proc/thread-self/net/arp").unwrap();
+                assert!(arp.contains("02:00:00:00:00:01"), "{arp}");
+                std::net::UdpSocket::bind("10.244.1.2:0").unwrap();
+            });
+            close(made);
+            assert!(!files.join("two").exists());
+        });
+    }
+
+    /// A wrong plan makes nothing, and the others that were made with it are gone again.
+    #[test]
+    fn one_failure_undoes_all() {
+        with_workshop(|workshop, files| {
+            let mut plans: Vec<_> = (0..6).map(|n| plan(files, &format!("p{n}"))).collect();
+            plans[3].ifname = "a/b".into();
+            let error = workshop.make(&plans).unwrap_err();
+            assert!(
+                error
+                    .to_string()
+                    .starts_with("p3: 'a/b' is no interface name"),
+                "{error}"
+            );
+            assert!(!error.is_permission());
+            assert!((0..6).all(|n| !files.join(format!("p{n}")).exists()));
+        });
+    }
+}

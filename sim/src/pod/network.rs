@@ -1,0 +1,249 @@
+//! The network inside a sandbox as a list of kernel changes.
+//!
+//! Decides how a pod's link ([`PodLink`]) and a node's interfaces and routes ([`Node`]) look on the one TAP that stands for them:
+//! a pod shows exactly what the CNI plugin `ptp` leaves; a node's host side has all addresses of the node on eth0, and
+//! sends everything to the router, which answers ARP for every address (decision 5). Pure.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use router_core::Mac;
+use tap_bridge::sys::netlink::{Changes, Route, Scope};
+
+use crate::model::{self, IfaceKind, Node, PodLink, Proto, RouteKind};
+
+/// Addresses, routes and neighbours of a sandbox's only interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// With broadcast address.
+    pub addresses: Vec<(Ipv4Net, Option<Ipv4Addr>)>,
+    /// Connected routes that the kernel adds with the addresses and that are not wanted.
+    pub unwanted: Vec<Route>,
+    /// In the order in which they are set. The index is filled in later.
+    pub routes: Vec<Route>,
+    /// Permanent entries.
+    pub neighbours: Vec<(Ipv4Addr, Mac)>,
+}
+
+impl Network {
+    /// A pod's: PTP-1, with the gateway as a permanent neighbour (decision 11).
+    #[must_use]
+    pub fn of_pod(link: &PodLink) -> Self {
+        let connected = Route {
+            scope: Scope::Link,
+            src: Some(link.addr.addr()),
+            protocol: protocol(Proto::Kernel),
+            ..Route::new(link.addr.trunc(), 0)
+        };
+        let broadcast = (link.addr.prefix_len() < 31).then(|| link.addr.broadcast());
+        Self {
+            addresses: vec![(link.addr, broadcast)],
+            unwanted: (link.addr.prefix_len() < 32)
+                .then_some(connected)
+                .into_iter()
+                .collect(),
+            routes: link
+                .routes
+                .iter()
+                .map(|route| Route {
+                    via: route.via,
+                    src: route.src,
+                    scope: scope(route.scope),
+                    ..Route::new(route.dst, 0)
+                })
+                .collect(),
+            neighbours: vec![(link.gateway, link.host_mac)],
+        }
+    }
+
+    /// The host side of a node. `router` is the router's MAC on its port there.
+    ///
+    /// Routes on eth0 are the node's own; addresses of other interfaces (the pods' gateway, docker0) stand on eth0 with
+    /// 32 bits, so that programs can bind to them; the podCIDR is on link with the gateway as source, as the pods' own
+    /// routes make it on a real node (KM-5); without a default route everything else goes to the router as well.
+    #[must_use]
+    pub fn of_node(node: &Node, router: Mac) -> Self {
+        let mut network = Self::default();
+        let mut gateway = None;
+        for iface in node
+            .ifaces
+            .iter()
+            .filter(|iface| iface.kind != IfaceKind::Loopback)
+        {
+            for addr in &iface.addrs {
+                let on_eth0 = iface.kind == IfaceKind::Ethernet;
+                let net = if on_eth0 {
+                    addr.net
+                } else {
+                    host(addr.net.addr())
+                };
+                if matches!(iface.kind, IfaceKind::Veth { .. }) {
+                    gateway = Some(addr.net.addr());
+                }
+                if network
+                    .addresses
+                    .iter()
+                    .all(|(known, _)| known.addr() != net.addr())
+                {
+                    network
+                        .addresses
+                        .push((net, addr.broadcast.filter(|_| on_eth0)));
+                }
+            }
+        }
+        let local = |addr: Option<Ipv4Addr>| {
+            addr.filter(|addr| network.addresses.iter().any(|(net, _)| net.addr() == *addr))
+        };
+        let mut routes: Vec<Route> = Vec::new();
+        for route in &node.routes {
+            let connected =
+                route.proto == Proto::Kernel && route.hops.iter().all(|hop| hop.via.is_none());
+            if route.kind != RouteKind::Unicast || connected {
+                continue;
+            }
+            let Some(hop) = route.hops.first().filter(|hop| is_ethernet(node, &hop.dev)) else {
+                continue;
+            };
+            routes.push(Route {
+                via: hop.via,
+                src: local(route.src),
+                scope: scope(route.scope),
+                metric: route.metric,
+                protocol: protocol(route.proto),
+                onlink: hop.onlink,
+                ..Route::new(route.dst, 0)
+            });
+        }
+        let on_link = |dst: Ipv4Net| Route {
+            scope: Scope::Link,
+            src: gateway,
+            ..Route::new(dst, 0)
+        };
+        let covered = |routes: &[Route], dst: Ipv4Net| routes.iter().any(|route| route.dst == dst);
+        if let Some(cidr) = node.pod_cidr.filter(|cidr| !covered(&routes, *cidr)) {
+            routes.push(on_link(cidr));
+        }
+        // Pods whose address lies outside: they are older than the node's present podCIDR (KND-9).
+        for route in &node.routes {
+            let pod = route.hops.first().is_some_and(|hop| {
+                node.ifaces.iter().any(|iface| {
+                    iface.name == hop.dev && matches!(iface.kind, IfaceKind::Veth { .. })
+                })
+            });
+            let inside = node.pod_cidr.is_some_and(|cidr| cidr.contains(&route.dst));
+            if pod && !inside && !covered(&routes, route.dst) {
+                routes.push(on_link(route.dst));
+            }
+        }
+        if !covered(&routes, Route::DEFAULT) {
+            routes.push(Route {
+                scope: Scope::Link,
+                ..Route::new(Route::DEFAULT, 0)
+            });
+        }
+        // A gateway must be reachable before a route can name it.
+        routes.sort_by_key(|route| route.via.is_some());
+        let mut gateways: Vec<Ipv4Addr> = routes.iter().filter_map(|route| route.via).collect();
+        gateways.sort_unstable();
+        gateways.dedup();
+        network.neighbours = gateways.into_iter().map(|ip| (ip, router)).collect();
+        network.routes = routes;
+        network
+    }
+
+    /// Everything, on an interface that is up and has nothing yet.
+    pub fn establish(&self, index: u32, changes: &mut Changes) {
+        for &(net, broadcast) in &self.addresses {
+            changes.address_add(index, net, broadcast, Scope::Global);
+        }
+        for route in &self.unwanted {
+            changes.route_delete(&Route { index, ..*route });
+        }
+        for route in &self.routes {
+            changes.route_add(&Route { index, ..*route });
+        }
+        for &(ip, mac) in &self.neighbours {
+            changes.neighbour_permanent(index, ip, mac);
+        }
+    }
+
+    /// What turns `self` into `wanted`.
+    #[must_use]
+    pub fn changes_to(&self, wanted: &Self, index: u32) -> Changes {
+        let mut changes = Changes::new();
+        for route in self
+            .routes
+            .iter()
+            .filter(|route| !wanted.routes.contains(route))
+        {
+            changes.route_delete(&Route { index, ..*route });
+        }
+        for &(ip, _) in self
+            .neighbours
+            .iter()
+            .filter(|entry| !wanted.neighbours.contains(entry))
+        {
+            changes.neighbour_delete(index, ip);
+        }
+        let gone: Vec<_> = self
+            .addresses
+            .iter()
+            .filter(|addr| !wanted.addresses.contains(addr))
+            .collect();
+        for (net, _) in &gone {
+            changes.address_delete(index, *net);
+        }
+        for &(net, broadcast) in wanted
+            .addresses
+            .iter()
+            .filter(|addr| !self.addresses.contains(addr))
+        {
+            changes.address_add(index, net, broadcast, Scope::Global);
+        }
+        // Routes that named a removed address went with it, so all are set again then.
+        for route in wanted
+            .routes
+            .iter()
+            .filter(|route| !gone.is_empty() || !self.routes.contains(route))
+        {
+            changes.route_replace(&Route { index, ..*route });
+        }
+        for &(ip, mac) in wanted
+            .neighbours
+            .iter()
+            .filter(|entry| !self.neighbours.contains(entry))
+        {
+            changes.neighbour_permanent(index, ip, mac);
+        }
+        changes
+    }
+}
+
+fn is_ethernet(node: &Node, dev: &str) -> bool {
+    node.ifaces
+        .iter()
+        .any(|iface| iface.name == dev && iface.kind == IfaceKind::Ethernet)
+}
+
+fn host(addr: Ipv4Addr) -> Ipv4Net {
+    Ipv4Net::new_assert(addr, 32)
+}
+
+const fn scope(scope: model::Scope) -> Scope {
+    match scope {
+        model::Scope::Global => Scope::Global,
+        model::Scope::Link => Scope::Link,
+        model::Scope::Host => Scope::Host,
+    }
+}
+
+/// Number of a protocol in `/etc/iproute2/rt_protos`.
+const fn protocol(proto: Proto) -> u8 {
+    match proto {
+        Proto::Kernel => 2,
+        Proto::Boot => 3,
+        Proto::Static => 4,
+        Proto::Bird => 12,
+        Proto::Dhcp => 16,
+    }
+}
