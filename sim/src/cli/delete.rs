@@ -1,0 +1,64 @@
+//! `podwire delete`
+
+use clap::Args;
+
+use super::failure::USAGE;
+use super::get::{Kind, kind_and_names};
+use super::node::change;
+use super::target::{DEFAULT_NAMESPACE, find_node, find_pod};
+use super::ui::Ui;
+use super::{Failure, Global};
+use crate::client::Client;
+use crate::control::proto::Request;
+
+/// Deletes objects.
+#[derive(Args, Debug)]
+pub(super) struct Delete {
+    /// pod or node, optionally KIND/NAME
+    kind: String,
+    /// Which
+    names: Vec<String>,
+    /// Kubernetes namespace
+    #[arg(short, long, default_value = DEFAULT_NAMESPACE, env = "PODWIRE_NAMESPACE")]
+    namespace: String,
+}
+
+impl Delete {
+    pub(super) fn run(&self, global: &Global, ui: &Ui) -> Result<u8, Failure> {
+        let (kind, names) = kind_and_names(&self.kind, &self.names)?;
+        if names.is_empty() {
+            return Err(Failure::new(USAGE, "delete what? A name is wanted"));
+        }
+        let mut client = Client::find(global.lab.as_deref())?;
+        match kind {
+            Kind::Nodes => nodes(&mut client, &names, ui)?,
+            Kind::Pods => {
+                let all = super::target::pods(&mut client)?;
+                for name in &names {
+                    // All names are checked before the first goes.
+                    find_pod(&all, &self.namespace, name)?;
+                }
+                for name in names {
+                    let request = Request::DeletePod {
+                        namespace: self.namespace.clone(),
+                        name,
+                    };
+                    change(&mut client, &request, ui)?;
+                }
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Removes nodes with their pods.
+pub(super) fn nodes(client: &mut Client, names: &[String], ui: &Ui) -> Result<(), Failure> {
+    let all = super::target::nodes(client)?;
+    for name in names {
+        find_node(&all, name)?;
+    }
+    for name in names {
+        change(client, &Request::DeleteNode { name: name.clone() }, ui)?;
+    }
+    Ok(())
+}

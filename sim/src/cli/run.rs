@@ -1,0 +1,115 @@
+//! `podwire run`
+
+use std::net::Ipv4Addr;
+
+use clap::{Args, ValueEnum};
+use indexmap::IndexMap;
+use router_core::Mac;
+
+use super::node::change;
+use super::target::{DEFAULT_NAMESPACE, find_node, nodes, pods};
+use super::ui::Ui;
+use super::{Failure, Global};
+use crate::client::Client;
+use crate::control::proto::Request;
+use crate::spec::{PodSpec, RestartPolicy};
+
+/// Creates a pod.
+#[derive(Args, Debug)]
+pub(super) struct Run {
+    /// Name of the pod
+    pod: String,
+    /// Node that it runs on [default: the one with the fewest pods]
+    #[arg(long)]
+    node: Option<String>,
+    /// Kubernetes namespace
+    #[arg(short, long, default_value = DEFAULT_NAMESPACE, env = "PODWIRE_NAMESPACE")]
+    namespace: String,
+    /// Labels [default: run=POD]
+    #[arg(short, long, value_name = "K=V,..", value_delimiter = ',', value_parser = pair)]
+    labels: Vec<(String, String)>,
+    /// Environment of the program
+    #[arg(short, long, value_name = "K=V", value_parser = pair)]
+    env: Vec<(String, String)>,
+    /// Address, else the node's next free one
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<Ipv4Addr>,
+    /// MAC address of its eth0
+    #[arg(long)]
+    mac: Option<Mac>,
+    /// What happens when the program ends
+    #[arg(long, value_enum, default_value_t)]
+    restart: Restart,
+    /// Share the node's addresses and host namespace
+    #[arg(long, conflicts_with_all = ["ip", "mac"])]
+    host_network: bool,
+    /// The program and its arguments
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Restart {
+    #[default]
+    #[value(name = "Always", alias = "always")]
+    Always,
+    #[value(name = "OnFailure", alias = "on-failure")]
+    OnFailure,
+    #[value(name = "Never", alias = "never")]
+    Never,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("KEY=VALUE is wanted".to_owned()),
+    }
+}
+
+impl Run {
+    pub(super) fn run(&self, global: &Global, ui: &Ui) -> Result<u8, Failure> {
+        let mut client = Client::find(global.lab.as_deref())?;
+        let node = self.node(&mut client)?;
+        let mut labels: IndexMap<String, String> = self.labels.iter().cloned().collect();
+        if labels.is_empty() {
+            labels.insert("run".to_owned(), self.pod.clone());
+        }
+        let pod = PodSpec {
+            namespace: self.namespace.clone(),
+            name: self.pod.clone(),
+            node,
+            labels,
+            host_network: self.host_network,
+            ip: self.ip,
+            mac: self.mac,
+            command: (!self.command.is_empty()).then(|| self.command.clone()),
+            env: self.env.iter().cloned().collect(),
+            restart: match self.restart {
+                Restart::Always => RestartPolicy::Always,
+                Restart::OnFailure => RestartPolicy::OnFailure,
+                Restart::Never => RestartPolicy::Never,
+            },
+            declared_at: None,
+        };
+        change(&mut client, &Request::AddPod { pod: Box::new(pod) }, ui)?;
+        Ok(0)
+    }
+
+    fn node(&self, client: &mut Client) -> Result<String, Failure> {
+        let all = nodes(client)?;
+        if let Some(name) = &self.node {
+            return find_node(&all, name).map(|status| status.node.name.clone());
+        }
+        let pods = pods(client)?;
+        let count = |name: &str| {
+            pods.iter()
+                .filter(|p| p.node == name && !p.host_network)
+                .count()
+        };
+        all.iter()
+            .filter(|status| status.node.pod_cidr.is_some())
+            .min_by_key(|status| count(&status.node.name))
+            .map(|status| status.node.name.clone())
+            .ok_or_else(|| Failure::new(super::failure::FAILED, "no node can take a pod"))
+    }
+}

@@ -1,0 +1,102 @@
+//! stdout for data, stderr for talk; colour only where wanted; a reader that goes away ends the program quietly.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use anstyle::{AnsiColor, Style};
+
+use super::{Color, Failure, Global};
+
+/// What a shell reports for a program that SIGPIPE ended.
+const BROKEN_PIPE: i32 = 141;
+
+pub(super) const BOLD: Style = Style::new().bold();
+pub(super) const DIM: Style = Style::new().dimmed();
+pub(super) const GREEN: Style = AnsiColor::Green.on_default();
+pub(super) const YELLOW: Style = AnsiColor::Yellow.on_default();
+pub(super) const RED: Style = AnsiColor::Red.on_default().bold();
+pub(super) const CYAN: Style = AnsiColor::Cyan.on_default();
+
+/// The two streams.
+#[derive(Debug)]
+pub(super) struct Ui {
+    quiet: bool,
+}
+
+impl Ui {
+    /// Applies `-q`, `-v` and `--color` to this process.
+    pub(super) fn new(global: &Global) -> Self {
+        match global.color {
+            Color::Auto => {}
+            Color::Always => anstream::ColorChoice::Always.write_global(),
+            Color::Never => anstream::ColorChoice::Never.write_global(),
+        }
+        if global.verbose {
+            tracing_subscriber::fmt()
+                .with_writer(io::stderr)
+                .with_max_level(tracing::Level::DEBUG)
+                .with_ansi(false)
+                .with_target(false)
+                .init();
+        }
+        Self {
+            quiet: global.quiet,
+        }
+    }
+
+    /// Data.
+    pub(super) fn data(&self, text: &str) {
+        let mut out = anstream::stdout().lock();
+        if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            lost(&error);
+        }
+    }
+
+    /// Something the user may want to know.
+    pub(super) fn talk(&self, text: impl Display) {
+        if !self.quiet {
+            // Talk that can't be delivered is no reason to stop.
+            let _ = writeln!(anstream::stderr(), "{text}");
+        }
+    }
+
+    /// Why the command failed, and what it was.
+    pub(super) fn error(&self, failure: &Failure) {
+        let text = &failure.message;
+        let _ = if failure.verbatim {
+            writeln!(anstream::stderr(), "{text}")
+        } else {
+            writeln!(anstream::stderr(), "{RED}error:{RED:#} {text}")
+        };
+    }
+
+    /// `-q`
+    pub(super) const fn quiet(&self) -> bool {
+        self.quiet
+    }
+}
+
+/// Standard output is a terminal.
+pub(super) fn stdout_is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Says that a panic is not the user's fault.
+pub(super) fn bug() {
+    let _ = writeln!(
+        anstream::stderr(),
+        "{RED}error:{RED:#} this is a bug of podwire; please report the lines above"
+    );
+}
+
+/// Standard output is gone: with its reader nothing is wrong, else the reason is said.
+fn lost(error: &io::Error) -> ! {
+    if error.kind() != io::ErrorKind::BrokenPipe {
+        let _ = writeln!(
+            anstream::stderr(),
+            "{RED}error:{RED:#} standard output: {error}"
+        );
+        std::process::exit(1);
+    }
+    std::process::exit(BROKEN_PIPE);
+}
