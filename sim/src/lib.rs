@@ -6,6 +6,7 @@ pub mod client;
 pub mod control;
 pub mod model;
 pub mod node;
+pub mod ping;
 pub mod pod;
 pub mod spec;
 pub mod view;
