@@ -8,17 +8,33 @@
 extern crate alloc;
 
 pub mod addr;
+mod arp;
 pub mod config;
+pub mod fib;
+mod forward;
 pub mod frame;
+mod icmp_error;
+mod l2;
+mod local;
+mod martian;
 pub mod neigh;
+mod options;
+mod originate;
+mod ports;
+mod random;
 pub mod router;
 pub mod stats;
+pub mod table;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
+pub mod wire;
 
 pub use addr::Mac;
 pub use config::{PortId, Snapshot};
 pub use frame::{Batch, Frame, FramePool, TxBatch};
 pub use neigh::{NeighbourState, NeighbourView};
-pub use router::{ConfigError, Limits, Router};
+pub use ports::ConfigError;
+pub use router::{Limits, Router};
 pub use stats::{DropReason, Event, Stats};
 pub use time::Instant;

@@ -1,20 +1,53 @@
-//! The packet path.
+//! The packet path, from port to port, in one place and in the order in which it happens.
+//!
+//! ```text
+//!  rx -> l2 ──┬─ ARP ──> arp ──> neigh (learn, reply)
+//!             └─ IPv4 ─> header ─> [defrag] ─> [conntrack, DNAT] ─> options ─> martian, fib
+//!                           ┌───────────────────────────────────────────────────┤
+//!                   local (7a): answer, host port                    forward (7b): TTL, length, decrement,
+//!                                                                    [policy], [SNAT], fragments
+//!                           └────────────────> neigh ─> tx  <───────────────────┘
+//! ```
+//!
+//! [`Router`] owns the state and the order; what each step decides is in the module of its name. Stages in brackets have
+//! their place marked in the code and come with NAT, policy and tunnels. Every frame ends in exactly one of `transmit`
+//! (sent or held), `discard` and `consume`, each of which counts it.
+//!
+//! Cost: per forwarded packet two route lookups (source validation, destination) and one neighbour lookup; no allocation.
 
-use core::fmt;
 use core::net::Ipv4Addr;
 
-use crate::config::{PortId, Snapshot};
-use crate::frame::{Batch, FramePool, TxBatch};
-use crate::neigh::NeighbourView;
-use crate::stats::{DropReason, Stats};
+use crate::addr::Mac;
+use crate::arp::{self, Learn};
+use crate::config::{PortId, PortKind, Snapshot};
+use crate::fib::{Fib, Hop, Lookup};
+use crate::forward::{self, Cut};
+use crate::frame::{Batch, Frame, FramePool, TxBatch};
+use crate::icmp_error::{self, IcmpError, Limiter, MAX_QUOTE, Refusal};
+use crate::l2::{self, Link, Payload};
+use crate::local::{self, Delivery};
+use crate::martian;
+use crate::neigh::{Answer, Discard, Due, NeighbourTable, NeighbourView};
+use crate::options;
+use crate::originate::{Fields, Originator};
+use crate::ports::{ConfigError, PortIndex};
+use crate::random::{self, Rng};
+use crate::stats::{DropReason, Event, Stats};
 use crate::time::Instant;
+use crate::wire::arp::{Arp, Operation};
+use crate::wire::ethernet::{self, ETHERTYPE_ARP, ETHERTYPE_IPV4, HEADER_LEN};
+use crate::wire::icmpv4;
+use crate::wire::ipv4::{self, Ipv4, PROTOCOL_ICMP, PROTOCOL_TCP};
+
+/// Source of an error when the node has no address at all (RFC 7600, as Linux).
+const DUMMY_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
 /// Sizes of the tables of one router, fixed at its making.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Dynamic neighbour entries (Linux `gc_thresh3`: 1024). PERMANENT entries come on top.
     pub neighbours: u16,
-    /// Packets that wait for one neighbour's MAC, at least 3 (RFC 1122 2.3.2.2).
+    /// Packets that wait for one neighbour's MAC (Linux's 212992 bytes are about 101), at least 3 (RFC 1122 2.3.2.2).
     pub held_per_neighbour: u16,
     /// Packets that wait for any neighbour's MAC: frames that the pool must be able to spare.
     pub held: u16,
@@ -30,94 +63,128 @@ impl Default for Limits {
     }
 }
 
-/// A snapshot that contradicts itself. The router keeps the one it had.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// Two ports have one number.
-    DuplicatePort(PortId),
-    /// More than one host port.
-    SecondHostPort(PortId),
-    /// An address, route or neighbour names a port that is not in the snapshot.
-    UnknownPort(PortId),
-    /// MTU below 68 (RFC 791).
-    MtuTooSmall(PortId),
-    /// A prefix length above 32.
-    BadPrefixLength(Ipv4Addr, u8),
-    /// A unicast route without a next hop.
-    NoNextHop(ipnet::Ipv4Net),
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::DuplicatePort(p) => write!(f, "port {} is given twice", p.0),
-            Self::SecondHostPort(p) => write!(f, "port {} is a second host port", p.0),
-            Self::UnknownPort(p) => write!(f, "port {} does not exist", p.0),
-            Self::MtuTooSmall(p) => write!(f, "port {}: an IPv4 MTU is at least 68", p.0),
-            Self::BadPrefixLength(a, n) => write!(f, "{a}/{n}: a prefix length is at most 32"),
-            Self::NoNextHop(net) => write!(f, "route to {net} has no next hop"),
-        }
-    }
-}
-
-impl core::error::Error for ConfigError {}
-
-/// A router.
+/// An IPv4 router: frames in, frames out. See the module for the packet path.
+///
+/// Whoever drives it calls [`Router::process`] with what has arrived, and [`Router::handle_timeout`] when the time that
+/// [`Router::poll_timeout`] names has come. Time is the caller's and never goes backwards.
 #[derive(Debug)]
 pub struct Router {
     snapshot: Snapshot,
+    ports: PortIndex,
+    fib: Fib,
+    neighbours: NeighbourTable,
+    limiter: Limiter,
+    originator: Originator,
     stats: Stats,
+    flow_seed: u64,
+}
+
+/// What a packet may touch outside the router.
+struct Io<'a> {
+    now: Instant,
+    pool: &'a mut FramePool,
+    tx: &'a mut TxBatch,
+}
+
+/// Where the stages of [`Router::ipv4_stages`] lead.
+enum Verdict {
+    Local,
+    Forward(Hop, Ipv4Addr),
 }
 
 impl Router {
-    /// A router without ports.
+    /// A router without ports. The same seed and the same calls give the same bytes.
     #[must_use]
-    pub fn new(_limits: Limits, _seed: u64) -> Self {
+    pub fn new(limits: Limits, seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
         Self {
             snapshot: Snapshot::default(),
+            ports: PortIndex::default(),
+            fib: Fib::default(),
+            neighbours: NeighbourTable::new(
+                limits.neighbours,
+                limits.held_per_neighbour.max(3),
+                limits.held,
+                rng.next(),
+            ),
+            limiter: Limiter::new(rng.next()),
+            originator: Originator::new(rng.next()),
             stats: Stats::default(),
+            flow_seed: rng.next(),
         }
     }
 
-    /// Replaces the configuration.
+    /// Replaces the configuration. Neighbours and counters of ports that stay are kept; frames that wait at a port that
+    /// is gone or down now are dropped without an error to their senders (FWD-58).
     ///
     /// # Errors
     /// When the snapshot contradicts itself; nothing has changed then.
     pub fn apply(
         &mut self,
-        _now: Instant,
+        now: Instant,
         snapshot: Snapshot,
-        _pool: &mut FramePool,
+        pool: &mut FramePool,
     ) -> Result<(), ConfigError> {
+        let ports = PortIndex::new(&snapshot)?;
+        self.fib = Fib::new(&snapshot);
         self.stats.set_ports(snapshot.ports.iter().map(|p| p.id));
+        self.ports = ports;
         self.snapshot = snapshot;
+
+        let Self {
+            snapshot,
+            ports,
+            neighbours,
+            stats,
+            ..
+        } = self;
+        let mut bin = Bin { stats, ports, pool };
+        let up = |id| {
+            ports
+                .slot(id)
+                .and_then(|s| snapshot.ports.get(s))
+                .is_some_and(|p| p.up)
+        };
+        neighbours.flush(|port, _| !up(port), true, DropReason::PortRemoved, &mut bin);
+        neighbours.set_permanent(now, &snapshot.neighbours, &mut bin);
         Ok(())
     }
 
-    /// Takes every frame of `rx` through the router; what is to be sent is appended to `tx`.
+    /// Takes every frame of `rx` through the router, in order; what is to be sent is appended to `tx`.
+    ///
+    /// Each frame names the port it was received on. `rx` is empty afterwards.
     pub fn process(
         &mut self,
-        _now: Instant,
+        now: Instant,
         rx: &mut Batch,
         pool: &mut FramePool,
-        _tx: &mut TxBatch,
+        tx: &mut TxBatch,
     ) {
+        let mut io = Io { now, pool, tx };
         for frame in rx.drain() {
-            self.stats.count_rx(None, frame.len());
-            self.stats.count_drop(None, DropReason::UnknownPort);
-            pool.free(frame);
+            self.receive(frame, &mut io);
         }
     }
 
-    /// When [`Router::handle_timeout`] wants to be called next.
+    /// When [`Router::handle_timeout`] wants to be called next; none when nothing is pending. May be earlier than there
+    /// is something to do, never later.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.neighbours.next_deadline()
     }
 
-    /// Does what is due at `now`.
-    pub fn handle_timeout(&mut self, _now: Instant, _pool: &mut FramePool, _tx: &mut TxBatch) {}
+    /// Does what is due at `now`: asks for neighbours again, gives up on them, ages what is known.
+    pub fn handle_timeout(&mut self, now: Instant, pool: &mut FramePool, tx: &mut TxBatch) {
+        let mut io = Io { now, pool, tx };
+        let mut at = 0;
+        while let Some(due) = self.neighbours.due(now, &mut at) {
+            match due {
+                Due::Ask { id, last_known } => self.ask(id, last_known, &mut io),
+                Due::GiveUp { id } => self.give_up(id, &mut io),
+                Due::Send { id } => self.send_held(id, &mut io),
+            }
+        }
+    }
 
     /// All counters.
     #[must_use]
@@ -128,7 +195,7 @@ impl Router {
     /// Frames that wait for address resolution now.
     #[must_use]
     pub fn held(&self) -> usize {
-        0
+        self.neighbours.held()
     }
 
     /// The configuration in force.
@@ -137,18 +204,562 @@ impl Router {
         &self.snapshot
     }
 
-    /// The neighbour table.
-    pub fn neighbours(&self) -> impl Iterator<Item = NeighbourView> + '_ {
-        core::iter::empty()
+    /// The tables that the configuration led to.
+    #[must_use]
+    pub fn fib(&self) -> &Fib {
+        &self.fib
     }
 
-    /// Deletes neighbour entries.
+    /// The neighbour table, in no particular order.
+    pub fn neighbours(&self) -> impl Iterator<Item = NeighbourView> + '_ {
+        self.neighbours.iter()
+    }
+
+    /// Deletes neighbour entries of this port and address (of any where none is given), except for PERMANENT ones, and
+    /// returns their number. Packets that waited there are dropped.
     pub fn flush_neighbours(
         &mut self,
-        _port: Option<PortId>,
-        _ip: Option<Ipv4Addr>,
-        _pool: &mut FramePool,
+        port: Option<PortId>,
+        ip: Option<Ipv4Addr>,
+        pool: &mut FramePool,
     ) -> usize {
-        0
+        let Self {
+            neighbours,
+            stats,
+            ports,
+            ..
+        } = self;
+        neighbours.flush(
+            |p, i| port.is_none_or(|port| port == p) && ip.is_none_or(|ip| ip == i),
+            false,
+            DropReason::NeighbourFlushed,
+            &mut Bin { stats, ports, pool },
+        )
     }
+
+    // ── The path of a received frame ────────────────────────────────────────────────────────────────────────────────
+
+    /// Step 1: link layer.
+    fn receive(&mut self, frame: Frame, io: &mut Io<'_>) {
+        let slot = self.ports.slot(frame.port());
+        self.stats.count_rx(slot, frame.len());
+        let accepted = slot
+            .and_then(|slot| Some((slot, self.snapshot.ports.get(slot)?)))
+            .ok_or(DropReason::UnknownPort)
+            .and_then(|(slot, port)| l2::accept(slot, port, frame.bytes()));
+        match accepted {
+            Ok(link) => match link.payload {
+                Payload::Arp => self.arp(frame, link, io),
+                Payload::Ipv4 => self.ipv4(frame, link, io),
+            },
+            Err(reason) => self.discard(frame, reason, io),
+        }
+    }
+
+    fn ipv4(&mut self, mut frame: Frame, link: Link, io: &mut Io<'_>) {
+        match self.ipv4_stages(&mut frame, link, io.now) {
+            Ok(Verdict::Local) => self.deliver(frame, io),
+            Ok(Verdict::Forward(hop, dst)) => self.send(frame, hop, dst, io),
+            Err(refusal) => self.refuse(frame, refusal, io),
+        }
+    }
+
+    /// Steps 2 to 7 of the normative order, up to the point where the packet leaves or is delivered.
+    fn ipv4_stages(&self, frame: &mut Frame, link: Link, now: Instant) -> Result<Verdict, Refusal> {
+        let port = self
+            .snapshot
+            .ports
+            .get(link.slot)
+            .ok_or(DropReason::UnknownPort)?;
+
+        // 2. Header validation; link-layer padding goes.
+        validate(frame)?;
+        let ip = Ipv4::peek(packet(frame)).ok_or(DropReason::BadHeaderLength)?;
+        let dst = ip.dst();
+        if link.dst.is_group() && !dst.is_multicast() && !self.fib.is_broadcast(dst) {
+            return Err(DropReason::UnicastInLinkBroadcast.into());
+        }
+
+        // 3. Defragmentation stands here, on nodes that track connections.
+        // 4. Connection tracking and destination NAT stand here.
+
+        // 5. Options.
+        options::check(ip.options())?;
+
+        // 6. Source validation and route.
+        match martian::check_source(port, ip.src(), &self.fib) {
+            // The node speaks with its own addresses, and strict paths are not for it.
+            Err(DropReason::OwnSource | DropReason::RpFilter) if link.from_host => {}
+            checked => checked?,
+        }
+        martian::check_destination(port, dst)?;
+        let hop = match self.fib.lookup(dst, || self.flow(&ip)) {
+            // 7a. Input policy stands here.
+            Lookup::Local => return Ok(Verdict::Local),
+            _ if dst.is_loopback() => return Ok(Verdict::Local),
+            Lookup::Broadcast => return Err(DropReason::Broadcast.into()),
+            _ if !self.snapshot.forwarding && !link.from_host => {
+                return Err(DropReason::ForwardingOff.into());
+            }
+            Lookup::Unicast(hop) => hop,
+            Lookup::Blackhole => return Err(DropReason::Blackhole.into()),
+            Lookup::Unreachable => {
+                return Err(Refusal::with(
+                    DropReason::Unreachable,
+                    IcmpError::RouteUnreachable,
+                ));
+            }
+            Lookup::Prohibit => {
+                return Err(Refusal::with(DropReason::Prohibit, IcmpError::Prohibited));
+            }
+            Lookup::NoRoute => {
+                return Err(Refusal::with(
+                    DropReason::NoRoute,
+                    IcmpError::NetUnreachable,
+                ));
+            }
+        };
+
+        // 7b. Forward. What the node itself sends (OUTPUT) keeps its TTL.
+        if link.from_host {
+            forward::check_sent_ttl(&ip)?;
+        } else {
+            forward::check_ttl(&ip)?;
+        }
+        let mtu = self.snapshot.ports.get(hop.slot).map_or(0, |p| p.mtu);
+        forward::check_length(&ip, mtu)?;
+        let has_options = !ip.options().is_empty();
+        if !link.from_host {
+            forward::decrement_ttl(frame);
+            if has_options {
+                self.record(frame, &hop, dst, now);
+            }
+        }
+        // Forward policy stands here, then source NAT.
+        Ok(Verdict::Forward(hop, dst))
+    }
+
+    /// Signs record route and timestamp options with the address of the egress side (FWD-31).
+    fn record(&self, frame: &mut Frame, hop: &Hop, dst: Ipv4Addr, now: Instant) {
+        let egress = self.fib.source(hop, dst).unwrap_or(DUMMY_ADDRESS);
+        let header = header_mut(frame);
+        if let Some((_, options)) = header.split_first_chunk_mut::<{ ipv4::HEADER_LEN }>()
+            && options::record(options, egress, now, |a| self.fib.is_local(a))
+        {
+            ipv4::rewrite_checksum(header);
+        }
+    }
+
+    /// A number that all packets of a flow share.
+    fn flow(&self, ip: &Ipv4<'_>) -> u64 {
+        random::mix(
+            random::hash(self.flow_seed, u16::from(ip.protocol()), ip.src())
+                ^ u64::from(ip.dst().to_bits()),
+        )
+    }
+
+    /// Step 7a: a packet for the node.
+    fn deliver(&mut self, frame: Frame, io: &mut Io<'_>) {
+        let Some(ip) = Ipv4::peek(packet(&frame)) else {
+            return self.discard(frame, DropReason::BadHeaderLength, io);
+        };
+        let reply = |tos, protocol| Fields {
+            tos,
+            protocol,
+            src: ip.dst(),
+            dst: ip.src(),
+        };
+        match local::decide(&ip, self.ports.host().is_some(), options::timestamp(io.now)) {
+            Ok(Delivery::Echo { header, payload }) => {
+                let fields = reply(ip.tos(), PROTOCOL_ICMP);
+                self.originate(Event::EchoReplySent, fields, [&header, payload], io);
+                self.consume(frame, io);
+            }
+            Ok(Delivery::Timestamp(message)) => {
+                let fields = reply(ip.tos(), PROTOCOL_ICMP);
+                self.originate(Event::EchoReplySent, fields, [&message, &[]], io);
+                self.consume(frame, io);
+            }
+            Ok(Delivery::Reset(segment)) => {
+                let fields = reply(0, PROTOCOL_TCP);
+                self.originate(Event::TcpResetSent, fields, [&segment, &[]], io);
+                self.discard(frame, DropReason::ConnectionRefused, io);
+            }
+            Ok(Delivery::Host) => self.deliver_to_host(frame, io),
+            Err(refusal) => self.refuse(frame, refusal, io),
+        }
+    }
+
+    /// An ARP packet.
+    fn arp(&mut self, mut frame: Frame, link: Link, io: &mut Io<'_>) {
+        let Some(port) = self.snapshot.ports.get(link.slot) else {
+            return self.discard(frame, DropReason::UnknownPort, io);
+        };
+        let Some(arp) = Arp::parse(packet(&frame)) else {
+            return self.discard(frame, DropReason::ArpMalformed, io);
+        };
+        let decision = match arp::decide(port, link.dst, &arp, &self.fib, self.snapshot.forwarding)
+        {
+            Ok(decision) => decision,
+            Err(reason) => {
+                if !link.from_host && self.fib.is_local(arp.spa) {
+                    self.stats.count(Event::ArpConflict);
+                }
+                return self.discard(frame, reason, io);
+            }
+        };
+        let (port_id, mac) = (port.id, port.mac);
+        let learned = decision
+            .learn
+            .and_then(|how| self.learn(port_id, &arp, how, io));
+        if decision.reply {
+            // The reply is a frame of its own in the slot of the request.
+            let reply = Arp {
+                operation: Operation::Reply,
+                sha: mac,
+                spa: arp.tpa,
+                tha: arp.sha,
+                tpa: arp.spa,
+            };
+            let header = ethernet::Header {
+                dst: arp.sha,
+                src: mac,
+                ethertype: ETHERTYPE_ARP,
+            };
+            frame.assemble(&[&header.emit(), &reply.emit()]);
+            self.stats.consumed += 1;
+            self.stats.generated += 1;
+            self.stats.count(Event::ArpReplySent);
+            self.emit(frame, link.slot, io);
+        } else if learned.is_some() {
+            self.consume(frame, io);
+        } else {
+            self.discard(frame, DropReason::ArpIgnored, io);
+        }
+        if let Some(id) = learned {
+            self.send_held(id, io);
+        }
+    }
+
+    fn learn(&mut self, port: PortId, arp: &Arp, how: Learn, io: &mut Io<'_>) -> Option<usize> {
+        let Self {
+            neighbours,
+            stats,
+            ports,
+            ..
+        } = self;
+        neighbours.learn(
+            io.now,
+            (port, arp.spa),
+            arp.sha,
+            how == Learn::Answer,
+            how == Learn::Requester,
+            &mut Bin {
+                stats,
+                ports,
+                pool: io.pool,
+            },
+        )
+    }
+
+    // ── The way out ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Sends a packet by `hop`, in pieces if it is longer than the port's MTU; DF was looked at before.
+    fn send(&mut self, frame: Frame, hop: Hop, dst: Ipv4Addr, io: &mut Io<'_>) {
+        let next_hop = hop.via.unwrap_or(dst);
+        let mtu = self.snapshot.ports.get(hop.slot).map_or(0, |p| p.mtu);
+        let bytes = packet(&frame);
+        let Some((ip, cut)) = Ipv4::peek(bytes).and_then(|ip| Some((ip, Cut::new(&ip, mtu)?)))
+        else {
+            return self.transmit(frame, hop.slot, next_hop, io);
+        };
+        // One more for the question that the first piece may have to ask.
+        if io.pool.available() <= cut.pieces {
+            return self.discard(frame, DropReason::PoolEmpty, io);
+        }
+        self.stats.count(Event::Fragmented);
+        let mut made: u64 = 0;
+        for n in 0..cut.pieces {
+            if let Some(mut piece) = cut.piece(&ip, bytes, n, io.pool) {
+                piece.set_port(frame.port());
+                made += 1;
+                self.transmit(piece, hop.slot, next_hop, io);
+            }
+        }
+        match made.checked_sub(1) {
+            // The pieces go on in the datagram's place.
+            Some(gained) => {
+                self.stats.split += gained;
+                io.pool.free(frame);
+            }
+            None => self.discard(frame, DropReason::PoolEmpty, io),
+        }
+    }
+
+    /// Sends a packet that fits to `next_hop` on the port in `slot`, or lets it wait for the next hop's MAC.
+    fn transmit(&mut self, frame: Frame, slot: usize, next_hop: Ipv4Addr, io: &mut Io<'_>) {
+        let Some(port) = self.snapshot.ports.get(slot) else {
+            return self.discard(frame, DropReason::EgressDown, io);
+        };
+        if let PortKind::Host { peer_mac } = port.kind {
+            return self.emit_ipv4(frame, slot, peer_mac, io);
+        }
+        if !port.arp || !martian::is_host(next_hop) {
+            return self.discard(frame, DropReason::NoLinkAddress, io);
+        }
+        let Self {
+            neighbours,
+            stats,
+            ports,
+            ..
+        } = self;
+        let mut bin = Bin {
+            stats,
+            ports,
+            pool: io.pool,
+        };
+        match neighbours.answer(io.now, port.id, next_hop, &mut bin) {
+            Answer::Found(mac) => self.emit_ipv4(frame, slot, mac, io),
+            Answer::Resolving { id, ask } => {
+                neighbours.hold(id, frame, &mut bin);
+                if ask {
+                    self.ask(id, None, io);
+                }
+            }
+            Answer::Full => self.discard(frame, DropReason::NeighbourTableFull, io),
+        }
+    }
+
+    /// Hands a packet for the node to its host namespace, TTL untouched.
+    fn deliver_to_host(&mut self, frame: Frame, io: &mut Io<'_>) {
+        let host = self
+            .ports
+            .host()
+            .and_then(|slot| Some((slot, self.snapshot.ports.get(slot)?.kind)));
+        match host {
+            Some((slot, PortKind::Host { peer_mac })) => {
+                self.stats.count(Event::HostDelivered);
+                self.emit_ipv4(frame, slot, peer_mac, io);
+            }
+            _ => self.discard(frame, DropReason::NoListener, io),
+        }
+    }
+
+    fn emit_ipv4(&mut self, mut frame: Frame, slot: usize, dst: Mac, io: &mut Io<'_>) {
+        let src = self.snapshot.ports.get(slot).map_or(Mac::ZERO, |p| p.mac);
+        ethernet::Header {
+            dst,
+            src,
+            ethertype: ETHERTYPE_IPV4,
+        }
+        .write(frame.bytes_mut());
+        self.emit(frame, slot, io);
+    }
+
+    /// A finished frame leaves by a port, if that leads anywhere.
+    fn emit(&mut self, frame: Frame, slot: usize, io: &mut Io<'_>) {
+        match self.snapshot.ports.get(slot) {
+            Some(port) if port.up && port.carrier && port.kind != PortKind::Dummy => {
+                self.stats.count_tx(slot, frame.len());
+                io.tx.push(port.id, frame);
+            }
+            _ => self.discard(frame, DropReason::EgressDown, io),
+        }
+    }
+
+    // ── Packets of the router's own ─────────────────────────────────────────────────────────────────────────────────
+
+    /// Makes an IPv4 packet and sends it on its way. Nothing happens but a count when the pool is empty.
+    fn originate(&mut self, event: Event, fields: Fields, parts: [&[u8]; 2], io: &mut Io<'_>) {
+        let Some(mut frame) = io.pool.alloc() else {
+            return self.stats.count(Event::NoFrame);
+        };
+        self.stats.generated += 1;
+        self.stats.count(event);
+        if !self.originator.build(&mut frame, fields, parts) {
+            return self.discard(frame, DropReason::PoolEmpty, io);
+        }
+        match self
+            .fib
+            .lookup(fields.dst, || u64::from(fields.dst.to_bits()))
+        {
+            Lookup::Local => self.deliver_to_host(frame, io),
+            Lookup::Unicast(hop) => self.send(frame, hop, fields.dst, io),
+            Lookup::Broadcast => self.discard(frame, DropReason::Broadcast, io),
+            Lookup::Blackhole => self.discard(frame, DropReason::Blackhole, io),
+            Lookup::Unreachable => self.discard(frame, DropReason::Unreachable, io),
+            Lookup::Prohibit => self.discard(frame, DropReason::Prohibit, io),
+            Lookup::NoRoute => self.discard(frame, DropReason::NoRoute, io),
+        }
+    }
+
+    /// Tells the sender of the packet in `frame`, if that is allowed and within the limits.
+    fn send_error(&mut self, frame: &Frame, error: IcmpError, io: &mut Io<'_>) {
+        let bytes = packet(frame);
+        let Some(ip) = Ipv4::peek(bytes) else { return };
+        let (offender, target) = (ip.src(), ip.dst());
+        let from_host =
+            self.ports.host().is_some() && self.ports.host() == self.ports.slot(frame.port());
+        if !icmp_error::permitted(&ip)
+            || self.fib.is_broadcast(offender)
+            || self.fib.is_broadcast(target)
+            || (self.fib.is_local(offender) && !from_host)
+        {
+            return self.stats.count(Event::IcmpErrorForbidden);
+        }
+        if !self.limiter.admit(io.now, error, offender) {
+            return self.stats.count(Event::IcmpErrorLimited);
+        }
+        let src = if self.fib.is_local(target) {
+            target
+        } else {
+            self.address_toward(offender)
+        };
+        let (kind, code, rest) = error.header();
+        let quote = bytes.get(..MAX_QUOTE).unwrap_or(bytes);
+        let header = icmpv4::emit(kind, code, rest, quote);
+        let fields = Fields {
+            tos: icmp_error::tos(ip.tos()),
+            protocol: PROTOCOL_ICMP,
+            src,
+            dst: offender,
+        };
+        self.originate(Event::IcmpErrorSent, fields, [&header, quote], io);
+    }
+
+    /// The address that a packet of the node to `dst` has as source (ICMP-7).
+    fn address_toward(&self, dst: Ipv4Addr) -> Ipv4Addr {
+        match self.fib.lookup(dst, || 0) {
+            Lookup::Local => Some(dst),
+            Lookup::Unicast(hop) => self.fib.source(&hop, dst),
+            _ => None,
+        }
+        .unwrap_or(DUMMY_ADDRESS)
+    }
+
+    /// Asks all stations, or the one that had it last, for the address of a neighbour entry.
+    fn ask(&mut self, id: usize, last_known: Option<Mac>, io: &mut Io<'_>) {
+        let Some((port_id, ip)) = self.neighbours.key(id) else {
+            return;
+        };
+        let Some(slot) = self.ports.slot(port_id) else {
+            return;
+        };
+        let Some(mac) = self.snapshot.ports.get(slot).map(|p| p.mac) else {
+            return;
+        };
+        // The source of the packet that waits if it is the node's own, else the preferred one on the link (NEI-7).
+        let spa = self
+            .neighbours
+            .newest_held(id)
+            .and_then(|frame| Ipv4::peek(packet(frame)))
+            .map(|ip| ip.src())
+            .filter(|&src| self.fib.is_local(src))
+            .or_else(|| self.fib.source_on(port_id, ip))
+            .unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let Some(mut frame) = io.pool.alloc() else {
+            return self.stats.count(Event::NoFrame);
+        };
+        let request = Arp {
+            operation: Operation::Request,
+            sha: mac,
+            spa,
+            tha: Mac::ZERO,
+            tpa: ip,
+        };
+        let dst = last_known.unwrap_or(Mac::BROADCAST);
+        let header = ethernet::Header {
+            dst,
+            src: mac,
+            ethertype: ETHERTYPE_ARP,
+        };
+        frame.assemble(&[&header.emit(), &request.emit()]);
+        self.stats.generated += 1;
+        self.stats.count(Event::ArpRequestSent);
+        self.emit(frame, slot, io);
+    }
+
+    /// Sends what waited at an entry whose MAC is known now, in order (NEI-4).
+    fn send_held(&mut self, id: usize, io: &mut Io<'_>) {
+        let Some((port, ip)) = self.neighbours.key(id) else {
+            return;
+        };
+        let Some(slot) = self.ports.slot(port) else {
+            return;
+        };
+        while self.neighbours.mac(id).is_some()
+            && let Some(frame) = self.neighbours.release(id)
+        {
+            self.transmit(frame, slot, ip, io);
+        }
+    }
+
+    /// The neighbour did not answer: everything that waited goes back as an error (RT-4).
+    fn give_up(&mut self, id: usize, io: &mut Io<'_>) {
+        while let Some(frame) = self.neighbours.release(id) {
+            self.refuse(
+                frame,
+                Refusal::with(DropReason::NeighbourFailed, IcmpError::HostUnreachable),
+                io,
+            );
+        }
+    }
+
+    // ── Where frames end ────────────────────────────────────────────────────────────────────────────────────────────
+
+    fn refuse(&mut self, frame: Frame, refusal: Refusal, io: &mut Io<'_>) {
+        if let Some(error) = refusal.error {
+            self.send_error(&frame, error, io);
+        }
+        self.discard(frame, refusal.reason, io);
+    }
+
+    fn discard(&mut self, frame: Frame, reason: DropReason, io: &mut Io<'_>) {
+        self.stats.count_drop(self.ports.slot(frame.port()), reason);
+        io.pool.free(frame);
+    }
+
+    fn consume(&mut self, frame: Frame, io: &mut Io<'_>) {
+        self.stats.consumed += 1;
+        io.pool.free(frame);
+    }
+}
+
+/// The end of frames that the neighbour table gives up.
+struct Bin<'a> {
+    stats: &'a mut Stats,
+    ports: &'a PortIndex,
+    pool: &'a mut FramePool,
+}
+
+impl Discard for Bin<'_> {
+    fn discard(&mut self, frame: Frame, reason: DropReason) {
+        self.stats.count_drop(self.ports.slot(frame.port()), reason);
+        self.pool.free(frame);
+    }
+}
+
+/// What follows the Ethernet header.
+fn packet(frame: &Frame) -> &[u8] {
+    frame.bytes().get(HEADER_LEN..).unwrap_or_default()
+}
+
+/// The IPv4 header with its options, to change in place. The frame was validated.
+fn header_mut(frame: &mut Frame) -> &mut [u8] {
+    let bytes = ethernet::payload_mut(frame.bytes_mut());
+    let len = bytes.first().map_or(0, |b| usize::from(b & 0xf) * 4);
+    bytes.get_mut(..len).unwrap_or_default()
+}
+
+/// Validates the IPv4 header (section 1.2) and cuts off link-layer padding.
+fn validate(frame: &mut Frame) -> Result<(), DropReason> {
+    let ip = Ipv4::parse(packet(frame)).map_err(|error| match error {
+        ipv4::Error::HeaderLength => DropReason::BadHeaderLength,
+        ipv4::Error::Version => DropReason::BadVersion,
+        ipv4::Error::Checksum => DropReason::BadHeaderChecksum,
+        ipv4::Error::TotalLength => DropReason::BadTotalLength,
+    })?;
+    let len = HEADER_LEN + usize::from(ip.total_len());
+    frame.set_len(len);
+    Ok(())
 }

@@ -125,6 +125,7 @@ counters! {
         PortUnreachable = "port-unreachable", "UDP to this node where nothing listens.";
         ProtocolUnreachable = "protocol-unreachable", "A protocol to this node that nothing handles.";
         ConnectionRefused = "connection-refused", "TCP to this node where nothing listens.";
+        NoListener = "no-listener", "A packet of the router's own to one of the node's addresses, which nothing receives.";
         FragmentNotReassembled = "fragment-not-reassembled", "A fragment to this node, which has no host namespace to reassemble it.";
         PoolEmpty = "pool-empty", "No free frame for a copy that was needed.";
     }
@@ -136,7 +137,6 @@ counters! {
         ArpRequestSent = "arp-request-sent", "An ARP request, broadcast or unicast probe, was sent.";
         ArpReplySent = "arp-reply-sent", "An ARP reply was sent.";
         ArpConflict = "arp-conflict", "Another station claimed one of the node's own addresses.";
-        NeighbourEvicted = "neighbour-evicted", "A neighbour entry made room for another.";
         EchoReplySent = "echo-reply-sent", "An ICMP echo or timestamp request to the node was answered.";
         TcpResetSent = "tcp-reset-sent", "A TCP segment to a closed port of the node was answered with RST.";
         IcmpErrorSent = "icmp-error-sent", "An ICMP error was made.";

@@ -60,7 +60,6 @@ impl Batch {
     }
 
     /// The frames, first arrived first.
-    #[must_use]
     pub fn as_slice(&self) -> &[Frame] {
         &self.frames
     }
@@ -118,7 +117,6 @@ impl TxBatch {
     }
 
     /// Egress port and frame, in order.
-    #[must_use]
     pub fn as_slice(&self) -> &[(PortId, Frame)] {
         &self.frames
     }

@@ -117,6 +117,24 @@ impl Frame {
         true
     }
 
+    /// Replaces the content by `parts`, one after the other. Returns false, and leaves it undefined, when they do not fit
+    /// behind the headroom.
+    pub fn assemble(&mut self, parts: &[&[u8]]) -> bool {
+        self.start = HEADROOM_U16;
+        let mut room = self.room_mut();
+        let mut len = 0;
+        for part in parts {
+            let Some((place, rest)) = room.split_at_mut_checked(part.len()) else {
+                return false;
+            };
+            place.copy_from_slice(part);
+            len += part.len();
+            room = rest;
+        }
+        self.set_len(len);
+        true
+    }
+
     /// Puts `n` bytes of undefined content in front, taken from the headroom. False, and no change, when it is used up.
     pub fn push_front(&mut self, n: usize) -> bool {
         match u16::try_from(n) {

@@ -1,4 +1,4 @@
-//! Neighbours.
+//! The neighbour table as users see it.
 
 use core::net::Ipv4Addr;
 

@@ -1,0 +1,48 @@
+//! Source and destination sanity (dataplane section 1.3): addresses that no packet may have, and source validation.
+//!
+//! Deviations from Linux, decided as RFC 1812 5.3.7 says: sources in 0/8 and directed broadcasts as source are dropped
+//! (FWD-23). Class E is ordinary unicast, as in Linux (FWD-24). A failure is silent and teaches nothing (FWD-27).
+
+use core::net::Ipv4Addr;
+
+use crate::config::{PortConfig, RpFilter};
+use crate::fib::Fib;
+use crate::stats::DropReason;
+
+/// True for addresses that can be a unicast host's: not 0/8, loopback, multicast or 255.255.255.255.
+pub(crate) const fn is_host(addr: Ipv4Addr) -> bool {
+    !matches!(
+        addr.octets(),
+        [0 | 127 | 224..=239, ..] | [255, 255, 255, 255]
+    )
+}
+
+/// Checks the source of a packet that another station sent in by `port`.
+pub(crate) fn check_source(port: &PortConfig, src: Ipv4Addr, fib: &Fib) -> Result<(), DropReason> {
+    if !is_host(src) || fib.is_broadcast(src) {
+        return Err(DropReason::MartianSource);
+    }
+    if fib.is_local(src) {
+        return Err(DropReason::OwnSource);
+    }
+    let believable = match port.rp_filter {
+        RpFilter::Off => true,
+        RpFilter::Strict => fib.reaches(src, Some(port.id)),
+        RpFilter::Loose => fib.reaches(src, None),
+    };
+    if believable {
+        Ok(())
+    } else {
+        Err(DropReason::RpFilter)
+    }
+}
+
+/// Checks the destination. Loopback is let through where `route_localnet` is set (FWD-22).
+pub(crate) fn check_destination(port: &PortConfig, dst: Ipv4Addr) -> Result<(), DropReason> {
+    match dst.octets() {
+        [0, ..] => Err(DropReason::MartianDestination),
+        [127, ..] if !port.route_localnet => Err(DropReason::MartianDestination),
+        [224..=239, ..] => Err(DropReason::Multicast),
+        _ => Ok(()),
+    }
+}

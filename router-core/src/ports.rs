@@ -1,0 +1,127 @@
+//! From port numbers to places in the snapshot, and the checks that a snapshot must pass.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::config::{PortId, PortKind, RouteTarget, Snapshot};
+
+/// RFC 791: every link carries 68 bytes.
+const MIN_MTU: u16 = 68;
+
+/// A snapshot that contradicts itself. The router keeps the one it had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The number that marks frames of the router's own.
+    ReservedPort(PortId),
+    /// Two ports have one number.
+    DuplicatePort(PortId),
+    /// More than one host port.
+    SecondHostPort(PortId),
+    /// An address, route or neighbour names a port that is not in the snapshot.
+    UnknownPort(PortId),
+    /// MTU below 68 (RFC 791).
+    MtuTooSmall(PortId),
+    /// A prefix length above 32.
+    BadPrefixLength(Ipv4Addr, u8),
+    /// A unicast route without a next hop.
+    NoNextHop(Ipv4Net),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ReservedPort(p) => write!(f, "port number {} is reserved", p.0),
+            Self::DuplicatePort(p) => write!(f, "port {} is given twice", p.0),
+            Self::SecondHostPort(p) => write!(f, "port {} is a second host port", p.0),
+            Self::UnknownPort(p) => write!(f, "port {} does not exist", p.0),
+            Self::MtuTooSmall(p) => write!(f, "port {}: an IPv4 MTU is at least {MIN_MTU}", p.0),
+            Self::BadPrefixLength(a, n) => write!(f, "{a}/{n}: a prefix length is at most 32"),
+            Self::NoNextHop(net) => write!(f, "route to {net} has no next hop"),
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+const ABSENT: u16 = u16::MAX;
+
+/// Place of each port in [`Snapshot::ports`]. A lookup is one load; 2 bytes for each number up to the highest.
+#[derive(Debug, Default)]
+pub(crate) struct PortIndex {
+    slots: Vec<u16>,
+    host: Option<usize>,
+}
+
+impl PortIndex {
+    pub(crate) fn new(snapshot: &Snapshot) -> Result<Self, ConfigError> {
+        let mut index = Self::default();
+        for (slot, port) in snapshot.ports.iter().enumerate() {
+            if port.id.0 == ABSENT {
+                return Err(ConfigError::ReservedPort(port.id));
+            }
+            if port.mtu < MIN_MTU {
+                return Err(ConfigError::MtuTooSmall(port.id));
+            }
+            let at = usize::from(port.id.0);
+            if index.slots.len() <= at {
+                index.slots.resize(at + 1, ABSENT);
+            }
+            // Numbers are unique and one is reserved, so that there are fewer places than `ABSENT`.
+            let slot_number = u16::try_from(slot).unwrap_or(ABSENT);
+            if core::mem::replace(&mut index.slots[at], slot_number) != ABSENT {
+                return Err(ConfigError::DuplicatePort(port.id));
+            }
+            if let PortKind::Host { .. } = port.kind
+                && index.host.replace(slot).is_some()
+            {
+                return Err(ConfigError::SecondHostPort(port.id));
+            }
+        }
+        index.check_references(snapshot)?;
+        Ok(index)
+    }
+
+    fn check_references(&self, snapshot: &Snapshot) -> Result<(), ConfigError> {
+        let known = |id| match self.slot(id) {
+            Some(_) => Ok(()),
+            None => Err(ConfigError::UnknownPort(id)),
+        };
+        for address in &snapshot.addresses {
+            known(address.port)?;
+            if address.prefix_len > 32 {
+                return Err(ConfigError::BadPrefixLength(
+                    address.addr,
+                    address.prefix_len,
+                ));
+            }
+        }
+        for route in &snapshot.routes {
+            if let RouteTarget::Unicast(hops) = &route.target {
+                if hops.is_empty() {
+                    return Err(ConfigError::NoNextHop(route.dst));
+                }
+                hops.iter().try_for_each(|hop| known(hop.port))?;
+            }
+        }
+        snapshot.neighbours.iter().try_for_each(|n| known(n.port))
+    }
+
+    /// Place of a port; none when the snapshot does not have it.
+    #[inline]
+    pub(crate) fn slot(&self, id: PortId) -> Option<usize> {
+        match self.slots.get(usize::from(id.0)) {
+            None | Some(&ABSENT) => None,
+            Some(&slot) => Some(usize::from(slot)),
+        }
+    }
+
+    /// Place of the host port.
+    #[inline]
+    pub(crate) const fn host(&self) -> Option<usize> {
+        self.host
+    }
+}
