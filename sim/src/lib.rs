@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod client;
 pub mod control;
+pub mod internet;
 pub mod model;
 pub mod node;
 pub mod ping;

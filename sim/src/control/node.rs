@@ -6,6 +6,7 @@
 
 use std::net::Ipv4Addr;
 
+use router_core::stats::Stats;
 use router_core::{Mac, PortId, Snapshot};
 use serde::{Deserialize, Serialize};
 
@@ -154,15 +155,17 @@ pub struct NodeNeighbour {
 /// Counters of a node process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStats {
-    /// Dropped frames by reason, reasons that never occurred left out.
-    pub drops: Vec<(String, u64)>,
-    /// Per port, by rising number.
+    /// The router's, with its drops by reason.
+    pub router: Stats,
+    /// Frames that wait for address resolution now.
+    pub held: usize,
+    /// The devices', by rising number of their port.
     pub ports: Vec<PortStats>,
     /// What the in-process stacks lost because a queue, a channel or the pool was full, or because it was malformed.
     pub stack_drops: u64,
 }
 
-/// Counters of one port, from the router's view; bytes include the Ethernet header.
+/// Counters of one port's device, from the router's view; bytes include the Ethernet header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortStats {
     /// Number.

@@ -95,15 +95,6 @@ pub(super) fn send_ipv4(packet: &[u8], config: &StackConfig, sink: &mut impl Sin
     sink.frame(&buffer[..len]);
 }
 
-/// What a poll of smoltcp is for.
-#[derive(Debug)]
-pub(super) enum Direction<'a> {
-    /// Only what is due.
-    Idle,
-    /// One packet.
-    Receive(&'a [u8]),
-}
-
 /// smoltcp's view of the link: IPv4 packets.
 pub(super) struct IpDevice<'a, S> {
     mtu: u16,
@@ -131,13 +122,11 @@ impl IpDevice<'_, Nowhere> {
 }
 
 impl<'a, S: Sink> IpDevice<'a, S> {
-    pub(super) fn new(config: &'a StackConfig, direction: Direction<'a>, sink: &'a mut S) -> Self {
+    /// One that hands in `rx`, if any, and sends to `sink`.
+    pub(super) fn new(config: &'a StackConfig, rx: Option<&'a [u8]>, sink: &'a mut S) -> Self {
         Self {
             mtu: config.mtu,
-            rx: match direction {
-                Direction::Idle => None,
-                Direction::Receive(packet) => Some(packet),
-            },
+            rx,
             tx: Some((config, sink)),
         }
     }

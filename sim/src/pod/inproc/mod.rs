@@ -26,7 +26,7 @@ use smoltcp::wire::{
     HardwareAddress, IpCidr, IpProtocol, IpVersion, Ipv4Cidr, Ipv4Packet, Ipv4Repr,
 };
 
-use link::{Direction, IpDevice};
+use link::IpDevice;
 pub use link::{ETHERNET_HEADER, Sink};
 
 /// Linux `net.ipv4.ipfrag_time`.
@@ -325,8 +325,7 @@ impl Stack {
         let now = smol_time(now);
         // Services may fill sockets and sockets may have room again: a few rounds do, the rest waits for the next call.
         for _ in 0..4 {
-            let direction = packet.take().map_or(Direction::Idle, Direction::Receive);
-            let mut device = IpDevice::new(&self.config, direction, sink);
+            let mut device = IpDevice::new(&self.config, packet.take(), sink);
             let _ = self.iface.poll(now, &mut device, &mut self.sockets);
             for service in &mut self.services {
                 service.run(&mut self.sockets);

@@ -1,0 +1,424 @@
+//! The router of a node together with the network stacks that live in its process.
+//!
+//! Decides nothing about packets of ports that have a device. What the router sends to a port behind which a
+//! [`Stack`] is, the stack takes at once, and what it answers goes back into the router in the same breath, until nobody
+//! has anything to say; so a ping between two in-process pods of one node costs no system call but those of the pinger.
+//! Each stack has the raw ICMP channels that were opened on it and lets them hear what arrives.
+//!
+//! Bounded: frames come from the router's pool, an exchange ends after [`MAX_ROUNDS`] rounds, a full channel loses
+//! the packet; all of it is counted. Without stacks the cost is one comparison per breath.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use ipnet::Ipv4Net;
+use router_core::config::{PortKind, RouteTarget};
+use router_core::{
+    Batch, ConfigError, Frame, FramePool, Instant, Mac, PortId, Router, Snapshot, TxBatch,
+};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use tap_bridge::Engine;
+use tap_bridge::port::PortCounters;
+
+use crate::pod::inproc::{Sink, Stack, StackConfig, clamp_mtu};
+
+/// Rounds of router and stacks in one breath. A request and its answer are two, with address resolution four.
+const MAX_ROUNDS: usize = 32;
+
+/// Packets that one call of [`NodeEngine::read_channel`] takes from a channel.
+pub const CHANNEL_BUDGET: usize = 64;
+
+/// Largest packet on a channel, bytes.
+const MAX_PACKET: usize = 1 << 16;
+
+/// Names a raw ICMP channel of this process, each once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelId(pub usize);
+
+#[derive(Debug)]
+struct Attached {
+    stack: Stack,
+    /// Takes MACs, addresses and sources from the snapshot.
+    is_host: bool,
+    /// When the stack wants to be called.
+    due: Option<Instant>,
+    channels: Vec<(ChannelId, OwnedFd)>,
+    counters: PortCounters,
+}
+
+/// The engine of a node process.
+#[derive(Debug)]
+pub struct NodeEngine {
+    router: Router,
+    stacks: BTreeMap<PortId, Attached>,
+    /// From stacks to the router.
+    inbox: VecDeque<Frame>,
+    /// Frames of a round that are not for stacks, in order.
+    keep: Vec<(PortId, Frame)>,
+    batch: Batch,
+    drops: u64,
+}
+
+impl NodeEngine {
+    /// An engine around `router`, without stacks.
+    #[must_use]
+    pub fn new(router: Router) -> Self {
+        Self {
+            router,
+            stacks: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            keep: Vec::new(),
+            batch: Batch::new(),
+            drops: 0,
+        }
+    }
+
+    /// The router.
+    #[must_use]
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// The router, for what touches no stack.
+    pub fn router_mut(&mut self) -> &mut Router {
+        &mut self.router
+    }
+
+    /// What stacks and channels lost because a queue or the pool was full, or because it was malformed.
+    #[must_use]
+    pub fn stack_drops(&self) -> u64 {
+        self.drops + self.stacks.values().map(|a| a.stack.drops()).sum::<u64>()
+    }
+
+    /// Counters of the ports with stacks, by rising number.
+    pub fn stack_counters(&self) -> impl Iterator<Item = (PortId, PortCounters)> + '_ {
+        self.stacks.iter().map(|(&id, a)| (id, a.counters))
+    }
+
+    /// Replaces the router's configuration, and the addresses of the host side with it.
+    ///
+    /// # Errors
+    /// As [`Router::apply`]; nothing has changed then.
+    pub fn configure(
+        &mut self,
+        now: Instant,
+        snapshot: Snapshot,
+        pool: &mut FramePool,
+    ) -> Result<(), ConfigError> {
+        self.router.apply(now, snapshot, pool)?;
+        let snapshot = self.router.snapshot();
+        for (&id, attached) in self.stacks.iter_mut().filter(|(_, a)| a.is_host) {
+            attached.stack.reconfigure(host_config(snapshot, id));
+        }
+        Ok(())
+    }
+
+    /// Puts a stack behind a port. False, and nothing changed, when there is one already.
+    pub fn attach(&mut self, id: PortId, stack: Stack) -> bool {
+        self.insert(id, stack, false)
+    }
+
+    /// Puts the node's own host side behind a port. False when there is a stack already.
+    pub fn attach_host(&mut self, id: PortId, seed: u64) -> bool {
+        let config = host_config(self.router.snapshot(), id);
+        self.insert(id, Stack::new(config, seed), true)
+    }
+
+    fn insert(&mut self, id: PortId, stack: Stack, is_host: bool) -> bool {
+        if self.stacks.contains_key(&id) {
+            return false;
+        }
+        let attached = Attached {
+            stack,
+            is_host,
+            due: None,
+            channels: Vec::new(),
+            counters: PortCounters::default(),
+        };
+        self.stacks.insert(id, attached);
+        true
+    }
+
+    /// Takes the stack of a port away and gives back its channels, which are to be closed. None when there is none.
+    pub fn detach(&mut self, id: PortId) -> Option<Vec<(ChannelId, OwnedFd)>> {
+        let attached = self.stacks.remove(&id)?;
+        self.drops += attached.stack.drops();
+        Some(attached.channels)
+    }
+
+    /// True when a stack is behind this port.
+    #[must_use]
+    pub fn has_stack(&self, id: PortId) -> bool {
+        self.stacks.contains_key(&id)
+    }
+
+    /// Opens a channel on a stack. Gives the descriptor back when there is no stack.
+    ///
+    /// # Errors
+    /// The descriptor.
+    pub fn open_channel(
+        &mut self,
+        port: PortId,
+        id: ChannelId,
+        fd: OwnedFd,
+    ) -> Result<(), OwnedFd> {
+        match self.stacks.get_mut(&port) {
+            Some(attached) => {
+                attached.channels.push((id, fd));
+                Ok(())
+            }
+            None => Err(fd),
+        }
+    }
+
+    /// Closes a channel and gives back its descriptor.
+    pub fn close_channel(&mut self, id: ChannelId) -> Option<OwnedFd> {
+        self.stacks.values_mut().find_map(|attached| {
+            let at = attached.channels.iter().position(|(c, _)| *c == id)?;
+            Some(attached.channels.swap_remove(at).1)
+        })
+    }
+
+    /// Takes packets from a channel, [`CHANNEL_BUDGET`] at most, and sends them through its stack and the router. True
+    /// when there may be more.
+    ///
+    /// # Errors
+    /// When the channel was closed or is broken: it is to be closed here too.
+    pub fn read_channel(
+        &mut self,
+        id: ChannelId,
+        now: Instant,
+        pool: &mut FramePool,
+        tx: &mut TxBatch,
+    ) -> io::Result<bool> {
+        let mut buf = [0; MAX_PACKET];
+        let mut result = Ok(true);
+        for _ in 0..CHANNEL_BUDGET {
+            let Some((&port, attached)) = self
+                .stacks
+                .iter_mut()
+                .find(|(_, a)| a.channels.iter().any(|(c, _)| *c == id))
+            else {
+                return Ok(false);
+            };
+            let Attached {
+                stack,
+                channels,
+                counters,
+                ..
+            } = attached;
+            let Some((_, fd)) = channels.iter().find(|(c, _)| *c == id) else {
+                return Ok(false);
+            };
+            let len = match recv(fd, &mut buf[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => {
+                    result = Err(io::ErrorKind::UnexpectedEof.into());
+                    break;
+                }
+                Ok((len, _)) => len,
+                Err(rustix::io::Errno::AGAIN) => {
+                    result = Ok(false);
+                    break;
+                }
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(errno) => {
+                    result = Err(errno.into());
+                    break;
+                }
+            };
+            let mut sink = NodeSink {
+                port,
+                pool,
+                inbox: &mut self.inbox,
+                channels,
+                counters,
+                drops: &mut self.drops,
+            };
+            stack.send_icmp(&buf[..len], &mut sink);
+            self.exchange(now, pool, tx);
+        }
+        result
+    }
+
+    /// Lets router and stacks talk until nobody has anything to say.
+    fn exchange(&mut self, now: Instant, pool: &mut FramePool, tx: &mut TxBatch) {
+        for round in 0.. {
+            self.serve_stacks(now, pool, tx);
+            if self.inbox.is_empty() {
+                return;
+            }
+            if round == MAX_ROUNDS {
+                break;
+            }
+            while !self.inbox.is_empty() {
+                while let Some(frame) = self.inbox.pop_front() {
+                    if let Err(frame) = self.batch.push(frame) {
+                        self.inbox.push_front(frame);
+                        break;
+                    }
+                }
+                self.router.process(now, &mut self.batch, pool, tx);
+                self.batch.free_all(pool);
+            }
+        }
+        for frame in self.inbox.drain(..) {
+            self.drops += 1;
+            pool.free(frame);
+        }
+    }
+
+    /// Hands the frames for stacks over, and leaves the others in `tx` in their order.
+    fn serve_stacks(&mut self, now: Instant, pool: &mut FramePool, tx: &mut TxBatch) {
+        for (port, frame) in tx.drain() {
+            let Some(attached) = self.stacks.get_mut(&port) else {
+                self.keep.push((port, frame));
+                continue;
+            };
+            attached.counters.tx_frames += 1;
+            attached.counters.tx_bytes += frame.len() as u64;
+            // The answer needs a frame, and this one is empty from here on; so the last one of the pool will do.
+            let mut bytes = [0; router_core::frame::MAX_FRAME];
+            let len = frame.len().min(bytes.len());
+            bytes[..len].copy_from_slice(&frame.bytes()[..len]);
+            pool.free(frame);
+            let mut sink = NodeSink {
+                port,
+                pool,
+                inbox: &mut self.inbox,
+                channels: &attached.channels,
+                counters: &mut attached.counters,
+                drops: &mut self.drops,
+            };
+            attached.stack.receive(now, &bytes[..len], &mut sink);
+            attached.due = attached.stack.poll_timeout(now);
+        }
+        for (port, frame) in self.keep.drain(..) {
+            tx.push(port, frame);
+        }
+    }
+}
+
+impl Engine for NodeEngine {
+    fn process(&mut self, now: Instant, rx: &mut Batch, pool: &mut FramePool, tx: &mut TxBatch) {
+        self.router.process(now, rx, pool, tx);
+        if !self.stacks.is_empty() {
+            self.exchange(now, pool, tx);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let stacks = self.stacks.values().filter_map(|a| a.due);
+        stacks.chain(self.router.poll_timeout()).min()
+    }
+
+    fn handle_timeout(&mut self, now: Instant, pool: &mut FramePool, tx: &mut TxBatch) {
+        self.router.handle_timeout(now, pool, tx);
+        for (&port, attached) in &mut self.stacks {
+            if attached.due.is_none_or(|due| due > now) {
+                continue;
+            }
+            let mut sink = NodeSink {
+                port,
+                pool,
+                inbox: &mut self.inbox,
+                channels: &attached.channels,
+                counters: &mut attached.counters,
+                drops: &mut self.drops,
+            };
+            attached.stack.handle_timeout(now, &mut sink);
+            attached.due = attached.stack.poll_timeout(now);
+        }
+        if !self.stacks.is_empty() {
+            self.exchange(now, pool, tx);
+        }
+    }
+}
+
+/// Where a stack's frames and ICMP packets go.
+struct NodeSink<'a> {
+    port: PortId,
+    pool: &'a mut FramePool,
+    inbox: &'a mut VecDeque<Frame>,
+    channels: &'a [(ChannelId, OwnedFd)],
+    counters: &'a mut PortCounters,
+    drops: &'a mut u64,
+}
+
+impl Sink for NodeSink<'_> {
+    fn frame(&mut self, bytes: &[u8]) {
+        let Some(mut frame) = self.pool.alloc() else {
+            *self.drops += 1;
+            return;
+        };
+        if frame.fill(bytes) {
+            frame.set_port(self.port);
+            self.counters.rx_frames += 1;
+            self.counters.rx_bytes += bytes.len() as u64;
+            self.inbox.push_back(frame);
+        } else {
+            *self.drops += 1;
+            self.pool.free(frame);
+        }
+    }
+
+    fn icmp(&mut self, packet: &[u8]) {
+        for (_, fd) in self.channels {
+            if !hand_over(fd.as_fd(), packet) {
+                *self.drops += 1;
+            }
+        }
+    }
+}
+
+/// False when the channel is full or closed.
+fn hand_over(channel: BorrowedFd<'_>, packet: &[u8]) -> bool {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    rustix::io::retry_on_intr(|| send(channel, packet, flags)).is_ok()
+}
+
+/// What the node's own stack must know, from the router's configuration: every address of the node is its own, and the
+/// source of a packet is what the best route says, else the first address of its port (RFC 1122 3.3.4.3, Linux
+/// `inet_select_addr`).
+fn host_config(snapshot: &Snapshot, id: PortId) -> StackConfig {
+    let port = snapshot.ports.iter().find(|p| p.id == id);
+    let (mac, gateway_mac, mtu) = match port.map(|p| (p, p.kind)) {
+        Some((port, PortKind::Host { peer_mac })) => (peer_mac, port.mac, port.mtu),
+        // Not configured yet: it hears nothing and says nothing.
+        _ => (Mac::ZERO, Mac::ZERO, 68),
+    };
+    let mut addresses: Vec<Ipv4Addr> = Vec::new();
+    for local in &snapshot.addresses {
+        if !local.addr.is_loopback() && !addresses.contains(&local.addr) {
+            addresses.push(local.addr);
+        }
+    }
+    let first_on = |port: PortId| {
+        let mut on_port = snapshot.addresses.iter().filter(|a| a.port == port);
+        on_port.next().map(|a| a.addr)
+    };
+    let mut routes: Vec<(Ipv4Net, u32, Ipv4Addr)> = snapshot
+        .routes
+        .iter()
+        .filter_map(|route| {
+            let RouteTarget::Unicast(hops) = &route.target else {
+                return None;
+            };
+            let source = route.src.or_else(|| first_on(hops.first()?.port))?;
+            Some((route.dst, route.metric, source))
+        })
+        .collect();
+    routes.sort_by_key(|&(dst, metric, _)| (core::cmp::Reverse(dst.prefix_len()), metric));
+    StackConfig {
+        mac,
+        gateway_mac,
+        mtu: clamp_mtu(mtu),
+        addresses,
+        sources: routes.into_iter().map(|(dst, _, src)| (dst, src)).collect(),
+        ttl: 64,
+    }
+}
+
+#[cfg(test)]
+mod tests;
