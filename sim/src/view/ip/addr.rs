@@ -34,6 +34,14 @@ pub struct AddrFilter {
 /// `valid_life_time` of an address without a lease.
 const FOREVER: u32 = u32::MAX;
 
+/// `-o addr` has nothing but the addresses.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum EntryJson<'a> {
+    Link(Box<LinkJson<'a>>),
+    Addresses { addr_info: Vec<AddrJson<'a>> },
+}
+
 #[derive(Serialize)]
 struct LinkJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -210,6 +218,8 @@ fn addresses<'a>(filter: &AddrFilter, options: &Options, iface: &'a Iface) -> Ve
             lease: addr.lease_secs,
             label: Some(&iface.name),
         }));
+        // The kernel keeps secondary addresses behind all primary ones.
+        shown.sort_by_key(|addr| addr.secondary);
         if let Some(to) = filter.to {
             let inside =
                 |shown: &Shown<'_>| shown.local.parse().is_ok_and(|a: Ipv4Addr| to.contains(&a));
@@ -294,7 +304,9 @@ pub(super) fn print(
         } else {
             Vec::new()
         };
-        if with_addresses && narrowed && addrs.is_empty() {
+        // A filter by scope or lifetime passes over interfaces that have no address to judge by.
+        let judged = by_family || !iface.addrs.is_empty() || iface.link_local.is_some();
+        if with_addresses && narrowed && judged && addrs.is_empty() {
             continue;
         }
         let show = Show {
@@ -305,7 +317,7 @@ pub(super) fn print(
             by_family,
         };
         if options.json {
-            objects.push(show.object(options));
+            objects.push(show.entry(options));
         } else if options.brief {
             text.push_str(&show.brief());
         } else if options.oneline && with_addresses && !link_only {
@@ -361,9 +373,9 @@ impl<'a> Show<'a> {
         if !self.by_family {
             let (kind, address, broadcast) = link_layer(iface);
             text += &format!("{separator}    link/{kind} {address} brd {broadcast}");
-            if let IfaceKind::Veth { netnsid, .. } = iface.kind {
-                text += &format!(" link-netnsid {netnsid}");
-            }
+        }
+        if let IfaceKind::Veth { netnsid, .. } = iface.kind {
+            text += &format!(" link-netnsid {netnsid}");
         }
         text.push('\n');
         for addr in &self.addrs {
@@ -401,6 +413,16 @@ impl<'a> Show<'a> {
         text
     }
 
+    fn entry(&self, options: &Options) -> EntryJson<'a> {
+        if self.with_addresses && options.oneline && !options.brief {
+            let object = |addr| self.addr_object(options, addr);
+            return EntryJson::Addresses {
+                addr_info: self.addrs.iter().map(object).collect(),
+            };
+        }
+        EntryJson::Link(Box::new(self.object(options)))
+    }
+
     fn object(&self, options: &Options) -> LinkJson<'a> {
         let iface = self.iface;
         let (link, link_index) = match iface.kind {
@@ -430,7 +452,7 @@ impl<'a> Show<'a> {
             address: (layer || (options.brief && self.link_mode)).then_some(address),
             broadcast: layer.then_some(broadcast),
             link_netnsid: match iface.kind {
-                IfaceKind::Veth { netnsid, .. } if layer => Some(netnsid),
+                IfaceKind::Veth { netnsid, .. } if full => Some(netnsid),
                 _ => None,
             },
             brief_flags: (options.brief && self.link_mode).then(|| flags(iface)),

@@ -3,7 +3,7 @@
 //! Words may be abbreviated to any prefix and the first entry of a table that fits wins, so the order of the tables is
 //! that of iproute2's sources (`ip.c`, `ipaddress.c`, `iplink.c`, `iproute.c`, `ipneigh.c`, `iprule.c`).
 
-use super::prefix::prefix;
+use super::prefix::{prefix, prefix_of};
 use super::{
     AddrFilter, Family, IpError, NeighFilter, Options, Query, RouteFilter, Table, View, usage,
 };
@@ -371,7 +371,9 @@ fn route_get(words: &mut Words<'_>) -> Result<Query, IpError> {
             "help" => return Err(IpError::new(255, usage::ROUTE)),
             _ => {
                 let word = if word == "to" { words.value()? } else { word };
-                dst = Some(prefix(word)?.addr());
+                // Once an IPv4 address was read, iproute2 insists on the family.
+                let family = if dst.is_some() { "inet" } else { "any valid" };
+                dst = Some(prefix_of(word, family)?.addr());
             }
         }
     }

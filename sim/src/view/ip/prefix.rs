@@ -22,10 +22,15 @@ pub(super) fn address(word: &str) -> Option<Ipv4Addr> {
 
 /// A prefix; without a length it is a host, `default` is everything. Host bits are kept.
 pub(super) fn prefix(word: &str) -> Result<Ipv4Net, IpError> {
+    prefix_of(word, "any valid")
+}
+
+/// As [`prefix`], with the word that the error has for the family.
+pub(super) fn prefix_of(word: &str, family: &str) -> Result<Ipv4Net, IpError> {
     let wrong = || {
         IpError::new(
             1,
-            format!("Error: any valid prefix is expected rather than \"{word}\"."),
+            format!("Error: {family} prefix is expected rather than \"{word}\"."),
         )
     };
     if matches!(word, "default" | "any" | "all") {
@@ -81,7 +86,7 @@ mod tests {
             let error = prefix(word).unwrap_err();
             assert_eq!(
                 error.message,
-                format!("Error: any valid prefix is expected rather than \"{word}\".")
+                format!("Error: {family} prefix is expected rather than \"{word}\".")
             );
             assert_eq!(error.status, 1);
         }

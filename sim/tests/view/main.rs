@@ -1,0 +1,6 @@
+//! The views, printed from model values without any lab, compared with documents and with the real `ip`.
+
+mod kube;
+mod model;
+mod oracle;
+mod seed000;
