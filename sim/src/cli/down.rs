@@ -29,7 +29,7 @@ impl Down {
             match client::down(&name) {
                 Ok(Outcome::Stopped) => ui.talk(format_args!("lab {name} is down")),
                 Ok(Outcome::Cleaned) => {
-                    ui.talk(format_args!("lab {name} was dead; its files are removed"))
+                    ui.talk(format_args!("lab {name} was dead; its files are removed"));
                 }
                 Ok(Outcome::Absent) => ui.talk(format_args!("lab {name} does not run")),
                 Err(error) => {

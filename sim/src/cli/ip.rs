@@ -24,9 +24,6 @@ pub(super) struct Ip {
         value_name = "WORDS"
     )]
     words: Vec<String>,
-    /// The node, when -n doesn't say
-    #[arg(long = "default-node", env = "PODWIRE_NODE", hide = true)]
-    node: Option<String>,
 }
 
 impl Ip {
@@ -42,7 +39,8 @@ impl Ip {
         };
         let mut client = Client::find(global.lab.as_deref())?;
         let nodes = nodes(&mut client)?;
-        let name = invocation.node.as_ref().or(self.node.as_ref());
+        let default = std::env::var("PODWIRE_NODE").ok();
+        let name = invocation.node.as_ref().or(default.as_ref());
         let status = match (name, nodes.as_slice()) {
             (Some(name), nodes) => find_node(nodes, name)?,
             (None, [only]) => only,

@@ -13,7 +13,9 @@ mod failure;
 mod get;
 mod ip;
 mod logs;
+mod matrix;
 mod node;
+mod ping;
 mod ps;
 mod run;
 mod target;
@@ -29,7 +31,7 @@ use ui::Ui;
 
 /// A whole Kubernetes cluster's network on one machine, with one command.
 #[derive(Debug, Parser)]
-#[command(name = "podwire", version, about, disable_help_subcommand = true, after_help = EXIT_CODES)]
+#[command(name = "podwire", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -101,6 +103,8 @@ enum Verb {
     Ip(ip::Ip),
     /// Let a node join or leave the running cluster
     Node(node::Node),
+    /// Ping between pods, nodes and addresses; needs no tool installed
+    Ping(ping::Ping),
     /// Print a completion script for a shell
     Completion(completion::Completion),
 }
@@ -151,6 +155,7 @@ fn run(args: Vec<OsString>) -> u8 {
         Verb::Describe(verb) => verb.run(&cli.global, &ui),
         Verb::Ip(verb) => verb.run(&cli.global, &ui),
         Verb::Node(verb) => verb.run(&cli.global, &ui),
+        Verb::Ping(verb) => verb.run(&cli.global, &ui),
         Verb::Completion(verb) => verb.run(&ui),
     };
     match done {

@@ -52,6 +52,23 @@ impl Ui {
         }
     }
 
+    /// For data that comes bit by bit. The first failure to write is the caller's; see [`Ui::check_reader`].
+    pub(super) fn stdout(&self) -> impl io::Write + use<> {
+        anstream::stdout()
+    }
+
+    /// For what another's code says on stderr.
+    pub(super) fn stderr(&self) -> impl io::Write + use<> {
+        anstream::stderr()
+    }
+
+    /// Ends the program when `error` says that nobody reads our data any more.
+    pub(super) fn check_reader(&self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            lost(error);
+        }
+    }
+
     /// Something the user may want to know.
     pub(super) fn talk(&self, text: impl Display) {
         if !self.quiet {

@@ -86,7 +86,7 @@ mod tests {
             let error = prefix(word).unwrap_err();
             assert_eq!(
                 error.message,
-                format!("Error: {family} prefix is expected rather than \"{word}\".")
+                format!("Error: any valid prefix is expected rather than \"{word}\".")
             );
             assert_eq!(error.status, 1);
         }
