@@ -4,6 +4,8 @@
 //! cannot run here (no root, no tun device, a tool that is not installed) prints SKIPPED with the reason; with
 //! `PODWIRE_REQUIRE_ALL=1` it fails.
 
+#![expect(clippy::unwrap_used, reason = "the whole crate is a test")]
+
 mod backends;
 mod errors;
 mod harness;

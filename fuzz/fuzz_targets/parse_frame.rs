@@ -1,0 +1,10 @@
+//! `parse_frame`: see [`fuzz::targets::parse_frame`].
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::targets::parse_frame::run(bytes));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::process::ExitCode {
+    fuzz::driver::main("parse_frame")
+}

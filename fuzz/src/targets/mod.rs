@@ -1,0 +1,35 @@
+//! The targets. Each states what must hold for every input; a panic is the finding.
+
+pub mod control_frame;
+pub mod router_bytes;
+
+/// A target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, that of its binary and of its directories.
+    pub name: &'static str,
+    /// Runs one input. Panics on a finding.
+    pub run: fn(&[u8]),
+    /// Inputs to begin with.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All targets.
+pub const ALL: [Target; 2] = [
+    Target {
+        name: "router_bytes",
+        run: router_bytes::run,
+        seeds: router_bytes::seeds,
+    },
+    Target {
+        name: "control_frame",
+        run: control_frame::run,
+        seeds: control_frame::seeds,
+    },
+];
+
+/// The target of that name.
+#[must_use]
+pub fn by_name(name: &str) -> Option<Target> {
+    ALL.into_iter().find(|t| t.name == name)
+}
