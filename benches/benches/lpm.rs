@@ -1,5 +1,4 @@
 //! Longest prefix match in the table of a node of a 5,000-node cluster: hits, misses, one at a time and in batches.
-#![expect(missing_docs, reason = "criterion's macros make public items")]
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;
@@ -23,8 +22,9 @@ fn lpm(c: &mut Criterion) {
         })
         .collect();
     // 192/3 holds nothing.
-    let misses: Vec<Ipv4Addr> =
-        (0..QUERIES).map(|_| Ipv4Addr::from(0xc000_0000 | random.next_u32())).collect();
+    let misses: Vec<Ipv4Addr> = (0..QUERIES)
+        .map(|_| Ipv4Addr::from(0xc000_0000 | random.next_u32()))
+        .collect();
     assert!(hits.iter().all(|a| table.lookup(*a).is_some()));
     assert!(misses.iter().all(|a| table.lookup(*a).is_none()));
 

@@ -1,5 +1,4 @@
 //! Ethernet + IPv4 + UDP, addresses and ports read: ours with the header checksum verified, beside the usual crates.
-#![expect(missing_docs, reason = "criterion's macros make public items")]
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;
@@ -25,7 +24,12 @@ fn smoltcp_checked(frame: &[u8]) -> Option<Fields> {
         return None;
     }
     let udp = UdpPacket::new_checked(packet.payload()).ok()?;
-    Some((packet.src_addr(), packet.dst_addr(), udp.src_port(), udp.dst_port()))
+    Some((
+        packet.src_addr(),
+        packet.dst_addr(),
+        udp.src_port(),
+        udp.dst_port(),
+    ))
 }
 
 /// No validation, no checksum: how fast it can be without either.
@@ -35,23 +39,35 @@ fn pnet_views(frame: &[u8]) -> Option<Fields> {
     let ethernet = EthernetPacket::new(frame)?;
     let packet = Ipv4Packet::new(ethernet.payload())?;
     let udp = UdpPacket::new(packet.payload())?;
-    Some((packet.get_source(), packet.get_destination(), udp.get_source(), udp.get_destination()))
+    Some((
+        packet.get_source(),
+        packet.get_destination(),
+        udp.get_source(),
+        udp.get_destination(),
+    ))
 }
 
 /// Lengths validated, checksum not.
 fn etherparse_sliced(frame: &[u8]) -> Option<Fields> {
     use etherparse::{NetSlice, SlicedPacket, TransportSlice};
     let packet = SlicedPacket::from_ethernet(frame).ok()?;
-    let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Udp(udp))) = (packet.net, packet.transport) else {
+    let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Udp(udp))) = (packet.net, packet.transport)
+    else {
         return None;
     };
     let header = ip.header();
-    Some((header.source_addr(), header.destination_addr(), udp.source_port(), udp.destination_port()))
+    Some((
+        header.source_addr(),
+        header.destination_addr(),
+        udp.source_port(),
+        udp.destination_port(),
+    ))
 }
 
 fn parse(c: &mut Criterion) {
-    let frames: Vec<Vec<u8>> =
-        (0..256_u32).map(|i| udp_frame(Ipv4Addr::from(0x0a00_0001 + (i << 8)), 64)).collect();
+    let frames: Vec<Vec<u8>> = (0..256_u32)
+        .map(|i| udp_frame(Ipv4Addr::from(0x0a00_0001 + (i << 8)), 64))
+        .collect();
     let mut group = c.benchmark_group("parse");
     group.throughput(Throughput::Elements(256));
     for (name, parser) in [
@@ -60,7 +76,12 @@ fn parse(c: &mut Criterion) {
         ("pnet", pnet_views),
         ("etherparse", etherparse_sliced),
     ] {
-        let expected = (Ipv4Addr::new(10, 255, 0, 2), Ipv4Addr::new(10, 0, 0, 1), 9, 9);
+        let expected = (
+            Ipv4Addr::new(10, 255, 0, 2),
+            Ipv4Addr::new(10, 0, 0, 1),
+            9,
+            9,
+        );
         assert_eq!(parser(&frames[0]), Some(expected), "{name} reads the same");
         group.bench_function(format!("{name}/64B"), |b| {
             b.iter(|| {

@@ -1,6 +1,5 @@
 //! The whole router, 256 frames in flight, copies into and out of the pool included: forwarding with one next hop and
 //! with a thousand neighbours, ARP replies, echo replies.
-#![expect(missing_docs, reason = "criterion's macros make public items")]
 
 use std::net::Ipv4Addr;
 
@@ -33,7 +32,11 @@ fn router(c: &mut Criterion) {
     group.throughput(Throughput::Elements(IN_FLIGHT.into()));
     let frames: Vec<Vec<u8>> = (0..IN_FLIGHT).map(|_| arp_request()).collect();
     let mut node = Node::new(1);
-    assert_eq!(node.pass(&frames), frames.len(), "every request is answered");
+    assert_eq!(
+        node.pass(&frames),
+        frames.len(),
+        "every request is answered"
+    );
     group.bench_function("reply/42B", |b| b.iter(|| node.pass(&frames)));
     group.finish();
 }

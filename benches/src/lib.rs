@@ -114,7 +114,13 @@ impl Node {
     #[must_use]
     pub fn new(next_hops: u32) -> Self {
         let node = |i: u32| Ipv4Addr::from(0xac10_0000 + 2 + i % next_hops);
-        let unicast = |port, via| RouteTarget::Unicast(vec![NextHop { port, via, weight: 1 }]);
+        let unicast = |port, via| {
+            RouteTarget::Unicast(vec![NextHop {
+                port,
+                via,
+                weight: 1,
+            }])
+        };
         let mut routes: Vec<Route> = (0_u32..)
             .zip(cluster_prefixes())
             .map(|(i, dst)| Route {
@@ -128,8 +134,18 @@ impl Node {
                 },
             })
             .collect();
-        routes.push(Route { dst: net(0xac10_0000, 16), metric: 0, src: None, target: unicast(RIGHT, None) });
-        let address = |addr: Ipv4Addr, prefix_len, port| LocalAddress { addr, prefix_len, broadcast: None, port };
+        routes.push(Route {
+            dst: net(0xac10_0000, 16),
+            metric: 0,
+            src: None,
+            target: unicast(RIGHT, None),
+        });
+        let address = |addr: Ipv4Addr, prefix_len, port| LocalAddress {
+            addr,
+            prefix_len,
+            broadcast: None,
+            port,
+        };
         let snapshot = Snapshot {
             epoch: 1,
             forwarding: true,
@@ -143,15 +159,27 @@ impl Node {
             ],
             routes,
             neighbours: (0..next_hops)
-                .map(|i| PermanentNeighbour { port: RIGHT, ip: node(i), mac: STATION_MAC })
+                .map(|i| PermanentNeighbour {
+                    port: RIGHT,
+                    ip: node(i),
+                    mac: STATION_MAC,
+                })
                 .collect(),
         };
         let capacity = 1024;
         let mut pool = FramePool::new(capacity);
         let mut router = Router::new(Limits::default(), 1);
         let now = Instant::from_nanos(1);
-        router.apply(now, snapshot, &mut pool).expect("the snapshot does not contradict itself");
-        Self { router, pool, rx: Batch::new(), tx: TxBatch::new(capacity), now }
+        router
+            .apply(now, snapshot, &mut pool)
+            .expect("the snapshot does not contradict itself");
+        Self {
+            router,
+            pool,
+            rx: Batch::new(),
+            tx: TxBatch::new(capacity),
+            now,
+        }
     }
 
     /// Takes frames from [`LEFT`] through the router in one batch. Number of frames that it sent.
@@ -166,7 +194,8 @@ impl Node {
             self.rx.push(frame).expect("at most a batch");
         }
         self.now = self.now + Duration::from_micros(10);
-        self.router.process(self.now, &mut self.rx, &mut self.pool, &mut self.tx);
+        self.router
+            .process(self.now, &mut self.rx, &mut self.pool, &mut self.tx);
         let sent = self.tx.len();
         self.tx.free_all(&mut self.pool);
         sent

@@ -1,6 +1,7 @@
 //! The targets. Each states what must hold for every input; a panic is the finding.
 
 pub mod control_frame;
+pub mod parse_frame;
 pub mod router_bytes;
 
 /// A target.
@@ -15,7 +16,12 @@ pub struct Target {
 }
 
 /// All targets.
-pub const ALL: [Target; 2] = [
+pub const ALL: [Target; 3] = [
+    Target {
+        name: "parse_frame",
+        run: parse_frame::run,
+        seeds: parse_frame::seeds,
+    },
     Target {
         name: "router_bytes",
         run: router_bytes::run,
