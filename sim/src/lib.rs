@@ -3,11 +3,16 @@
 
 pub mod cli;
 pub mod client;
+pub mod cluster;
+pub mod conflist;
 pub mod control;
 pub mod internet;
+pub mod ipam;
 pub mod model;
 pub mod node;
 pub mod ping;
 pub mod pod;
 pub mod spec;
+#[cfg(test)]
+mod testing;
 pub mod view;
