@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use router_core::{Batch, Frame, FramePool};
 
+use crate::fabric::FabricPort;
 use crate::memory::MemoryPort;
 use crate::port::{Caps, Port, PortCounters, PortError, Rx};
 use crate::tap::TapPort;
@@ -17,6 +18,8 @@ use crate::tap::TapPort;
 pub enum AnyPort {
     /// A TAP interface.
     Tap(TapPort),
+    /// The underlay.
+    Fabric(Box<FabricPort>),
     /// One end of an in-process pair.
     Memory(MemoryPort),
 }
@@ -26,6 +29,7 @@ impl AnyPort {
     pub(crate) fn descriptors(&self) -> [Option<BorrowedFd<'_>>; 2] {
         match self {
             Self::Tap(p) => [Some(p.as_fd()), None],
+            Self::Fabric(p) => p.descriptors().map(Some),
             Self::Memory(_) => [None, None],
         }
     }
@@ -34,7 +38,7 @@ impl AnyPort {
     pub(crate) fn is_polled(&self) -> bool {
         match self {
             Self::Tap(_) => false,
-            Self::Memory(_) => true,
+            Self::Fabric(_) | Self::Memory(_) => true,
         }
     }
 
@@ -42,23 +46,32 @@ impl AnyPort {
     pub(crate) fn has_frames(&self) -> bool {
         match self {
             Self::Tap(_) => false,
+            Self::Fabric(p) => p.has_frames(),
             Self::Memory(p) => p.pending() > 0,
         }
     }
 
     /// Announces sleep. False when frames are there already and the loop must not sleep.
     pub(crate) fn prepare_sleep(&mut self) -> bool {
-        !self.has_frames()
+        match self {
+            Self::Fabric(p) => p.prepare_sleep(),
+            Self::Tap(_) | Self::Memory(_) => !self.has_frames(),
+        }
     }
 
     /// Takes back what [`AnyPort::prepare_sleep`] announced.
-    pub(crate) fn end_sleep(&mut self) {}
+    pub(crate) fn end_sleep(&mut self) {
+        if let Self::Fabric(p) = self {
+            p.end_sleep();
+        }
+    }
 }
 
 macro_rules! each {
     ($any:expr, $port:ident => $call:expr) => {
         match $any {
             AnyPort::Tap($port) => $call,
+            AnyPort::Fabric($port) => $call,
             AnyPort::Memory($port) => $call,
         }
     };
@@ -94,6 +107,12 @@ impl Port for AnyPort {
 impl From<TapPort> for AnyPort {
     fn from(port: TapPort) -> Self {
         Self::Tap(port)
+    }
+}
+
+impl From<FabricPort> for AnyPort {
+    fn from(port: FabricPort) -> Self {
+        Self::Fabric(Box::new(port))
     }
 }
 

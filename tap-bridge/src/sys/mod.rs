@@ -9,6 +9,7 @@ pub mod mount;
 pub mod netlink;
 pub mod netns;
 pub mod scm;
+pub mod shm;
 pub mod spawn;
 pub mod tun;
 pub mod userns;

@@ -1,0 +1,625 @@
+//! A member's end of the fabric: all links of one node, as one port.
+//!
+//! Decides by destination MAC where a frame goes (a link, the hub, or a queue until the link is there) and when to ask for
+//! a link. The states of a peer and their transitions are in [`super`].
+//!
+//! Cost per frame: a binary search among the members' MACs and what the ring costs; per breath a look at each link.
+
+mod peer;
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
+
+use router_core::{Batch, Frame, FramePool, Instant, Mac};
+
+use self::peer::{Peer, State};
+use super::link::Link;
+use super::message::{MESSAGE_MAX, ToHub, ToMember};
+use super::pace::Pace;
+use super::ring::PushError;
+use super::{MemberId, PENDING, UNKNOWN_PER_SECOND};
+use crate::port::{Caps, Port, PortCounters, PortError, Rx};
+use crate::sys::eventfd::Doorbell;
+use crate::sys::{clock, scm};
+
+/// Members that one port keeps track of. More are not reached by unicast links, only counted.
+const MEMBERS_MAX: usize = 4096;
+
+/// Messages of the hub that are read per [`Port::rx`] besides flooded frames, so that links are served too.
+const MESSAGES_PER_RX: usize = 64;
+
+/// What has happened on the fabric besides frames that went through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FabricCounters {
+    /// Frames handed to the hub for all others.
+    pub flooded: u64,
+    /// Frames to unknown MACs that were dropped for exceeding [`UNKNOWN_PER_SECOND`]. Also in `tx_dropped`.
+    pub unknown_dropped: u64,
+    /// Frames dropped because too many waited for a link. Also in `tx_dropped`.
+    pub pending_overflow: u64,
+    /// Frames dropped because the ring was full. Also in `tx_dropped`.
+    pub ring_full: u64,
+    /// Frames that a peer had sent and that were lost with their link.
+    pub unread_lost: u64,
+    /// Links that came up.
+    pub links_made: u64,
+    /// Links given up because the peer broke the ring's rules.
+    pub links_corrupt: u64,
+    /// Messages of the hub that could not be used.
+    pub bad_messages: u64,
+}
+
+/// The underlay port of a node.
+///
+/// Poll both [`FabricPort::descriptors`] for edges (EPOLLET), the first also for becoming writable, and never sleep without
+/// [`FabricPort::prepare_sleep`]; [`EventLoop`](crate::event_loop::EventLoop) does.
+#[derive(Debug)]
+pub struct FabricPort {
+    hub: OwnedFd,
+    bell: Doorbell,
+    id: MemberId,
+    mac: Mac,
+    mtu: u16,
+    peers: Vec<Peer>,
+    /// Index into `peers` by MAC, sorted.
+    by_mac: Vec<(Mac, usize)>,
+    /// Frames that wait for links come from here, so that the router's pool is not held up.
+    stock: FramePool,
+    unknown: Pace,
+    /// Whose ring is read first next time.
+    turn: usize,
+    /// The hub's socket may have more.
+    hub_ready: bool,
+    /// A request to the hub could not be sent yet.
+    requests_due: bool,
+    asleep: bool,
+    buffer: Box<[u8]>,
+    descriptors: Vec<OwnedFd>,
+    message: Vec<u8>,
+    clock: fn() -> Instant,
+    counters: PortCounters,
+    fabric: FabricCounters,
+}
+
+impl FabricPort {
+    /// The port of member `id` with address `mac`, on the socket that [`HubHandle::add_member`](super::HubHandle) gave.
+    ///
+    /// # Errors
+    /// `InvalidData` when the socket is not a member's, or another member's; else what reading it says.
+    pub fn new(hub: OwnedFd, id: MemberId, mac: Mac) -> io::Result<Self> {
+        let mut buffer = vec![0; MESSAGE_MAX + 1].into_boxed_slice();
+        let mut descriptors = Vec::with_capacity(4);
+        let len = scm::recv(hub.as_fd(), &mut buffer, &mut descriptors)?;
+        let welcome = ToMember::parse(&buffer[..len]);
+        let (Ok(ToMember::Welcome { member, .. }), Some(bell)) = (welcome, descriptors.pop())
+        else {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "no member's socket",
+            ));
+        };
+        if member != id {
+            let text = format!("the socket of member {}, not {}", member.0, id.0);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let interval = Duration::from_secs(1) / UNKNOWN_PER_SECOND;
+        Ok(Self {
+            hub,
+            bell: Doorbell::from_fd(bell),
+            id,
+            mac,
+            mtu: 1500,
+            peers: Vec::new(),
+            by_mac: Vec::new(),
+            stock: FramePool::new(PENDING),
+            unknown: Pace::new(interval, UNKNOWN_PER_SECOND / 10),
+            turn: 0,
+            hub_ready: true,
+            requests_due: false,
+            asleep: false,
+            buffer,
+            descriptors,
+            message: Vec::with_capacity(MESSAGE_MAX),
+            clock: clock::monotonic,
+            counters: PortCounters::default(),
+            fabric: FabricCounters::default(),
+        })
+    }
+
+    /// The same port with another MTU than 1500 in its [`Caps`].
+    #[must_use]
+    pub fn with_mtu(mut self, mtu: u16) -> Self {
+        self.mtu = mtu;
+        self
+    }
+
+    /// The member's number.
+    #[must_use]
+    pub fn id(&self) -> MemberId {
+        self.id
+    }
+
+    /// The member's address.
+    #[must_use]
+    pub fn mac(&self) -> Mac {
+        self.mac
+    }
+
+    /// What to poll: the socket to the hub, and the doorbell.
+    #[must_use]
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.hub.as_fd(), self.bell.as_fd()]
+    }
+
+    /// Has senders ring the doorbell from now on. False when frames are there already: receive instead of sleeping.
+    pub fn prepare_sleep(&mut self) -> bool {
+        self.asleep = true;
+        for link in self.peers.iter_mut().filter_map(Peer::link_mut) {
+            link.end.announce_sleep();
+        }
+        // R2 of the ring's proof, once for all links.
+        fence(Ordering::SeqCst);
+        !self.has_frames()
+    }
+
+    /// Ends what [`FabricPort::prepare_sleep`] began.
+    pub fn end_sleep(&mut self) {
+        if std::mem::take(&mut self.asleep) {
+            for link in self.peers.iter_mut().filter_map(Peer::link_mut) {
+                link.end.end_sleep();
+            }
+        }
+    }
+
+    /// True when [`Port::rx`] would find something in memory.
+    #[must_use]
+    pub fn has_frames(&self) -> bool {
+        self.peers
+            .iter()
+            .filter_map(Peer::link)
+            .any(|l| l.end.has_frames())
+    }
+
+    /// Frames that wait for a link now.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.stock.missing()
+    }
+
+    /// Members that the hub has announced, with their addresses.
+    pub fn members(&self) -> impl Iterator<Item = (MemberId, Mac)> + '_ {
+        self.peers.iter().map(|p| (p.id, p.mac))
+    }
+
+    /// True when a link to this member is up.
+    #[must_use]
+    pub fn is_linked(&self, peer: MemberId) -> bool {
+        self.peers
+            .iter()
+            .any(|p| p.id == peer && p.link().is_some())
+    }
+
+    /// What has happened besides frames that went through.
+    #[must_use]
+    pub fn fabric_counters(&self) -> FabricCounters {
+        self.fabric
+    }
+
+    /// Hears the doorbell, for tests that poll it for its level.
+    #[cfg(test)]
+    pub(super) fn silence(&self) {
+        self.bell.silence();
+    }
+
+    /// Stops the clock of this port at one time.
+    #[cfg(test)]
+    pub(super) fn set_clock(&mut self, clock: fn() -> Instant) {
+        self.clock = clock;
+    }
+
+    /// Breaks the rules of the ring to `peer`.
+    #[cfg(test)]
+    pub(super) fn scribble(&mut self, peer: MemberId) {
+        let peer = self.peers.iter_mut().find(|p| p.id == peer);
+        if let Some(link) = peer.and_then(Peer::link_mut) {
+            link.end.scribble();
+        }
+    }
+
+    fn error(&self, operation: &'static str, source: io::Error) -> PortError {
+        PortError {
+            port: format!("fabric member {}", self.id.0),
+            operation,
+            source,
+        }
+    }
+
+    /// Reads messages until the socket is empty, the batch is full or the pool empty.
+    fn serve_hub(
+        &mut self,
+        pool: &mut FramePool,
+        batch: &mut Batch,
+        budget: &mut usize,
+    ) -> Result<(), PortError> {
+        for _ in 0..MESSAGES_PER_RX {
+            // Any message may turn out to be a frame.
+            if *budget == 0 || batch.room() == 0 || pool.available() == 0 {
+                return Ok(());
+            }
+            self.descriptors.clear();
+            let len = match scm::recv(self.hub.as_fd(), &mut self.buffer, &mut self.descriptors) {
+                Ok(0) => {
+                    let closed = io::ErrorKind::ConnectionReset.into();
+                    return Err(self.error("read from the hub", closed));
+                }
+                Ok(len) => len,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.hub_ready = false;
+                    return Ok(());
+                }
+                // A message whose descriptors this process could not take. If it was a link, it is asked for again.
+                Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                    self.fabric.bad_messages += 1;
+                    continue;
+                }
+                Err(e) => return Err(self.error("read from the hub", e)),
+            };
+            let buffer = std::mem::take(&mut self.buffer);
+            match ToMember::parse(&buffer[..len]) {
+                Ok(ToMember::Flood(bytes)) => {
+                    self.deliver(pool, batch, bytes);
+                    *budget -= 1;
+                }
+                Ok(message) => self.handle(message),
+                Err(_) => self.fabric.bad_messages += 1,
+            }
+            self.buffer = buffer;
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, pool: &mut FramePool, batch: &mut Batch, bytes: &[u8]) {
+        let Some(mut frame) = pool.alloc() else {
+            self.counters.rx_errors += 1;
+            return;
+        };
+        if !frame.fill(bytes) {
+            self.counters.rx_errors += 1;
+            pool.free(frame);
+            return;
+        }
+        self.counters.rx_frames += 1;
+        self.counters.rx_bytes += bytes.len() as u64;
+        if let Err(frame) = batch.push(frame) {
+            // Not reached: callers check the batch's room.
+            pool.free(frame);
+        }
+    }
+
+    fn handle(&mut self, message: ToMember<'_>) {
+        match message {
+            ToMember::Up {
+                peer,
+                generation,
+                mac,
+            } => self.add_peer(peer, generation, mac),
+            ToMember::Down { peer, generation } => self.remove_peer(peer, generation),
+            ToMember::Link { peer, link } => self.add_link(peer, link),
+            ToMember::Unlink { peer, link } => {
+                if let Some(index) = self.index_of(peer)
+                    && self.peers[index].link().is_some_and(|l| l.number == link)
+                {
+                    self.unlink(index);
+                }
+            }
+            // Said once, at the beginning, or handled by the caller.
+            ToMember::Welcome { .. } | ToMember::Flood(_) => self.fabric.bad_messages += 1,
+        }
+    }
+
+    fn index_of(&self, peer: MemberId) -> Option<usize> {
+        self.peers.iter().position(|p| p.id == peer)
+    }
+
+    fn add_peer(&mut self, id: MemberId, generation: u64, mac: Mac) {
+        if let Some(index) = self.index_of(id) {
+            self.drop_peer(index);
+        }
+        if self.peers.len() == MEMBERS_MAX || id == self.id {
+            self.fabric.bad_messages += 1;
+        } else {
+            self.peers.push(Peer::new(id, generation, mac));
+        }
+        self.index_macs();
+    }
+
+    fn remove_peer(&mut self, id: MemberId, generation: u64) {
+        if let Some(index) = self.index_of(id)
+            && self.peers[index].generation == generation
+        {
+            self.drop_peer(index);
+            self.index_macs();
+        }
+    }
+
+    fn drop_peer(&mut self, index: usize) {
+        self.unlink(index);
+        for frame in self.peers.swap_remove(index).pending.drain(..) {
+            self.counters.tx_dropped += 1;
+            self.stock.free(frame);
+        }
+    }
+
+    fn index_macs(&mut self) {
+        self.by_mac.clear();
+        self.by_mac
+            .extend(self.peers.iter().enumerate().map(|(i, p)| (p.mac, i)));
+        self.by_mac.sort_unstable();
+    }
+
+    fn add_link(&mut self, id: MemberId, number: u64) {
+        let mut fds = self.descriptors.drain(..);
+        let (Some(own), Some(peer), Some(bell)) = (fds.next(), fds.next(), fds.next()) else {
+            self.fabric.bad_messages += 1;
+            return;
+        };
+        drop(fds);
+        let Some(index) = self.index_of(id) else {
+            self.fabric.bad_messages += 1;
+            return;
+        };
+        self.unlink(index);
+        let Ok(mut link) = Link::new(number, own, peer, bell) else {
+            // Out of memory, most likely. The hub is asked again after a while.
+            self.fabric.bad_messages += 1;
+            return;
+        };
+        if self.asleep {
+            link.end.announce_sleep();
+        }
+        self.fabric.links_made += 1;
+        let peer = &mut self.peers[index];
+        peer.state = State::Linked(Box::new(link));
+        while let Some(frame) = self.peers[index].pending.pop_front() {
+            self.send(index, frame.bytes());
+            self.stock.free(frame);
+        }
+    }
+
+    /// Drops the link, if there is one. What was not read yet is lost and counted.
+    fn unlink(&mut self, index: usize) {
+        if let State::Linked(link) =
+            std::mem::replace(&mut self.peers[index].state, State::Unlinked)
+        {
+            self.fabric.unread_lost += link.end.waiting();
+        }
+    }
+
+    /// Gives up a link whose peer broke the rules, and tells the hub.
+    fn break_link(&mut self, index: usize) {
+        self.fabric.links_corrupt += 1;
+        let peer = &mut self.peers[index];
+        if let Some(link) = peer.link() {
+            peer.broken = Some(link.number);
+            self.requests_due = true;
+        }
+        self.unlink(index);
+    }
+
+    /// Puts a frame into the ring of a linked peer, or counts it.
+    fn send(&mut self, index: usize, bytes: &[u8]) {
+        let Some(link) = self.peers[index].link_mut() else {
+            self.counters.tx_dropped += 1;
+            return;
+        };
+        match link.end.push(bytes) {
+            Ok(()) => {
+                self.counters.tx_frames += 1;
+                self.counters.tx_bytes += bytes.len() as u64;
+            }
+            Err(error) => {
+                self.counters.tx_dropped += 1;
+                match error {
+                    PushError::Full => self.fabric.ring_full += 1,
+                    PushError::Size => {}
+                    PushError::Corrupt(_) => self.break_link(index),
+                }
+            }
+        }
+    }
+
+    /// Lets a frame wait for its link, and asks for the link if that is due.
+    fn queue(&mut self, index: usize, frame: &Frame) {
+        let peer = &mut self.peers[index];
+        if peer.pending.len() < peer::PENDING_PER_PEER
+            && let Some(mut copy) = self.stock.alloc()
+        {
+            // Both kinds of frame have room for MAX_FRAME bytes.
+            if copy.fill(frame.bytes()) {
+                peer.pending.push_back(copy);
+            } else {
+                self.counters.tx_dropped += 1;
+                self.stock.free(copy);
+            }
+        } else {
+            self.counters.tx_dropped += 1;
+            self.fabric.pending_overflow += 1;
+        }
+        let now = (self.clock)();
+        if self.peers[index].wants_link(now) {
+            self.requests_due = true;
+        }
+    }
+
+    /// Sends the requests that are due, as far as the socket takes them.
+    fn request(&mut self) -> Result<(), PortError> {
+        if !std::mem::take(&mut self.requests_due) {
+            return Ok(());
+        }
+        for peer in &mut self.peers {
+            while let Some(request) = peer.request() {
+                request.write(&mut self.message);
+                match scm::send(self.hub.as_fd(), &self.message, &[]) {
+                    Ok(_) => peer.requested(),
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                        self.requests_due = true;
+                        return Ok(());
+                    }
+                    Err(e) => return Err(self.error("write to the hub", e)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn flood(&mut self, bytes: &[u8]) -> Result<(), PortError> {
+        ToHub::Flood(bytes).write(&mut self.message);
+        match scm::send(self.hub.as_fd(), &self.message, &[]) {
+            Ok(_) => {
+                self.counters.tx_frames += 1;
+                self.counters.tx_bytes += bytes.len() as u64;
+                self.fabric.flooded += 1;
+                Ok(())
+            }
+            Err(e) => {
+                self.counters.tx_dropped += 1;
+                // Full: the hub is behind. ENOBUFS, ENOMEM: the system is.
+                match e.kind() {
+                    io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::NotConnected => Err(self.error("write to the hub", e)),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn transmit(&mut self, frame: &Frame) -> Result<(), PortError> {
+        let bytes = frame.bytes();
+        let Some(destination) = bytes.first_chunk().copied().map(Mac) else {
+            self.counters.tx_dropped += 1;
+            return Ok(());
+        };
+        if destination.is_group() {
+            return self.flood(bytes);
+        }
+        let found = self.by_mac.partition_point(|entry| entry.0 < destination);
+        match self.by_mac.get(found) {
+            Some(&(mac, index)) if mac == destination => {
+                if self.peers[index].link().is_some() {
+                    self.send(index, bytes);
+                } else {
+                    self.queue(index, frame);
+                }
+                Ok(())
+            }
+            _ if self.unknown.take((self.clock)()) => self.flood(bytes),
+            _ => {
+                self.counters.tx_dropped += 1;
+                self.fabric.unknown_dropped += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads the rings, each in its turn. False when some may have more.
+    fn serve_links(&mut self, pool: &mut FramePool, batch: &mut Batch, budget: usize) -> bool {
+        let mut budget = budget;
+        let count = self.peers.len();
+        for step in 0..count {
+            let index = (self.turn + step) % count;
+            let mut failed = false;
+            while let Some(link) = self.peers[index].link_mut() {
+                if budget == 0 || batch.room() == 0 {
+                    break;
+                }
+                let Some(mut frame) = pool.alloc() else {
+                    break;
+                };
+                match link.end.pop(frame.room_mut()) {
+                    Ok(Some(len)) => {
+                        frame.set_len(len);
+                        self.counters.rx_frames += 1;
+                        self.counters.rx_bytes += len as u64;
+                        budget -= 1;
+                        if let Err(frame) = batch.push(frame) {
+                            // Not reached: the room was checked above.
+                            pool.free(frame);
+                        }
+                    }
+                    Ok(None) => {
+                        pool.free(frame);
+                        break;
+                    }
+                    Err(_) => {
+                        pool.free(frame);
+                        failed = true;
+                        break;
+                    }
+                }
+            }
+            if failed {
+                self.counters.rx_errors += 1;
+                self.break_link(index);
+            }
+            if let Some(link) = self.peers[index].link_mut() {
+                link.end.release();
+            }
+            if budget == 0 || batch.room() == 0 || pool.available() == 0 {
+                // The next one first, so that nobody is always last.
+                self.turn = (index + 1) % count;
+                return !self.has_frames();
+            }
+        }
+        true
+    }
+}
+
+impl Port for FabricPort {
+    fn caps(&self) -> Caps {
+        Caps {
+            mtu: self.mtu,
+            offload: false,
+        }
+    }
+
+    fn rx(
+        &mut self,
+        pool: &mut FramePool,
+        batch: &mut Batch,
+        budget: usize,
+    ) -> Result<Rx, PortError> {
+        self.hub_ready = true;
+        // Half for floods at most, so that a broadcast storm doesn't starve the links.
+        let mut floods = budget.div_ceil(2);
+        let half = floods;
+        self.serve_hub(pool, batch, &mut floods)?;
+        let drained = self.serve_links(pool, batch, budget - (half - floods));
+        self.request()?;
+        self.flush()?;
+        Ok(if drained && !self.hub_ready {
+            Rx::Drained
+        } else {
+            Rx::More
+        })
+    }
+
+    fn tx(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), PortError> {
+        let result = self.transmit(&frame);
+        pool.free(frame);
+        result
+    }
+
+    fn flush(&mut self) -> Result<(), PortError> {
+        for link in self.peers.iter_mut().filter_map(Peer::link_mut) {
+            link.flush();
+        }
+        self.request()
+    }
+
+    fn counters(&self) -> PortCounters {
+        self.counters
+    }
+}

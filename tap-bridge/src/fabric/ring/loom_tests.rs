@@ -1,0 +1,149 @@
+//! The ring's protocol under every interleaving and every value that the memory model allows.
+//!
+//! Run with `RUSTFLAGS="--cfg loom" cargo test --release -p tap-bridge --lib loom --target-dir target/loom`.
+
+use loom::sync::atomic::{AtomicU64, fence};
+use loom::sync::{Arc, Condvar, Mutex};
+use loom::thread;
+
+use super::*;
+
+/// Two slots of 16 bytes: enough for a ring to be full and to wrap.
+#[derive(Clone)]
+struct Model(Arc<Vec<AtomicU64>>);
+
+impl Model {
+    fn new() -> Self {
+        let cells = region_cells(Self::SLOTS, Self::SLOT_CELLS);
+        let cells: Vec<_> = (0..cells).map(|_| AtomicU64::new(0)).collect();
+        cells[MAGIC_CELL].store(MAGIC, Ordering::Relaxed);
+        Self(Arc::new(cells))
+    }
+}
+
+impl Load for AtomicU64 {
+    fn load(&self) -> u64 {
+        self.load(Ordering::Relaxed)
+    }
+}
+
+impl Store for AtomicU64 {
+    fn store(&self, value: u64) {
+        self.store(value, Ordering::Relaxed);
+    }
+}
+
+impl Region for Model {
+    type Cell = AtomicU64;
+    const SLOTS: usize = 2;
+    const SLOT_CELLS: usize = 3;
+
+    fn cells(&self) -> &[AtomicU64] {
+        &self.0
+    }
+
+    fn fence(order: Ordering) {
+        fence(order);
+    }
+}
+
+fn pair() -> (End<Model, Model>, End<Model, Model>) {
+    let (a, b) = (Model::new(), Model::new());
+    (
+        End::new(a.clone(), b.clone()).unwrap(),
+        End::new(b, a).unwrap(),
+    )
+}
+
+/// A doorbell: rings stay until they are heard.
+#[derive(Clone)]
+struct Bell(Arc<(Mutex<bool>, Condvar)>);
+
+impl Bell {
+    fn new() -> Self {
+        Self(Arc::new((Mutex::new(false), Condvar::new())))
+    }
+
+    fn ring(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_one();
+    }
+
+    fn wait(&self) {
+        let mut rings = self.0.0.lock().unwrap();
+        while !*rings {
+            rings = self.0.1.wait(rings).unwrap();
+        }
+        *rings = false;
+    }
+}
+
+/// Frames arrive whole and in order; a sleeper is always woken (a lost wake-up is a deadlock, which loom reports).
+#[test]
+fn loom_no_frame_is_torn_or_slept_over() {
+    loom::model(|| {
+        let (mut tx, mut rx) = pair();
+        let bell = Bell::new();
+        let ring = bell.clone();
+        let sender = thread::spawn(move || {
+            for tag in 1..=2 {
+                tx.push(&[tag; 14]).unwrap();
+                if tx.flush() {
+                    ring.ring();
+                }
+            }
+        });
+        let mut buffer = [0; 16];
+        for tag in 1..=2 {
+            loop {
+                if let Some(len) = rx.pop(&mut buffer).unwrap() {
+                    assert_eq!(buffer[..len], [tag; 14]);
+                    rx.release();
+                    break;
+                }
+                rx.announce_sleep();
+                fence(Ordering::SeqCst);
+                if !rx.has_frames() {
+                    bell.wait();
+                }
+                rx.end_sleep();
+            }
+        }
+        sender.join().unwrap();
+    });
+}
+
+/// A slot is not overwritten before it was read: with two slots, the third and fourth frame need the credit of the first.
+#[test]
+fn loom_no_slot_is_reused_before_it_is_released() {
+    loom::model(|| {
+        let (mut tx, mut rx) = pair();
+        for tag in 1..=2 {
+            tx.push(&[tag; 14]).unwrap();
+        }
+        let sender = thread::spawn(move || {
+            // Whether there is room depends on the receiver; a frame that is refused is simply not sent.
+            (3..=4).filter(|&tag| tx.push(&[tag; 14]).is_ok()).count()
+        });
+        let mut buffer = [0; 16];
+        let mut got = 0;
+        for _ in 0..3 {
+            if let Some(len) = rx.pop(&mut buffer).unwrap() {
+                got += 1;
+                assert_eq!(len, 14);
+                let tag = buffer[0];
+                assert_eq!(buffer[..14], [tag; 14], "torn");
+                assert!(
+                    got <= 2 && tag == got || tag > 2,
+                    "frame {tag} as number {got}"
+                );
+                rx.release();
+            }
+        }
+        let sent = sender.join().unwrap();
+        while rx.pop(&mut buffer).unwrap().is_some() {
+            got += 1;
+        }
+        assert_eq!(usize::from(got), 2 + sent);
+    });
+}

@@ -1,0 +1,311 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A region on the heap, which both ends can reach, and the test too.
+#[derive(Clone, Debug)]
+struct Heap(Arc<[AtomicU64]>);
+
+impl Heap {
+    fn new() -> Self {
+        let cells = region_cells(Self::SLOTS, Self::SLOT_CELLS);
+        let heap = Self((0..cells).map(|_| AtomicU64::new(0)).collect());
+        heap.set(MAGIC_CELL, MAGIC);
+        heap
+    }
+
+    fn set(&self, cell: usize, value: u64) {
+        self.0[cell].store(value, Ordering::Relaxed);
+    }
+}
+
+impl Region for Heap {
+    type Cell = AtomicU64;
+    const SLOTS: usize = 4;
+    const SLOT_CELLS: usize = 256;
+
+    fn cells(&self) -> &[AtomicU64] {
+        &self.0
+    }
+
+    fn fence(order: Ordering) {
+        fence(order);
+    }
+}
+
+type HeapEnd = End<Heap, Heap>;
+
+fn pair() -> (HeapEnd, HeapEnd, [Heap; 2]) {
+    let (a, b) = (Heap::new(), Heap::new());
+    let ends = (
+        End::new(a.clone(), b.clone()).unwrap(),
+        End::new(b.clone(), a.clone()).unwrap(),
+    );
+    (ends.0, ends.1, [a, b])
+}
+
+fn pop(end: &mut HeapEnd) -> Result<Option<Vec<u8>>, Corrupt> {
+    let mut buffer = [0xa5; MAX_FRAME];
+    let len = end.pop(&mut buffer)?;
+    if let Some(len) = len {
+        assert!(
+            buffer[len..].iter().all(|&b| b == 0xa5),
+            "wrote past the frame"
+        );
+    }
+    Ok(len.map(|len| buffer[..len].to_vec()))
+}
+
+#[test]
+fn every_length_passes_unchanged() {
+    let (mut a, mut b, _) = pair();
+    for len in ETHERNET_HEADER..=MAX_FRAME {
+        let frame: Vec<u8> = (0..len).map(|i| u8::try_from(i % 251).unwrap()).collect();
+        a.push(&frame).unwrap();
+        assert_eq!(pop(&mut b).unwrap(), Some(frame));
+        b.release();
+    }
+    for len in [0, 13, MAX_FRAME + 1] {
+        assert_eq!(a.push(&vec![0; len]), Err(PushError::Size));
+    }
+    assert_eq!(pop(&mut b).unwrap(), None);
+}
+
+#[test]
+fn a_full_ring_takes_no_more_until_slots_are_released() {
+    let (mut a, mut b, _) = pair();
+    for tag in 0..4 {
+        a.push(&[tag; 60]).unwrap();
+    }
+    assert_eq!(a.push(&[9; 60]), Err(PushError::Full));
+    assert_eq!(pop(&mut b).unwrap(), Some(vec![0; 60]));
+    assert_eq!(
+        a.push(&[9; 60]),
+        Err(PushError::Full),
+        "taken but not released"
+    );
+    b.release();
+    a.push(&[4; 60]).unwrap();
+    assert_eq!(a.push(&[9; 60]), Err(PushError::Full));
+    for tag in 1..=4 {
+        assert_eq!(pop(&mut b).unwrap(), Some(vec![tag; 60]));
+    }
+    assert_eq!((b.waiting(), b.has_frames()), (0, false));
+}
+
+#[test]
+fn the_bell_is_rung_once_per_sleep_and_never_for_one_awake() {
+    let (mut a, mut b, _) = pair();
+    a.push(&[0; 60]).unwrap();
+    assert!(!a.flush(), "awake");
+    b.announce_sleep();
+    assert!(
+        b.has_frames(),
+        "what came before the announcement is seen after it"
+    );
+    assert!(!a.flush(), "nothing new since the last flush");
+    pop(&mut b).unwrap();
+    a.push(&[0; 60]).unwrap();
+    assert!(a.flush());
+    a.push(&[0; 60]).unwrap();
+    assert!(!a.flush(), "this sleep has been rung for");
+    b.end_sleep();
+    b.announce_sleep();
+    a.push(&[0; 60]).unwrap();
+    assert!(a.flush(), "another sleep");
+}
+
+#[test]
+fn a_region_of_another_layout_is_refused() {
+    let (good, other) = (Heap::new(), Heap::new());
+    other.set(MAGIC_CELL, MAGIC + 1);
+    assert_eq!(
+        HeapEnd::new(good.clone(), other.clone()).unwrap_err(),
+        Corrupt::Layout
+    );
+    assert_eq!(
+        HeapEnd::new(other, good.clone()).unwrap_err(),
+        Corrupt::Layout
+    );
+    let short = Heap(
+        good.0
+            .iter()
+            .take(40)
+            .map(|_| AtomicU64::new(MAGIC))
+            .collect(),
+    );
+    assert_eq!(HeapEnd::new(good, short).unwrap_err(), Corrupt::Layout);
+}
+
+#[test]
+fn more_frames_than_slots_are_corrupt() {
+    for produced in [5, 6, u64::MAX, 1 << 63] {
+        let (_a, mut b, [ra, _]) = pair();
+        ra.set(PRODUCED, produced);
+        assert_eq!(pop(&mut b), Err(Corrupt::Produced), "{produced}");
+        assert!(b.waiting() <= 4);
+    }
+}
+
+#[test]
+fn a_count_that_goes_back_is_corrupt() {
+    let (mut a, mut b, [ra, _]) = pair();
+    a.push(&[0; 60]).unwrap();
+    pop(&mut b).unwrap();
+    ra.set(PRODUCED, 0);
+    assert_eq!(pop(&mut b), Err(Corrupt::Produced));
+}
+
+#[test]
+fn an_impossible_length_is_corrupt() {
+    for len in [0, 13, MAX_FRAME as u64 + 1, 1 << 16, 1 << 32, u64::MAX] {
+        let (mut a, mut b, [ra, _]) = pair();
+        a.push(&[0; 60]).unwrap();
+        ra.set(FIRST_SLOT, len);
+        assert_eq!(pop(&mut b), Err(Corrupt::Length), "{len}");
+    }
+}
+
+#[test]
+fn acknowledging_what_was_never_sent_or_taking_it_back_is_corrupt() {
+    for consumed in [5, u64::MAX, 1 << 63] {
+        let (mut a, _b, [_, rb]) = pair();
+        for _ in 0..4 {
+            a.push(&[0; 60]).unwrap();
+        }
+        rb.set(CONSUMED, consumed);
+        let want = Err(PushError::Corrupt(Corrupt::Consumed));
+        assert_eq!(a.push(&[0; 60]), want, "{consumed}");
+    }
+    let (mut a, mut b, [_, rb]) = pair();
+    for _ in 0..6 {
+        a.push(&[0; 60]).unwrap();
+        pop(&mut b).unwrap();
+        b.release();
+    }
+    for _ in 0..2 {
+        a.push(&[0; 60]).unwrap();
+    }
+    rb.set(CONSUMED, 3);
+    let want = Err(PushError::Corrupt(Corrupt::Consumed));
+    assert_eq!(a.push(&[0; 60]), want);
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Push(usize),
+    Pop,
+    Release,
+    Flush,
+    Announce,
+    Wake,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (ETHERNET_HEADER..200).prop_map(Op::Push),
+        3 => Just(Op::Pop),
+        2 => Just(Op::Release),
+        1 => Just(Op::Flush),
+        1 => Just(Op::Announce),
+        1 => Just(Op::Wake),
+    ]
+}
+
+proptest! {
+    /// The ring behaves as a queue of four whose places become free when they are released.
+    #[test]
+    fn the_ring_is_a_bounded_queue(ops in proptest::collection::vec(op(), 1..200)) {
+        let (mut a, mut b, _) = pair();
+        let mut queue = VecDeque::new();
+        let (mut unreleased, mut tag) = (0, 0_u8);
+        let (mut asleep, mut rung, mut unflushed) = (false, false, false);
+        for op in ops {
+            match op {
+                Op::Push(len) => {
+                    tag = tag.wrapping_add(1);
+                    let frame = vec![tag; len];
+                    if queue.len() + unreleased < 4 {
+                        prop_assert_eq!(a.push(&frame), Ok(()));
+                        queue.push_back(frame);
+                        unflushed = true;
+                    } else {
+                        prop_assert_eq!(a.push(&frame), Err(PushError::Full));
+                    }
+                }
+                Op::Pop => {
+                    let got = pop(&mut b).unwrap();
+                    unreleased += usize::from(got.is_some());
+                    prop_assert_eq!(got, queue.pop_front());
+                }
+                Op::Release => {
+                    b.release();
+                    unreleased = 0;
+                }
+                Op::Flush => {
+                    let rings = unflushed && asleep && !rung;
+                    prop_assert_eq!(a.flush(), rings);
+                    rung |= rings;
+                    unflushed = false;
+                }
+                Op::Announce => {
+                    b.announce_sleep();
+                    rung &= asleep;
+                    asleep = true;
+                }
+                Op::Wake => {
+                    b.end_sleep();
+                    asleep = false;
+                }
+            }
+            prop_assert_eq!(b.has_frames(), !queue.is_empty());
+            prop_assert_eq!(b.waiting(), queue.len() as u64);
+        }
+    }
+
+    /// Whatever a peer writes wherever, an end neither panics nor delivers what no frame can be.
+    #[test]
+    fn a_hostile_peer_gets_nowhere(
+        scribbles in proptest::collection::vec((0_usize..40, hostile_value(), 0_u8..6), 1..100),
+    ) {
+        let (mut a, _b, [_, rb]) = pair();
+        // The first slots' lengths are as good a target as the counters.
+        let targets = [MAGIC_CELL, PRODUCED, CONSUMED, SLEEP, FIRST_SLOT,
+            FIRST_SLOT + Heap::SLOT_CELLS, FIRST_SLOT + 2 * Heap::SLOT_CELLS];
+        for (cell, value, call) in scribbles {
+            rb.set(*targets.get(cell).unwrap_or(&cell), value);
+            match call {
+                0 => match a.push(&[1; 60]) {
+                    Ok(()) | Err(PushError::Full | PushError::Corrupt(_)) => {}
+                    Err(PushError::Size) => prop_assert!(false, "60 bytes are a frame"),
+                },
+                1 | 2 => {
+                    if let Ok(Some(frame)) = pop(&mut a) {
+                        prop_assert!((ETHERNET_HEADER..=MAX_FRAME).contains(&frame.len()));
+                    }
+                }
+                3 => a.release(),
+                4 => { let _ = a.flush(); }
+                _ => {
+                    a.announce_sleep();
+                    a.end_sleep();
+                }
+            }
+            prop_assert!(a.waiting() <= 4);
+        }
+    }
+}
+
+fn hostile_value() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        0_u64..10,
+        Just(60),
+        Just(MAX_FRAME as u64),
+        Just(u64::MAX),
+        Just(1 << 63),
+        any::<u64>(),
+    ]
+}
