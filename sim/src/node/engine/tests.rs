@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-use router_core::config::{LocalAddress, NextHop, PinnedPeer, PortConfig, Route};
 use router_core::Limits;
+use router_core::config::{LocalAddress, NextHop, PinnedPeer, PortConfig, Route};
 use router_core::frame::BATCH_MAX;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
