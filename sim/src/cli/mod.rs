@@ -129,6 +129,7 @@ pub fn main() -> ExitCode {
 /// The hidden roles; none when the words are a user's.
 fn role(args: &[OsString]) -> Option<ExitCode> {
     match args.get(1)?.to_str()? {
+        crate::node::process::NODE_COMMAND => Some(crate::node::process::main(&args[1..])),
         _ => None,
     }
 }

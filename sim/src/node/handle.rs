@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tap_bridge::sys::spawn::{Spawn, spawn};
 
+use super::process::NodeArgs;
 use crate::control::codec::{CodecError, Connection};
 use crate::control::node::{NodeReply, NodeRequest, Numbered};
 
@@ -115,18 +116,15 @@ impl NodeHandle {
         let (ours, theirs) = Connection::pair()?;
         let fd = theirs.as_fd();
         let role = what.role.as_str();
+        let args = NodeArgs {
+            role: what.role,
+            name: what.node.to_owned(),
+            control_fd: fd.as_raw_fd(),
+        };
         let child = spawn(&Spawn {
             program: what.program.clone(),
             title: &format!("podwire: {role} {} (lab {})", what.node, what.lab),
-            args: vec![
-                "__node".into(),
-                "--role".into(),
-                role.into(),
-                "--name".into(),
-                what.node.into(),
-                "--control-fd".into(),
-                fd.as_raw_fd().to_string().into(),
-            ],
+            args: args.to_words(),
             fds: &[fd],
             log: what.log,
             die_with_thread: what.die_with_thread,

@@ -5,8 +5,10 @@
 //! the control socket closes, with which everything that it owns goes. Logs to stderr.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use router_core::{Limits, PortId, Router};
@@ -15,6 +17,7 @@ use tap_bridge::event_loop::{AnyPort, EventLoop, Interest, Token};
 use tap_bridge::port::PortCounters;
 use tap_bridge::sys::spawn::{adopt, set_command_name};
 use tap_bridge::tap::TapPort;
+use tracing_subscriber::EnvFilter;
 
 use super::Role;
 use super::engine::{ChannelId, NodeEngine};
@@ -31,6 +34,9 @@ const POOL_FRAMES: usize = 2048;
 /// Bytes of answers that may wait for the daemon before no more requests are read.
 const MAX_UNSENT: usize = 1 << 20;
 
+/// The hidden command.
+pub const NODE_COMMAND: &str = "__node";
+
 const CONTROL: Token = Token(0);
 const FIRST_CHANNEL: usize = 1;
 
@@ -43,6 +49,57 @@ pub struct NodeArgs {
     pub name: String,
     /// Number of the inherited control socket.
     pub control_fd: i32,
+}
+
+impl NodeArgs {
+    /// The words behind the program's name, from `__node` on.
+    #[must_use]
+    pub fn to_words(&self) -> Vec<OsString> {
+        let fd = self.control_fd.to_string();
+        let words = [NODE_COMMAND, self.role.as_str(), &self.name, &fd];
+        words.map(OsString::from).to_vec()
+    }
+
+    /// The reverse of [`NodeArgs::to_words`]; none for anything else.
+    #[must_use]
+    pub fn from_words(words: &[OsString]) -> Option<Self> {
+        let words: Vec<_> = words.iter().filter_map(|w| w.to_str()).collect();
+        let [NODE_COMMAND, role, name, fd] = words[..] else {
+            return None;
+        };
+        Some(Self {
+            role: [Role::Node, Role::Internet]
+                .into_iter()
+                .find(|r| r.as_str() == role)?,
+            name: name.to_owned(),
+            control_fd: fd.parse().ok()?,
+        })
+    }
+}
+
+/// The hidden command: the rest of the words are [`NodeArgs::to_words`]. Logs to stderr, at the level that
+/// `PODWIRE_LOG` names (`info` unless said otherwise). Exit status 0 when the daemon ended it, 2 for other words, 70 for a
+/// system that gives no event loop.
+#[must_use]
+pub fn main(words: &[OsString]) -> ExitCode {
+    let Some(args) = NodeArgs::from_words(words) else {
+        return ExitCode::from(2);
+    };
+    let filter = EnvFilter::try_from_env("PODWIRE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // Fails only when there is a logger already.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .try_init();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{} {}: {error}", args.role.as_str(), args.name);
+            ExitCode::from(70)
+        }
+    }
 }
 
 /// Runs a node process until the daemon ends it.
