@@ -2,4 +2,3 @@
 
 pub(crate) mod index;
 pub mod lpm;
-pub mod lpm4;

@@ -17,6 +17,9 @@ pub(super) const UNSUPPORTED: u8 = 4;
 /// A bug of ours.
 pub(super) const BUG: u8 = 70;
 
+/// Nobody reads our output any more: what a shell reports for a program that SIGPIPE ended. Not worth a message.
+pub(super) const BROKEN_PIPE: u8 = 141;
+
 /// Why a command failed.
 #[derive(Debug)]
 pub struct Failure {

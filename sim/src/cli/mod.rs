@@ -40,8 +40,15 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit status: 0 done; 1 a check failed or a name is unknown; 2 usage; 3 invalid configuration; 4 this host cannot do it;
-5 not ready in time; 70 a bug of podwire. `exec` and `shell` pass on the program's own, with 125, 126 and 127 as docker's.";
+Exit status:
+  0  done
+  1  a check failed (a ping lost), or a name is unknown or taken
+  2  usage
+  3  invalid configuration
+  4  this host cannot do it; `podwire doctor` says why
+  5  not ready in time
+  70 a bug of podwire
+  exec and shell pass on the program's own status; 125, 126 and 127 are those of docker exec";
 
 /// Options that every verb takes.
 #[derive(Args, Clone, Debug)]

@@ -66,19 +66,28 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A pod with kubectl's label and nothing in it.
+pub(super) fn bare_pod(namespace: &str, name: &str, node: &str) -> PodSpec {
+    PodSpec {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        node: node.to_owned(),
+        labels: std::iter::once(("run".to_owned(), name.to_owned())).collect(),
+        host_network: false,
+        ip: None,
+        mac: None,
+        command: None,
+        env: IndexMap::new(),
+        restart: RestartPolicy::Always,
+        declared_at: None,
+    }
+}
+
 impl Run {
     pub(super) fn run(&self, global: &Global, ui: &Ui) -> Result<u8, Failure> {
         let mut client = Client::find(global.lab.as_deref())?;
         let node = self.node(&mut client)?;
-        let mut labels: IndexMap<String, String> = self.labels.iter().cloned().collect();
-        if labels.is_empty() {
-            labels.insert("run".to_owned(), self.pod.clone());
-        }
-        let pod = PodSpec {
-            namespace: self.namespace.clone(),
-            name: self.pod.clone(),
-            node,
-            labels,
+        let mut pod = PodSpec {
             host_network: self.host_network,
             ip: self.ip,
             mac: self.mac,
@@ -89,8 +98,11 @@ impl Run {
                 Restart::OnFailure => RestartPolicy::OnFailure,
                 Restart::Never => RestartPolicy::Never,
             },
-            declared_at: None,
+            ..bare_pod(&self.namespace, &self.pod, &node)
         };
+        if !self.labels.is_empty() {
+            pod.labels = self.labels.iter().cloned().collect();
+        }
         change(&mut client, &Request::AddPod { pod: Box::new(pod) }, ui)?;
         Ok(0)
     }

@@ -5,10 +5,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
 
+use super::failure::BROKEN_PIPE;
 use super::{Color, Failure, Global};
-
-/// What a shell reports for a program that SIGPIPE ended.
-const BROKEN_PIPE: i32 = 141;
 
 pub(super) const BOLD: Style = Style::new().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
@@ -46,10 +44,19 @@ impl Ui {
 
     /// Data.
     pub(super) fn data(&self, text: &str) {
-        let mut out = anstream::stdout().lock();
-        if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        if let Err(error) = self.try_data(text) {
             lost(&error);
         }
+    }
+
+    /// Data, for callers that have something to put away when nobody reads it.
+    #[expect(
+        clippy::unused_self,
+        reason = "who prints has a Ui, which has set the colours"
+    )]
+    pub(super) fn try_data(&self, text: &str) -> io::Result<()> {
+        let mut out = anstream::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush())
     }
 
     /// For data that comes bit by bit. The first failure to write is the caller's; see [`Ui::check_reader`].
@@ -80,6 +87,9 @@ impl Ui {
     /// Why the command failed, and what it was.
     pub(super) fn error(&self, failure: &Failure) {
         let text = &failure.message;
+        if failure.code == BROKEN_PIPE {
+            return;
+        }
         let _ = if failure.verbatim {
             writeln!(anstream::stderr(), "{text}")
         } else {
@@ -115,5 +125,5 @@ fn lost(error: &io::Error) -> ! {
         );
         std::process::exit(1);
     }
-    std::process::exit(BROKEN_PIPE);
+    std::process::exit(BROKEN_PIPE.into());
 }

@@ -1,0 +1,174 @@
+//! `podwire up`
+
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+
+use super::failure::INVALID;
+use super::node::change;
+use super::target::{nodes, pods};
+use super::ui::{BOLD, DIM, Ui};
+use super::{Failure, Global};
+use crate::client::launch::{Choice, LaunchError, start};
+use crate::client::{Client, ClientError};
+use crate::control::proto::Request;
+use crate::lab::{self, Overrides, Source};
+use crate::spec::{Backend, LabSpec};
+use crate::view;
+
+/// Brings a lab up.
+#[derive(Args, Debug)]
+pub(super) struct Up {
+    /// Lab file or Kubernetes manifests: a file, a directory, or - for standard input; may be repeated
+    #[arg(short, long = "filename", value_name = "FILE", env = "PODWIRE_FILENAME")]
+    files: Vec<String>,
+    /// Which CNI to imitate [default: kindnet, unless a file says otherwise]
+    #[arg(long, env = "PODWIRE_PRESET")]
+    preset: Option<String>,
+    /// Number of nodes
+    #[arg(long, value_name = "N", env = "PODWIRE_NODES")]
+    nodes: Option<usize>,
+    /// Name of the lab [default: --lab, the file's, else the preset's]
+    #[arg(long, value_name = "LAB", env = "PODWIRE_NAME")]
+    name: Option<String>,
+    /// How pods are made
+    #[arg(long, value_enum, default_value_t, env = "PODWIRE_BACKEND")]
+    backend: BackendArg,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// How long to wait until everything works
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration, env = "PODWIRE_WAIT")]
+    wait: Duration,
+}
+
+/// A back end as users ask for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum BackendArg {
+    /// The best that this host allows
+    #[default]
+    Auto,
+    /// Network namespaces with a TAP device: any program runs in a pod
+    Tap,
+    /// Network stacks inside the node processes; needs no privilege
+    Inproc,
+}
+
+impl BackendArg {
+    pub(super) const fn choice(self) -> Choice {
+        match self {
+            Self::Auto => Choice::Auto,
+            Self::Tap => Choice::Tap,
+            Self::Inproc => Choice::Inproc,
+        }
+    }
+
+    const fn allows(self, backend: Backend) -> bool {
+        match self {
+            Self::Auto => true,
+            Self::Tap => matches!(backend, Backend::Tap),
+            Self::Inproc => matches!(backend, Backend::Inproc),
+        }
+    }
+}
+
+impl Up {
+    pub(super) fn run(&self, global: &Global, ui: &Ui) -> Result<u8, Failure> {
+        let lab = self.load(global)?;
+        let running = match Client::find(Some(&lab.name)) {
+            Ok(client) => Some(client),
+            Err(ClientError::NoSuchLab { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if self.dry_run {
+            return plan(running, &lab, ui);
+        }
+        match running {
+            Some(client) => self.converge(client, lab, ui),
+            None => self.start(lab, ui),
+        }
+    }
+
+    fn load(&self, global: &Global) -> Result<LabSpec, Failure> {
+        let mut sources = Vec::new();
+        for file in &self.files {
+            sources.extend(Source::open(file)?);
+        }
+        let overrides = Overrides {
+            preset: self.preset.clone(),
+            nodes: self.nodes,
+            name: self.name.clone().or_else(|| global.lab.clone()),
+        };
+        Ok(lab::load(&sources, &overrides)?)
+    }
+
+    fn start(&self, lab: LabSpec, ui: &Ui) -> Result<u8, Failure> {
+        let began = Instant::now();
+        let started = match start(&lab, self.backend.choice(), self.wait) {
+            Ok(started) => started,
+            // Another `up` was faster.
+            Err(LaunchError::AlreadyRunning { .. }) => {
+                let client = Client::find(Some(&lab.name))?;
+                return self.converge(client, lab, ui);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        ui.talk(format_args!(
+            "lab {BOLD}{}{BOLD:#} is up: {}, back end {} ({}) {DIM}{} ms{DIM:#}",
+            lab.name,
+            count(&lab),
+            view::ps::backend(started.backend),
+            started.reason,
+            began.elapsed().as_millis()
+        ));
+        Ok(0)
+    }
+
+    fn converge(&self, mut client: Client, lab: LabSpec, ui: &Ui) -> Result<u8, Failure> {
+        let status = client.status()?;
+        if !self.backend.allows(status.backend) {
+            let text = format!(
+                "lab {} runs on the back end {}, which can't be changed while it runs; `podwire down {}` first",
+                lab.name,
+                view::ps::backend(status.backend),
+                lab.name
+            );
+            return Err(Failure::new(INVALID, text));
+        }
+        client.set_timeout(self.wait);
+        let text = format!("lab {} runs and is as declared: {}", lab.name, count(&lab));
+        let request = Request::Converge { lab: Box::new(lab) };
+        change(&mut client, &request, ui)?;
+        ui.talk(text);
+        Ok(0)
+    }
+}
+
+fn count(lab: &LabSpec) -> String {
+    let number = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    format!("{}, {}", number(lab.nodes.len(), "node"), number(lab.pods.len(), "pod"))
+}
+
+/// `--dry-run`: what is missing and what is too much, by name.
+fn plan(running: Option<Client>, lab: &LabSpec, ui: &Ui) -> Result<u8, Failure> {
+    let mut have = Vec::new();
+    if let Some(mut client) = running {
+        have.extend(nodes(&mut client)?.into_iter().map(|s| format!("node/{}", s.node.name)));
+        have.extend(pods(&mut client)?.iter().map(|pod| format!("pod/{}", pod.key())));
+    }
+    let nodes = lab.nodes.iter().map(|node| format!("node/{}", node.name));
+    let pods = lab.pods.iter().map(|pod| format!("pod/{}/{}", pod.namespace, pod.name));
+    let want: Vec<String> = nodes.chain(pods).collect();
+    let mut text = String::new();
+    for name in want.iter().filter(|name| !have.contains(name)) {
+        text += &format!("{name} would be created\n");
+    }
+    for name in have.iter().filter(|name| !want.contains(name)) {
+        text += &format!("{name} would be deleted\n");
+    }
+    if text.is_empty() {
+        ui.talk(format_args!("lab {}: every node and pod is there", lab.name));
+    }
+    ui.data(&text);
+    Ok(0)
+}
