@@ -31,7 +31,7 @@
 //! | sender    | write slots and `produced` of its own region; ring the peer's bell | wait: a full ring is a counted drop |
 //! | receiver  | write `consumed` and `sleep` of its own region; copy out of the peer's | use a value of the peer's region before checking a copy of it |
 //!
-//! [`ring`] has the layout, the ordering argument and the checks.
+//! `ring.rs` has the layout, the ordering argument and the checks.
 //!
 //! # Life of a peer, as one member sees it
 //!
