@@ -1,4 +1,5 @@
 //! Node processes as processes: started through the handle, told what to do, and gone when their daemon is.
+#![expect(clippy::unwrap_used, reason = "the whole crate is a test")]
 
 use std::io::Read as _;
 use std::net::Ipv4Addr;
@@ -12,8 +13,11 @@ use router_core::{Mac, PortId, Snapshot};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use sim::control::node::{Attachment, NodeReply, NodeRequest};
 use sim::control::proto::IcmpChannel;
+use sim::internet::{self, FAR_SIDE, Gateway, UPLINK};
 use sim::node::{NodeError, NodeHandle, NodeSpawn, Role};
 use sim::ping::{Channel, MatrixOptions, Outcome, matrix};
+use sim::spec::InternetSpec;
+use tap_bridge::fabric::{Hub, HubHandle, MemberId};
 
 const HOST: PortId = PortId(0);
 const POD: PortId = PortId(1);
@@ -309,4 +313,185 @@ fn the_hidden_command_wants_its_socket() {
         .status()
         .unwrap();
     assert_eq!(status.code(), Some(2));
+}
+
+const ETH0: PortId = PortId(9);
+const INTERNET: Ipv4Addr = Ipv4Addr::new(8, 8, 8, 8);
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 16, 30, 1);
+
+fn eth0_mac(member: u8) -> Mac {
+    Mac([2, 0, 0, 1, 0, member])
+}
+
+fn node_ip(member: u8) -> Ipv4Addr {
+    Ipv4Addr::new(172, 16, 30, 2 + member)
+}
+
+fn pod_of(member: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 244, member, 2)
+}
+
+fn route(dst: &str, port: PortId, via: Option<Ipv4Addr>, src: Ipv4Addr) -> Route {
+    Route {
+        dst: dst.parse().unwrap(),
+        metric: 0,
+        src: Some(src),
+        target: RouteTarget::Unicast(vec![NextHop {
+            port,
+            via,
+            weight: 1,
+        }]),
+    }
+}
+
+/// A kindnet node with one pod, member 1 or 2 of the underlay.
+fn kindnet_node(member: u8) -> Snapshot {
+    let (peer, gw) = (3 - member, Ipv4Addr::new(10, 244, member, 1));
+    let mut host = PortConfig::ethernet(HOST.0, "host", mac(HOST, 1), 1500);
+    host.kind = PortKind::Host {
+        peer_mac: mac(HOST, 2),
+    };
+    let own = node_ip(member);
+    let local = |addr, prefix_len, port| LocalAddress {
+        addr,
+        prefix_len,
+        broadcast: None,
+        port,
+    };
+    Snapshot {
+        epoch: 1,
+        forwarding: true,
+        ports: vec![
+            host,
+            PortConfig::ethernet(POD.0, "veth", mac(POD, 1), 1500),
+            PortConfig::ethernet(ETH0.0, "eth0", eth0_mac(member), 1500),
+        ],
+        addresses: vec![local(own, 24, ETH0), local(gw, 32, POD)],
+        routes: vec![
+            route("0.0.0.0/0", ETH0, Some(GATEWAY), own),
+            route("172.16.30.0/24", ETH0, None, own),
+            route(
+                &format!("10.244.{peer}.0/24"),
+                ETH0,
+                Some(node_ip(peer)),
+                own,
+            ),
+            route(&format!("10.244.{member}.2/32"), POD, None, gw),
+        ],
+        neighbours: Vec::new(),
+    }
+}
+
+/// Joins a process to the underlay.
+fn join(hub: &HubHandle, node: &mut NodeHandle, member: u8, port: PortId, mac: Mac) {
+    let id = u32::from(member);
+    let fd = hub.add_member(MemberId(id), mac).unwrap();
+    let request = NodeRequest::AddPort {
+        id: port,
+        name: "eth0".into(),
+        mtu: 1500,
+        attachment: Attachment::Fabric { member: id, mac },
+    };
+    node.request(request, &[fd.as_fd()], deadline()).unwrap();
+}
+
+fn open(node: &mut NodeHandle, port: PortId, source: Ipv4Addr) -> Channel {
+    let (near, far) = channel_pair();
+    let request = NodeRequest::OpenIcmp { port };
+    node.request(request, &[far.as_fd()], deadline()).unwrap();
+    Channel::new(near, IcmpChannel::StackChannel, source)
+}
+
+/// A whole node as a process, and channels as its host and as its pod.
+fn start_node(hub: &HubHandle, member: u8) -> (NodeHandle, [Channel; 2]) {
+    let (mut node, _log) = start(Role::Node);
+    let snapshot = Box::new(kindnet_node(member));
+    let pod = NodeRequest::AddPort {
+        id: POD,
+        name: "veth".into(),
+        mtu: 1500,
+        attachment: Attachment::Pod {
+            mac: mac(POD, 2),
+            addr: pod_of(member),
+            gateway_mac: mac(POD, 1),
+        },
+    };
+    for request in [NodeRequest::Configure { snapshot }, add_host(), pod] {
+        node.request(request, &[], deadline()).unwrap();
+    }
+    join(hub, &mut node, member, ETH0, eth0_mac(member));
+    let channels = [
+        open(&mut node, HOST, node_ip(member)),
+        open(&mut node, POD, pod_of(member)),
+    ];
+    (node, channels)
+}
+
+/// The TTL of each answer, row by row; 0 for none.
+fn ttls(channels: &[Channel], targets: &[Ipv4Addr], options: &MatrixOptions) -> Vec<Vec<u8>> {
+    let rows = matrix(channels, targets, options).unwrap();
+    rows.iter()
+        .map(|row| {
+            row.iter()
+                .map(|outcome| match outcome {
+                    Outcome::Reply { ttl, .. } => *ttl,
+                    _ => 0,
+                })
+                .collect()
+        })
+        .collect()
+}
+
+/// Dataplane 10.6 over three processes and the fabric, each pair's first packet included; and again after a node process
+/// was killed and has come back.
+#[test]
+fn nodes_reach_each_other_and_the_internet_over_the_fabric() {
+    let (hub, thread) = Hub::spawn().unwrap();
+    let (mut internet, _log) = start(Role::Internet);
+    let spec = InternetSpec {
+        addresses: vec![INTERNET],
+        ttl_at_node: 116,
+    };
+    let gateway = Gateway {
+        addr: "172.16.30.1/24".parse().unwrap(),
+        mac: eth0_mac(100),
+        mtu: 1500,
+    };
+    let snapshot = Box::new(internet::snapshot(&gateway, &spec));
+    let far_side = NodeRequest::AddPort {
+        id: FAR_SIDE,
+        name: "internet".into(),
+        mtu: 1500,
+        attachment: internet::attachment(&spec),
+    };
+    for request in [NodeRequest::Configure { snapshot }, far_side] {
+        internet.request(request, &[], deadline()).unwrap();
+    }
+    join(&hub, &mut internet, 100, UPLINK, gateway.mac);
+
+    let (mut first, mut channels_1) = start_node(&hub, 1);
+    let (_second, channels_2) = start_node(&hub, 2);
+    let targets = [node_ip(1), pod_of(1), node_ip(2), pod_of(2)];
+    let expected_1 = [[64, 64, 64, 63], [64, 64, 63, 62]];
+    let expected_2 = [[64, 63, 64, 64], [63, 62, 64, 64]];
+    let options = MatrixOptions::default();
+    for round in 0..2 {
+        assert_eq!(ttls(&channels_1, &targets, &options), expected_1, "{round}");
+        assert_eq!(ttls(&channels_2, &targets, &options), expected_2, "{round}");
+    }
+    assert_eq!(
+        ttls(&channels_1[..1], &[GATEWAY, INTERNET], &options),
+        [[64, 116]],
+        "the node to the gateway and the internet"
+    );
+
+    // A new life of the first node: the hub gives it a new generation, and the other one finds it again.
+    first.kill().unwrap();
+    drop(first);
+    let (_first, new) = start_node(&hub, 1);
+    channels_1 = new;
+    assert_eq!(ttls(&channels_1, &targets, &options), expected_1, "reborn");
+    assert_eq!(ttls(&channels_2, &targets, &options), expected_2, "reborn");
+    drop(hub);
+    thread.join().unwrap().unwrap();
 }

@@ -5,7 +5,7 @@
 //! has anything to say; so a ping between two in-process pods of one node costs no system call but those of the pinger.
 //! Each stack has the raw ICMP channels that were opened on it and lets them hear what arrives.
 //!
-//! Bounded: frames come from the router's pool, an exchange ends after [`MAX_ROUNDS`] rounds, a full channel loses
+//! Bounded: frames come from the router's pool, an exchange ends after 32 rounds, a full channel loses
 //! the packet; all of it is counted. Without stacks the cost is one comparison per breath.
 
 use std::collections::{BTreeMap, VecDeque};

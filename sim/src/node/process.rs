@@ -14,6 +14,7 @@ use std::time::Duration;
 use router_core::{Limits, PortId, Router};
 use rustix::net::{SendFlags, send};
 use tap_bridge::event_loop::{AnyPort, EventLoop, Interest, Token};
+use tap_bridge::fabric::{FabricPort, MemberId};
 use tap_bridge::port::PortCounters;
 use tap_bridge::sys::spawn::{adopt, set_command_name};
 use tap_bridge::tap::TapPort;
@@ -313,8 +314,10 @@ impl NodeProcess {
                     .map_err(|errno| failed("set nonblocking", errno.into()))?;
                 TapPort::new(fd, name, mtu).into()
             }
-            (Attachment::Fabric { .. }, Some(_)) => {
-                return Err("there is no fabric".into());
+            (Attachment::Fabric { member, mac }, Some(fd)) => {
+                FabricPort::new(fd, MemberId(member), mac)
+                    .map_err(|error| failed("join the fabric", error))?
+                    .into()
             }
             (attachment, _) => {
                 self.attach_stack(id, mtu, &attachment);
