@@ -48,7 +48,7 @@ pub(crate) fn add(node: &mut Node, network: &NetworkSpec, add: &Add<'_>) -> PodL
         .ifaces
         .iter()
         .find(|iface| iface.kind == IfaceKind::Ethernet)
-        .map_or(u32::from(network.mtu), |iface| iface.mtu);
+        .map_or_else(|| u32::from(network.mtu), |iface| iface.mtu);
     let mtu = u16::try_from(eth0_mtu).unwrap_or(u16::MAX);
     let taken = |id: u32| {
         node.ifaces
@@ -100,7 +100,7 @@ pub(crate) fn add(node: &mut Node, network: &NetworkSpec, add: &Add<'_>) -> PodL
         ifindex: pod_ifindex,
         mac,
         mtu,
-        addr: Ipv4Net::new(add.ip, add.subnet.prefix_len()).unwrap_or(host_net(add.ip)),
+        addr: Ipv4Net::new(add.ip, add.subnet.prefix_len()).unwrap_or_else(|_| host_net(add.ip)),
         gateway: add.gateway,
         host_ifname,
         host_ifindex: add.ifindex,

@@ -407,7 +407,7 @@ impl Cluster {
             .ok_or_else(|| IpError::usage(format!("node \"{node}\" not found")))?;
         let mut model = state.node.clone();
         let mut neighbours = state.neighbours.clone();
-        let flushes = ip_change::apply(&mut model, &mut neighbours, &mut state.next_ifindex, args)?;
+        let flushes = ip_change::apply(&mut model, &mut neighbours, args)?;
         state.node = model;
         state.neighbours = neighbours;
         state.epoch += 1;
@@ -568,7 +568,7 @@ impl Cluster {
             name: name.to_owned(),
             internal_ip,
             addresses: vec![
-                Ipv4Net::new(internal_ip, subnet.prefix_len()).unwrap_or(internal_ip.into()),
+                Ipv4Net::new(internal_ip, subnet.prefix_len()).unwrap_or_else(|_| internal_ip.into()),
             ],
             mac: None,
             pod_cidr,

@@ -1,11 +1,25 @@
-//! Changes of a node's links, addresses, routes and neighbours in iproute2's syntax.
+//! Changes of a node's links, addresses, routes and neighbours in iproute2's syntax (decision 19).
+//!
+//! Decides what each command does to the model and what it refuses, with iproute2's texts and exit statuses (compared with
+//! iproute2 6.1 on Linux 6.18): 1 and 255 for what the program refuses itself, 2 for what the kernel refuses. The rules for
+//! gateways, preferred sources and devices that go down are the kernel's (`fib_semantics`, `devinet`). What the model has no
+//! place for is refused as a kernel without that feature does. A command is all or nothing.
+
+mod addr;
+mod link;
+mod neigh;
+mod route;
+#[cfg(test)]
+mod tests;
+mod words;
 
 use std::net::Ipv4Addr;
 
 use router_core::{Mac, PortId};
 
 use super::IpError;
-use crate::model::Node;
+use crate::model::{Iface, Node};
+use words::{Words, abbreviates};
 
 /// Learned neighbours to forget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,18 +30,54 @@ pub struct Flush {
     pub ip: Option<Ipv4Addr>,
 }
 
-/// Carries out `args` (the words behind `ip`) on `node`, all or nothing.
+/// PERMANENT neighbours set by hand: interface, address, MAC.
+pub(crate) type Permanent = Vec<(String, Ipv4Addr, Mac)>;
+
+/// Carries out `args` (the words behind `ip`) on `node`. After an error the arguments may be half changed: pass copies.
 ///
 /// # Errors
 /// iproute2's message and exit status.
 pub(crate) fn apply(
-    _node: &mut Node,
-    _neighbours: &mut Vec<(String, Ipv4Addr, Mac)>,
-    _next_ifindex: &mut u32,
+    node: &mut Node,
+    neighbours: &mut Permanent,
     args: &[String],
 ) -> Result<Vec<Flush>, IpError> {
-    let object = args.first().map_or("", String::as_str);
-    Err(IpError::usage(format!(
-        "Object \"{object}\" is unknown, try \"ip help\"."
-    )))
+    let mut words = Words::new(args);
+    let object = words.next().unwrap_or_default();
+    let command = words.next().unwrap_or_default();
+    match object {
+        _ if abbreviates(object, "address") => addr::apply(node, command, words)?,
+        _ if abbreviates(object, "route") => route::apply(node, command, words)?,
+        _ if abbreviates(object, "link") => link::apply(node, command, words)?,
+        _ if abbreviates(object, "neighbour") || abbreviates(object, "neighbor") => {
+            return neigh::apply(node, neighbours, command, words);
+        }
+        _ => {
+            return Err(IpError::usage(format!(
+                "Object \"{object}\" is unknown, try \"ip help\"."
+            )));
+        }
+    }
+    Ok(Vec::new())
+}
+
+fn find_dev<'a>(node: &'a Node, name: &str) -> Result<&'a Iface, IpError> {
+    node.ifaces
+        .iter()
+        .find(|iface| iface.name == name)
+        .ok_or_else(|| IpError::usage(format!("Cannot find device \"{name}\"")))
+}
+
+fn find_dev_mut<'a>(node: &'a mut Node, name: &str) -> Result<&'a mut Iface, IpError> {
+    node.ifaces
+        .iter_mut()
+        .find(|iface| iface.name == name)
+        .ok_or_else(|| IpError::usage(format!("Cannot find device \"{name}\"")))
+}
+
+fn unknown_command(object: &str, command: &str) -> IpError {
+    IpError {
+        message: format!("Command \"{command}\" is unknown, try \"ip {object} help\"."),
+        status: 255,
+    }
 }
