@@ -6,6 +6,8 @@ pub mod client;
 pub mod cluster;
 pub mod conflist;
 pub mod control;
+pub mod daemon;
+pub mod host;
 pub mod internet;
 pub mod ipam;
 pub mod model;

@@ -137,6 +137,9 @@ pub fn main() -> ExitCode {
 fn role(args: &[OsString]) -> Option<ExitCode> {
     match args.get(1)?.to_str()? {
         crate::node::process::NODE_COMMAND => Some(crate::node::process::main(&args[1..])),
+        crate::daemon::COMMAND => Some(ExitCode::from(crate::daemon::main(
+            args[2..].iter().cloned(),
+        ))),
         _ => None,
     }
 }

@@ -15,6 +15,7 @@ use super::runtime::{LabLock, RuntimeDir, RuntimeError};
 use crate::control::codec::{CodecError, Connection};
 use crate::control::launch::{Event, Order};
 use crate::control::proto::ErrorKind;
+use crate::daemon::COMMAND;
 use crate::spec::{Backend, LabSpec};
 
 /// Environment variable that names the tun device when it isn't `/dev/net/tun`.
@@ -214,7 +215,10 @@ fn attempt(
             Event::Unavailable { reason } => return Ok(Attempt::Unavailable(reason)),
             Event::NoPidNamespace if pid_namespace => pid_namespace = false,
             Event::Failed { kind, message } => return Err(LaunchError::Failed { kind, message }),
-            Event::Ready { .. } | Event::Progress { .. } | Event::NoPidNamespace => {
+            Event::Ready { .. }
+            | Event::Progress { .. }
+            | Event::Probed { .. }
+            | Event::NoPidNamespace => {
                 return Err(LaunchError::Daemon(CodecError::Closed));
             }
         }
@@ -240,7 +244,7 @@ impl Daemon {
             program: None,
             title: &format!("podwire: daemon (lab {})", order.lab.name),
             args: vec![
-                "__daemon".into(),
+                COMMAND.into(),
                 "--stage".into(),
                 stage.into(),
                 "--lab".into(),

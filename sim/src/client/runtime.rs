@@ -295,7 +295,11 @@ impl LabLock {
             } else {
                 fs::remove_file(&path)
             };
-            removed.map_err(io_error(&path, "remove"))?;
+            match removed {
+                // A daemon that ends at the same time was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other.map_err(io_error(&path, "remove"))?,
+            }
         }
         Ok(found)
     }

@@ -46,6 +46,11 @@ pub enum Event {
     },
     /// No `/proc` for a PID namespace can be mounted here: to be tried again without one.
     NoPidNamespace,
+    /// To a probe: what a daemon could do here.
+    Probed {
+        /// What was tried, in order; with what the system said where it failed.
+        findings: Vec<(Ability, Option<String>)>,
+    },
     /// The bring-up failed; nothing is left.
     Failed {
         /// Decides the exit code.
@@ -53,4 +58,22 @@ pub enum Event {
         /// For the user.
         message: String,
     },
+}
+
+/// What the `tap` back end needs, in the order in which it is tried: each needs those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ability {
+    /// Mount, network, UTS and PID namespaces, without root in a user namespace.
+    Namespaces,
+    /// The same, in a user namespace (reported instead of [`Ability::Namespaces`]).
+    UserNamespaces,
+    /// A `/proc` for the PID namespace. Without it the lab shares the host's.
+    Proc,
+    /// A `/sys` for a network namespace. Without it pods see the host's.
+    Sys,
+    /// Opening the tun device.
+    TunDevice,
+    /// Making a TAP interface.
+    Tap,
 }

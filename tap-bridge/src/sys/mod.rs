@@ -3,6 +3,7 @@
 //! With the fabric's shared ring the only place of this crate where unsafe code may stand.
 #![allow(unsafe_code)]
 
+pub mod child;
 pub mod clock;
 pub mod eventfd;
 pub mod mount;

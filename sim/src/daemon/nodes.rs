@@ -1,0 +1,350 @@
+//! Node processes: started, given their ports, started again when they die.
+//!
+//! Decides what a process gets back after its death (decision 10): the daemon's duplicates of its TAP descriptors, a new
+//! membership in the fabric under the same number, its configuration; and how fast (at once, then with a growing
+//! delay). Requests to many processes are posted first and waited for afterwards.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use router_core::{Mac, PortId, Snapshot};
+use tap_bridge::fabric::{HubHandle, MemberId};
+
+use super::children::Children;
+use super::logs::Logs;
+use crate::control::node::{Attachment, NodeReply, NodeRequest};
+use crate::node::handle::{NodeError, NodeHandle, NodeSpawn, Role, Ticket};
+use crate::pod::netns::Sandbox;
+use crate::pod::network::Network;
+
+/// How long a node process may take for an answer.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest delay before a process that dies again and again is started again.
+const MAX_DELAY: Duration = Duration::from_secs(10);
+
+/// A process that worked this long is started again at once.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+
+/// A port as it has to be given to the process, now and after its death.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Interface name, for messages.
+    pub name: String,
+    /// Bytes.
+    pub mtu: u16,
+    /// What it is.
+    pub attachment: Attachment,
+    /// The TAP descriptor, where there is one.
+    pub tap: Option<Arc<OwnedFd>>,
+}
+
+/// Where a node is on the underlay.
+#[derive(Clone, Copy, Debug)]
+pub struct Underlay {
+    /// The router's port.
+    pub port: PortId,
+    /// Its number on the segment.
+    pub member: MemberId,
+    /// Its MAC there.
+    pub mac: Mac,
+    /// Bytes.
+    pub mtu: u16,
+}
+
+/// A node's host namespace and what was set up in it.
+#[derive(Debug)]
+pub struct HostSide {
+    /// The namespaces.
+    pub sandbox: Sandbox,
+    /// Addresses and routes in it.
+    pub network: Network,
+}
+
+/// What node processes need of the daemon.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Name of the lab.
+    pub lab: String,
+    /// The underlay's hub.
+    pub hub: HubHandle,
+    /// All logs.
+    pub logs: Arc<Logs>,
+    /// All children.
+    pub children: Arc<Children>,
+}
+
+/// A node of the lab: its process, if that is alive, and everything that the process has to be given.
+#[derive(Debug)]
+pub struct NodeRuntime {
+    name: String,
+    role: Role,
+    handle: Option<NodeHandle>,
+    started: Instant,
+    deaths: u32,
+    /// How often the process was started again.
+    pub restarts: u32,
+    underlay: Underlay,
+    ports: BTreeMap<PortId, Port>,
+    /// The host namespace, on the back end that has one.
+    pub host: Option<HostSide>,
+}
+
+impl NodeRuntime {
+    /// Starts a process that knows nothing yet.
+    ///
+    /// # Errors
+    /// What fork, exec or the hub says.
+    pub fn start(
+        name: &str,
+        role: Role,
+        underlay: Underlay,
+        around: &Surroundings,
+    ) -> io::Result<Self> {
+        let mut node = Self {
+            name: name.to_owned(),
+            role,
+            handle: None,
+            started: Instant::now(),
+            deaths: 0,
+            restarts: 0,
+            underlay,
+            ports: BTreeMap::new(),
+            host: None,
+        };
+        node.handle = Some(node.spawn(around)?);
+        Ok(node)
+    }
+
+    fn spawn(&self, around: &Surroundings) -> io::Result<NodeHandle> {
+        let log = around.logs.pipe(&format!("node/{}", self.name))?;
+        around.children.start(|| {
+            let handle = NodeHandle::spawn(&NodeSpawn {
+                lab: &around.lab,
+                node: &self.name,
+                role: self.role,
+                log: log.as_fd(),
+                program: None,
+                die_with_thread: false,
+            })?;
+            let pid = handle.pid();
+            Ok((handle, pid))
+        })
+    }
+
+    /// Name of the node.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Id of its process while that lives.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.handle.as_ref().map(NodeHandle::pid)
+    }
+
+    /// Its member of the fabric.
+    #[must_use]
+    pub fn member(&self) -> MemberId {
+        self.underlay.member
+    }
+
+    /// Joins the fabric: the first request to a new process.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub fn join(&mut self, around: &Surroundings) -> Result<Ticket, NodeError> {
+        let Underlay {
+            port,
+            member,
+            mac,
+            mtu,
+        } = self.underlay;
+        let socket = around
+            .hub
+            .add_member(member, mac)
+            .map_err(|source| NodeError::Refused {
+                node: self.name.clone(),
+                message: format!("it can't join the fabric: {source}"),
+            })?;
+        let request = NodeRequest::AddPort {
+            id: port,
+            name: "eth0".to_owned(),
+            mtu,
+            attachment: Attachment::Fabric {
+                member: member.0,
+                mac,
+            },
+        };
+        self.post(request, &[socket.as_fd()])
+    }
+
+    /// Attaches a port, now and after every restart.
+    ///
+    /// # Errors
+    /// [`NodeError`]; it is remembered nevertheless.
+    pub fn add_port(&mut self, id: PortId, port: Port) -> Result<Ticket, NodeError> {
+        let request = NodeRequest::AddPort {
+            id,
+            name: port.name.clone(),
+            mtu: port.mtu,
+            attachment: port.attachment.clone(),
+        };
+        let tap = port.tap.clone();
+        self.ports.insert(id, port);
+        let fds: Vec<BorrowedFd<'_>> = tap.iter().map(|tap| tap.as_fd()).collect();
+        self.post(request, &fds)
+    }
+
+    /// Detaches a port for good. None when it was not attached.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub fn remove_port(&mut self, id: PortId) -> Option<Result<Ticket, NodeError>> {
+        self.ports.remove(&id)?;
+        Some(self.post(NodeRequest::RemovePort { id }, &[]))
+    }
+
+    /// Sends a request without waiting for its answer.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub fn post(
+        &mut self,
+        request: NodeRequest,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Ticket, NodeError> {
+        match &mut self.handle {
+            Some(handle) => handle.post(request, fds),
+            None => Err(self.gone()),
+        }
+    }
+
+    /// Waits for an answer.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub fn wait(&mut self, ticket: Ticket, deadline: Instant) -> Result<NodeReply, NodeError> {
+        match &mut self.handle {
+            Some(handle) => handle.wait(ticket, deadline),
+            None => Err(self.gone()),
+        }
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub fn request(
+        &mut self,
+        request: NodeRequest,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<NodeReply, NodeError> {
+        let ticket = self.post(request, fds)?;
+        self.wait(ticket, Instant::now() + ANSWER_TIMEOUT)
+    }
+
+    fn gone(&self) -> NodeError {
+        NodeError::Gone {
+            node: self.name.clone(),
+        }
+    }
+
+    /// Collects the process if it has ended. Returns how long to wait before it is started again.
+    pub fn collect(&mut self, children: &Children) -> Option<Duration> {
+        let handle = self.handle.as_mut()?;
+        let pid = handle.pid();
+        match handle.try_reap() {
+            Ok(None) => return None,
+            Ok(Some(status)) => {
+                tracing::warn!("node {}: its process has ended: {status}", self.name);
+            }
+            Err(error) => tracing::warn!(
+                "node {}: its process can't be collected: {error}",
+                self.name
+            ),
+        }
+        self.handle = None;
+        children.collected(pid);
+        if self.started.elapsed() >= FORGIVEN_AFTER {
+            self.deaths = 0;
+        }
+        let delay = delay(self.deaths);
+        self.deaths += 1;
+        Some(delay)
+    }
+
+    /// Starts the process again and gives it everything back.
+    ///
+    /// # Errors
+    /// [`NodeError`]; the process is gone then.
+    pub fn restart(&mut self, around: &Surroundings, snapshot: Snapshot) -> Result<(), NodeError> {
+        let spawned = self.spawn(around).map_err(|source| NodeError::Refused {
+            node: self.name.clone(),
+            message: format!("its process can't be started: {source}"),
+        })?;
+        self.handle = Some(spawned);
+        self.started = Instant::now();
+        self.restarts += 1;
+        let mut tickets = vec![self.join(around)?];
+        for (id, port) in self.ports.clone() {
+            tickets.push(self.add_port(id, port)?);
+        }
+        let snapshot = Box::new(snapshot);
+        tickets.push(self.post(NodeRequest::Configure { snapshot }, &[])?);
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        tickets
+            .into_iter()
+            .try_for_each(|ticket| self.wait(ticket, deadline).map(drop))
+    }
+
+    /// Ends the process, without waiting for it.
+    pub fn kill(&self) {
+        use rustix::process::{Pid, Signal, kill_process};
+        // The handle hasn't collected it, so the id is still its own.
+        if let Some(pid) = self
+            .pid()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(Pid::from_raw)
+        {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+
+    /// Ends the process and gives back the host side.
+    pub fn stop(mut self, children: &Children) -> Option<Sandbox> {
+        if let Some(mut handle) = self.handle.take() {
+            let pid = handle.pid();
+            if let Err(error) = handle.kill() {
+                tracing::debug!("node {}: {error}", self.name);
+            }
+            children.collected(pid);
+        }
+        self.host.take().map(|host| host.sandbox)
+    }
+}
+
+/// Delay before a process is started again that died `deaths` times in a row.
+fn delay(deaths: u32) -> Duration {
+    match deaths.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(n) => Duration::from_millis(100 << n.min(10)).min(MAX_DELAY),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first restart is immediate, a process that always dies doesn't eat the machine.
+    #[test]
+    fn the_delay_grows_and_is_bounded() {
+        let millis: Vec<u128> = (0..5).map(|n| delay(n).as_millis()).collect();
+        assert_eq!(millis, [0, 100, 200, 400, 800]);
+        assert_eq!(delay(u32::MAX), MAX_DELAY);
+    }
+}

@@ -1,0 +1,282 @@
+//! From the first instruction of the daemon to a lab that works, and its end.
+//!
+//! Decides when the starter is told what, and that everything is undone when the starter goes away before the lab is
+//! ready: the watching thread removes the files and ends the process, and the kernel ends the rest with it.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::mount::{UnmountFlags, unmount};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tap_bridge::sys::mount;
+
+use super::children::Children;
+use super::lab::{Lab, LabError, Setting};
+use super::logs::{DaemonLog, Logs};
+use super::outer::Outer;
+use super::{Stage, isolate, server};
+use crate::client::runtime::{LabDir, LabLock};
+use crate::control::codec::Connection;
+use crate::control::launch::{Event, Order};
+use crate::control::proto::ErrorKind;
+use crate::spec::Backend;
+
+/// How long the starter may take to say what it wants.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes that the lab's files may take: IPAM files, CNI configuration and the changes that programs make in a node's `/etc`.
+const FILES_BYTES: u64 = 256 << 20;
+
+/// How often kindnetd looks at the nodes (KND-1).
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What of the lab is outside of the process.
+#[derive(Debug)]
+pub(super) struct Traces {
+    lock: Mutex<Option<LabLock>>,
+    mounted: bool,
+}
+
+impl Traces {
+    /// Removes them, the lock last; idempotent.
+    pub(super) fn remove(&self) {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(lock) = lock {
+            self.unmount(&lock);
+            if let Err(error) = lock.remove() {
+                tracing::warn!("{error}");
+            }
+        }
+    }
+
+    /// Removes all but the lock, which the starter holds as well and wants for its next attempt.
+    fn clean(&self) {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(lock) = lock {
+            self.unmount(&lock);
+            if let Err(error) = lock.clean() {
+                tracing::warn!("{error}");
+            }
+        }
+    }
+
+    fn unmount(&self, lock: &LabLock) {
+        if self.mounted
+            && let Err(errno) = unmount(lock.dir().root(), UnmountFlags::DETACH)
+        {
+            tracing::warn!("the lab's files stay mounted until the daemon's end: {errno}");
+        }
+    }
+}
+
+/// How far the bring-up is; decides who ends the lab when the starter goes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Starting,
+    Ready,
+}
+
+/// Body of the daemon. Returns the exit code.
+pub(super) fn run(mut launch: Connection, name: &str, stage: Stage) -> u8 {
+    match bring_up(&mut launch, name, stage) {
+        Ok((server, launch)) => {
+            // The starter sees that its lab is ready; from now on the socket decides.
+            drop(launch);
+            server.run()
+        }
+        Err(event) => {
+            let _ = launch.send(&event, &[]);
+            1
+        }
+    }
+}
+
+fn failed(kind: ErrorKind, message: impl std::fmt::Display) -> Event {
+    Event::Failed {
+        kind,
+        message: format!("{message}"),
+    }
+}
+
+fn bring_up(
+    launch: &mut Connection,
+    name: &str,
+    stage: Stage,
+) -> Result<(server::Server, Connection), Event> {
+    let internal = |error: io::Error| {
+        failed(
+            ErrorKind::Internal,
+            format!("the daemon can't start: {error}"),
+        )
+    };
+    let Stage::Run {
+        isolated,
+        pid_namespace,
+        rootless,
+    } = stage
+    else {
+        return Err(failed(
+            ErrorKind::Internal,
+            "the daemon can't start: wrong stage",
+        ));
+    };
+    launch.set_deadline(Some(Instant::now() + ORDER_TIMEOUT));
+    let (order, fds): (Order, _) = launch
+        .recv()
+        .map_err(|error| failed(ErrorKind::Internal, format!("no order came: {error}")))?;
+    let lock = fds
+        .into_iter()
+        .next()
+        .ok_or_else(|| failed(ErrorKind::Internal, "no lock came with the order"))?;
+    launch.set_deadline(None);
+    if order.backend == Backend::Tap {
+        let device = order
+            .tun
+            .as_deref()
+            .unwrap_or_else(|| Path::new(tap_bridge::tap::DEVICE));
+        isolate::check_tun(device).map_err(|reason| Event::Unavailable { reason })?;
+    }
+    let outer = Outer::look(pid_namespace);
+    if pid_namespace && mount::fresh_proc().is_err() {
+        return Err(Event::NoPidNamespace);
+    }
+    let logs = Logs::start().map_err(internal)?;
+    log_to(&logs);
+    let dir = LabDir::new(order.directory.clone());
+    std::fs::create_dir_all(dir.root()).map_err(internal)?;
+    if isolated {
+        mount::tmpfs(&dir.root(), FILES_BYTES).map_err(|error| Event::Unavailable {
+            reason: format!("a tmpfs can't be mounted: {error}"),
+        })?;
+    }
+    let traces = Arc::new(Traces {
+        lock: Mutex::new(Some(LabLock::received(dir.clone(), lock))),
+        mounted: isolated,
+    });
+    let progress = Arc::new(Mutex::new(Progress::Starting));
+    watch_starter(launch, &progress, &traces).map_err(internal)?;
+    let children = Arc::new(Children::default());
+    let setting = Setting {
+        outer,
+        rootless,
+        pid_namespace: pid_namespace && isolated,
+        root: dir.root(),
+        tun: order.tun,
+        logs: Arc::clone(&logs),
+        children: Arc::clone(&children),
+    };
+    let mut tell = |text: &str| {
+        // Only for a message when the starter's deadline passes.
+        let _ = launch.send(
+            &Event::Progress {
+                text: text.to_owned(),
+            },
+            &[],
+        );
+    };
+    let undo = |error: LabError| {
+        traces.clean();
+        match error {
+            LabError::Unavailable(reason) => Event::Unavailable { reason },
+            LabError::Failed { kind, message } => failed(kind, message),
+        }
+    };
+    let lab = Lab::bring_up(&order.lab, order.backend, setting, &mut tell).map_err(undo)?;
+    let listener = dir.listen().map_err(|error| {
+        undo(LabError::internal(format!(
+            "the control socket can't be made: {error}"
+        )))
+    })?;
+    let server = server::Server::new(listener, lab, rootless, logs, Arc::clone(&traces));
+    start_threads(&server, children).map_err(internal)?;
+    let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+    if launch.send(&Event::Ready { rootless }, &[]).is_err() {
+        // Nobody waits for the lab any more; the watching thread is about to find out, too.
+        server.take_down();
+        return Err(failed(ErrorKind::Timeout, "the starter is gone"));
+    }
+    *progress = Progress::Ready;
+    drop(progress);
+    tracing::info!("lab {name} is ready");
+    leave_terminal(&server);
+    let launch = launch.as_fd().try_clone_to_owned().map_err(internal)?;
+    Ok((server, Connection::new(launch)))
+}
+
+/// From now on the daemon's own errors go to its log; the starter's terminal or pipe is let go.
+fn leave_terminal(server: &server::Server) {
+    let Ok(log) = server.logs().pipe("daemon") else {
+        return;
+    };
+    // Both can only fail for a number out of range.
+    let _ = rustix::stdio::dup2_stdout(&log);
+    let _ = rustix::stdio::dup2_stderr(&log);
+}
+
+fn log_to(logs: &Arc<Logs>) {
+    let writer = DaemonLog(Arc::clone(logs));
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PODWIRE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // An error means that a subscriber is installed already.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_target(false)
+        .with_writer(move || writer.clone())
+        .try_init();
+}
+
+/// Ends the process when the starter goes away before the lab is ready.
+fn watch_starter(
+    launch: &Connection,
+    progress: &Arc<Mutex<Progress>>,
+    traces: &Arc<Traces>,
+) -> io::Result<()> {
+    let socket = launch.as_fd().try_clone_to_owned()?;
+    let (progress, traces) = (Arc::clone(progress), Arc::clone(traces));
+    std::thread::Builder::new()
+        .name("starter".into())
+        .stack_size(128 << 10)
+        .spawn(move || {
+            let mut fds = [PollFd::new(&socket, PollFlags::RDHUP)];
+            while poll(&mut fds, None).is_err() {}
+            let progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+            if *progress == Progress::Starting {
+                traces.remove();
+                // Everything else ends with the process: the PID namespace, or the node processes' sockets.
+                std::process::exit(1);
+            }
+        })?;
+    Ok(())
+}
+
+fn start_threads(server: &server::Server, children: Arc<Children>) -> io::Result<()> {
+    let small = |name: &str| {
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(256 << 10)
+    };
+    let handle = server.clone();
+    small("children").spawn(move || children.watch(|pid| handle.child_ended(pid)))?;
+    let handle = server.clone();
+    small("reconcile").spawn(move || {
+        loop {
+            std::thread::sleep(RECONCILE_INTERVAL);
+            handle.reconcile();
+        }
+    })?;
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let handle = server.clone();
+    small("signals").spawn(move || {
+        if signals.forever().next().is_some() {
+            handle.take_down();
+            std::process::exit(0);
+        }
+    })?;
+    Ok(())
+}

@@ -1,0 +1,383 @@
+//! What this host allows, which back end follows from it, and what would enable a better one: `podwire doctor`.
+//!
+//! Decides what each finding means for a lab. Tries namespaces and the tun device in throw-away processes, and reads limits
+//! from `/proc/sys`; changes nothing (decision 11). Cost: two short processes.
+
+use std::fmt;
+use std::fs;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, getrlimit};
+use serde::Serialize;
+use tap_bridge::sys::spawn::{Spawn, spawn};
+
+use crate::client::launch::TUN_VARIABLE;
+use crate::control::codec::{CodecError, Connection};
+use crate::control::launch::{Ability, Event};
+use crate::daemon::COMMAND;
+use crate::spec::Backend;
+
+/// How long the throw-away processes may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Descriptors that a daemon needs for a pod: three namespaces, a TAP device, and its share of pipes and sockets.
+const DESCRIPTORS_PER_POD: u64 = 6;
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// Labs work, with a restriction.
+    Warn,
+    /// The `tap` back end can't work.
+    No,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::No => "no",
+        })
+    }
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// How it came out.
+    pub state: State,
+    /// What was found.
+    pub found: String,
+    /// What that means for a lab.
+    pub meaning: String,
+    /// What would make it better; none when it is fine.
+    pub remedy: Option<String>,
+}
+
+/// Everything that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HostReport {
+    /// In the order in which a lab needs them.
+    pub checks: Vec<Check>,
+    /// What `--backend auto` picks.
+    pub backend: Backend,
+    /// Why.
+    pub reason: String,
+}
+
+/// Looks at this host.
+///
+/// # Errors
+/// When not even a process can be started.
+pub fn probe() -> Result<HostReport, CodecError> {
+    let findings = try_out()?;
+    let device = std::env::var(TUN_VARIABLE).unwrap_or_else(|_| tap_bridge::tap::DEVICE.to_owned());
+    let mut checks: Vec<Check> = findings
+        .iter()
+        .map(|finding| judge(finding, &device))
+        .collect();
+    let blocking = checks.iter().find(|check| check.state == State::No);
+    let (backend, reason) = match blocking {
+        Some(check) => (Backend::Inproc, check.found.clone()),
+        None if findings
+            .iter()
+            .any(|(ability, _)| *ability == Ability::UserNamespaces) =>
+        {
+            (
+                Backend::Tap,
+                "this user may make user namespaces and open the tun device".to_owned(),
+            )
+        }
+        None => (
+            Backend::Tap,
+            "this user may make namespaces and TAP devices".to_owned(),
+        ),
+    };
+    checks.extend(limits(Path::new("/proc/sys")));
+    Ok(HostReport {
+        checks,
+        backend,
+        reason,
+    })
+}
+
+/// Lets throw-away processes try what a daemon does.
+fn try_out() -> Result<Vec<(Ability, Option<String>)>, CodecError> {
+    let (mut ours, theirs) = Connection::pair()?;
+    let stderr = std::io::stderr();
+    let mut child = spawn(&Spawn {
+        program: None,
+        title: "podwire: probe",
+        args: vec![
+            COMMAND.into(),
+            "--stage".into(),
+            "probe".into(),
+            "--lab".into(),
+            "probe".into(),
+            "--launch-fd".into(),
+            theirs.as_fd().as_raw_fd().to_string().into(),
+        ],
+        fds: &[theirs.as_fd()],
+        log: stderr.as_fd(),
+        die_with_thread: false,
+    })?;
+    drop(theirs);
+    ours.set_deadline(Some(Instant::now() + PROBE_TIMEOUT));
+    let answer = ours.recv::<Event>();
+    child.wait()?;
+    match answer?.0 {
+        Event::Probed { findings } => Ok(findings),
+        _ => Err(CodecError::Closed),
+    }
+}
+
+fn judge((ability, failure): &(Ability, Option<String>), device: &str) -> Check {
+    let (name, good, bad, remedy, without) = match ability {
+        Ability::Namespaces => (
+            "namespaces",
+            "pods get network namespaces of their own",
+            "pods can't have namespaces of their own",
+            "run as root with CAP_SYS_ADMIN, or allow user namespaces",
+            State::No,
+        ),
+        Ability::UserNamespaces => (
+            "user namespaces",
+            "pods get network namespaces of their own, without root",
+            "pods can't have namespaces of their own without root",
+            "as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu) or raise \
+             user.max_user_namespaces; in a container: allow unshare(2); or run podwire as root",
+            State::No,
+        ),
+        Ability::Proc => (
+            "fresh /proc",
+            "the lab has process ids of its own, and dies with its daemon",
+            "the lab shares the host's process ids; a killed daemon's programs end one after the other",
+            "in a container: unmask /proc (docker: --security-opt systempaths=unconfined)",
+            State::Warn,
+        ),
+        Ability::Sys => (
+            "fresh /sys",
+            "programs in pods see their own interfaces below /sys/class/net",
+            "programs in pods see the host's interfaces below /sys/class/net",
+            "in a container: unmask /sys",
+            State::Warn,
+        ),
+        Ability::TunDevice => (
+            "tun device",
+            "pods get TAP devices",
+            "pods can't have TAP devices",
+            "as root: modprobe tun, chmod 0666 the device, or name another device node in PODWIRE_TUN; in a container: \
+             --device /dev/net/tun",
+            State::No,
+        ),
+        Ability::Tap => (
+            "TAP interface",
+            "pods get a TAP interface as eth0",
+            "pods can't have a TAP interface",
+            "allow CAP_NET_ADMIN in user namespaces",
+            State::No,
+        ),
+    };
+    match failure {
+        None => Check {
+            name,
+            state: State::Ok,
+            found: if *ability == Ability::TunDevice {
+                format!("{device} can be opened")
+            } else {
+                "allowed".to_owned()
+            },
+            meaning: good.to_owned(),
+            remedy: None,
+        },
+        Some(why) => Check {
+            name,
+            state: without,
+            found: why.clone(),
+            meaning: bad.to_owned(),
+            remedy: Some(remedy.to_owned()),
+        },
+    }
+}
+
+/// Limits that decide how large a lab can be. `sys` is `/proc/sys`.
+fn limits(sys: &Path) -> Vec<Check> {
+    let number = |path: &str| -> Option<u64> {
+        fs::read_to_string(sys.join(path)).ok()?.trim().parse().ok()
+    };
+    let mut checks = Vec::new();
+    if let Some(on) = number("kernel/apparmor_restrict_unprivileged_userns") {
+        checks.push(Check {
+            name: "AppArmor",
+            state: if on == 0 { State::Ok } else { State::Warn },
+            found: format!("kernel.apparmor_restrict_unprivileged_userns = {on}"),
+            meaning: if on == 0 {
+                "user namespaces have their rights".to_owned()
+            } else {
+                "user namespaces of ordinary programs have no rights".to_owned()
+            },
+            remedy: (on != 0).then(|| {
+                "as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0".to_owned()
+            }),
+        });
+    }
+    let files = getrlimit(Resource::Nofile);
+    let files = files.maximum.or(files.current).unwrap_or(u64::MAX);
+    let pods = files / DESCRIPTORS_PER_POD;
+    checks.push(limit(
+        "open files",
+        "hard limit",
+        files,
+        pods,
+        600,
+        "ulimit -Hn as root, or systemd's LimitNOFILE",
+    ));
+    for (name, path, per_pod, remedy) in [
+        (
+            "neighbour entries",
+            "net/ipv4/neigh/default/gc_thresh3",
+            1,
+            "as root: sysctl -w net.ipv4.neigh.default.gc_thresh3=8192",
+        ),
+        (
+            "memory maps",
+            "vm/max_map_count",
+            1,
+            "as root: sysctl -w vm.max_map_count=262144",
+        ),
+        (
+            "process ids",
+            "kernel/pid_max",
+            1,
+            "as root: sysctl -w kernel.pid_max=4194304",
+        ),
+        (
+            "network namespaces",
+            "user/max_net_namespaces",
+            1,
+            "as root: sysctl -w user.max_net_namespaces=65536",
+        ),
+        (
+            "user namespaces",
+            "user/max_user_namespaces",
+            1,
+            "as root: sysctl -w user.max_user_namespaces=65536",
+        ),
+    ] {
+        let Some(value) = number(path) else {
+            continue;
+        };
+        let setting = path.replace('/', ".");
+        let check = if path == "user/max_user_namespaces" {
+            // One for each lab.
+            limit("user namespaces", &setting, value, value, 1, remedy)
+        } else {
+            limit(name, &setting, value, value / per_pod, 600, remedy)
+        };
+        checks.push(check);
+    }
+    checks
+}
+
+/// A limit of `value` that is enough for `room` pods, where `enough` would do for any lab that is tested.
+fn limit(
+    name: &'static str,
+    setting: &str,
+    value: u64,
+    room: u64,
+    enough: u64,
+    remedy: &str,
+) -> Check {
+    let fine = room >= enough;
+    Check {
+        name,
+        state: if fine { State::Ok } else { State::Warn },
+        found: format!("{setting} = {value}"),
+        meaning: if fine {
+            "enough for 50 nodes with 500 pods".to_owned()
+        } else {
+            format!("enough for about {room} pods")
+        },
+        remedy: (!fine).then(|| remedy.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A missing right without which pods can't be namespaces is a "no" with its remedy; the others only warn.
+    #[test]
+    fn only_what_is_needed_decides() {
+        let states: Vec<State> = [
+            Ability::Namespaces,
+            Ability::UserNamespaces,
+            Ability::Proc,
+            Ability::Sys,
+            Ability::TunDevice,
+            Ability::Tap,
+        ]
+        .map(|ability| {
+            let good = judge(&(ability, None), "/dev/net/tun");
+            assert_eq!((good.state, good.remedy), (State::Ok, None));
+            let bad = judge(&(ability, Some("why".into())), "/dev/net/tun");
+            assert_eq!(bad.found, "why");
+            assert!(bad.remedy.is_some());
+            bad.state
+        })
+        .to_vec();
+        assert_eq!(
+            states,
+            [
+                State::No,
+                State::No,
+                State::Warn,
+                State::Warn,
+                State::No,
+                State::No
+            ]
+        );
+    }
+
+    /// Limits are read where there are any, and judged by the largest lab that is tested.
+    #[test]
+    fn small_limits_are_a_warning() {
+        let sys = tempfile::tempdir().unwrap();
+        for (path, text) in [
+            ("net/ipv4/neigh/default/gc_thresh3", "128\n"),
+            ("kernel/pid_max", "4194304\n"),
+            ("kernel/apparmor_restrict_unprivileged_userns", "1\n"),
+            ("user/max_user_namespaces", "0\n"),
+        ] {
+            let path = sys.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let checks = limits(sys.path());
+        let state = |found: &str| {
+            checks
+                .iter()
+                .find(|check| check.found == found)
+                .map(|check| check.state)
+        };
+        assert_eq!(
+            state("net.ipv4.neigh.default.gc_thresh3 = 128"),
+            Some(State::Warn)
+        );
+        assert_eq!(state("kernel.pid_max = 4194304"), Some(State::Ok));
+        assert_eq!(
+            state("kernel.apparmor_restrict_unprivileged_userns = 1"),
+            Some(State::Warn)
+        );
+        assert_eq!(state("user.max_user_namespaces = 0"), Some(State::Warn));
+        assert!(checks.iter().all(|check| check.name != "memory maps"));
+    }
+}
