@@ -10,6 +10,8 @@ pub mod daemon;
 pub mod host;
 pub mod internet;
 pub mod ipam;
+pub mod lab;
+pub mod manifest;
 pub mod model;
 pub mod node;
 pub mod ping;

@@ -1,0 +1,226 @@
+//! Resolves what all nodes share.
+
+use std::net::Ipv4Addr;
+use std::path::{Component, Path};
+
+use super::conflist::Conflist;
+use super::diagnostics::{At, Pos, Sink};
+use super::preset;
+use super::written::NetworkFile;
+use crate::spec::{GatewaySpec, InternetSpec, NetworkSpec};
+
+/// Largest name of a file, bytes.
+const MAX_FILE_NAME: usize = 255;
+
+/// The network with everything that follows from it for the nodes.
+pub(super) struct Resolved {
+    pub(super) spec: NetworkSpec,
+    pub(super) node_mask: u8,
+    pub(super) first_node: Ipv4Addr,
+    pub(super) gateway_pos: Option<Pos>,
+}
+
+pub(super) fn resolve(file: NetworkFile, conflist: &Conflist, sink: &mut Sink<'_>) -> Resolved {
+    let cluster_cidr = value(&file.cluster_cidr, preset::CLUSTER_CIDR);
+    let node_subnet = value(&file.node_subnet, preset::NODE_SUBNET);
+    if cluster_cidr.contains(&node_subnet) || node_subnet.contains(&cluster_cidr) {
+        sink.conflict(
+            pos(&file.cluster_cidr).or(pos(&file.node_subnet)),
+            format!("clusterCIDR {cluster_cidr} and nodeSubnet {node_subnet} overlap"),
+            pos(&file.node_subnet).filter(|_| file.cluster_cidr.is_some()),
+            "the node subnet is here",
+        );
+    }
+    if node_subnet.prefix_len() > 29 {
+        sink.error_at(
+            pos(&file.node_subnet),
+            format!("nodeSubnet {node_subnet} is too small for a gateway and nodes"),
+        );
+    }
+    let node_mask = value(&file.node_mask, preset::NODE_MASK).max(cluster_cidr.prefix_len());
+    if let Some(written) = &file.node_mask
+        && written.value < cluster_cidr.prefix_len()
+    {
+        sink.error(
+            written.pos,
+            format!(
+                "nodeCIDRMaskSize {} is larger than the whole clusterCIDR {cluster_cidr}",
+                written.value
+            ),
+        );
+    }
+    let host = |n: u32| Ipv4Addr::from(u32::from(node_subnet.network()).saturating_add(n));
+    let first_node = value(&file.first_node_address, host(preset::FIRST_NODE_HOST));
+    if !node_subnet.contains(&first_node) {
+        sink.error_at(
+            pos(&file.first_node_address),
+            format!("firstNodeAddress {first_node} lies outside nodeSubnet {node_subnet}"),
+        );
+    }
+
+    let default_gateway = At {
+        value: host(preset::GATEWAY_HOST),
+        pos: Pos::NOWHERE,
+    };
+    let gateway = file.gateway.or(Some(default_gateway));
+    let gateway_pos = gateway
+        .as_ref()
+        .map(|at| at.pos)
+        .filter(|pos| *pos != Pos::NOWHERE);
+    if let Some(at) = &gateway
+        && !node_subnet.contains(&at.value)
+    {
+        sink.error_at(
+            gateway_pos,
+            format!(
+                "the gateway {} lies outside nodeSubnet {node_subnet}",
+                at.value
+            ),
+        );
+    }
+    let dhcp = file.dhcp.or(Some(super::written::DhcpFile {
+        metric: None,
+        lease: None,
+    }));
+    let metric = dhcp
+        .as_ref()
+        .map(|dhcp| value(&dhcp.metric, preset::DHCP_METRIC));
+    let lease = dhcp
+        .as_ref()
+        .map(|dhcp| value(&dhcp.lease, preset::DHCP_LEASE_SECS));
+
+    let internet = internet(file.internet, gateway.is_some(), sink);
+
+    if let (Some(written), Some(taken)) = (&file.mtu, &conflist.mtu)
+        && written.value != taken.value
+    {
+        sink.conflict(
+            Some(written.pos),
+            format!(
+                "mtu {} contradicts the conflist, which has {}",
+                written.value, taken.value
+            ),
+            Some(taken.pos),
+            "the conflist's is here",
+        );
+    }
+    let mtu = file
+        .mtu
+        .as_ref()
+        .or(conflist.mtu.as_ref())
+        .map_or(preset::MTU, |at| at.value);
+    if let Some(at) = &file.cni_conf_dir {
+        check_dir(at, sink);
+    }
+    for (name, content) in &file.cni_extra_files {
+        check_file_name(name, content.pos, sink);
+    }
+
+    Resolved {
+        node_mask,
+        first_node,
+        gateway_pos,
+        spec: NetworkSpec {
+            cluster_cidr,
+            node_subnet,
+            gateway: gateway.map(|at| GatewaySpec {
+                addr: at.value,
+                dhcp_metric: metric,
+            }),
+            mtu,
+            docker0: value(&file.docker0, true),
+            sit0: value(&file.sit0, true),
+            pod_ifindex: value(&file.pod_ifindex, preset::POD_IFINDEX),
+            ipv6_link_local: value(&file.ipv6_link_local, false),
+            dhcp_lease_secs: lease,
+            cni_conf_dir: file
+                .cni_conf_dir
+                .map_or_else(|| preset::CNI_CONF_DIR.to_owned(), |at| at.value),
+            cni_extra_files: file
+                .cni_extra_files
+                .into_iter()
+                .map(|(name, content)| (name, content.value))
+                .collect(),
+            stale_routes_compat: value(&file.stale_routes_compat, false),
+            internet,
+        },
+    }
+}
+
+fn internet(
+    choice: super::written::Choice<super::written::InternetFile>,
+    has_gateway: bool,
+    sink: &mut Sink<'_>,
+) -> Option<InternetSpec> {
+    use super::written::{Choice, InternetFile};
+    let written = matches!(choice, Choice::Some(_));
+    let file = choice.or(Some(InternetFile {
+        addresses: None,
+        ttl: None,
+    }))?;
+    if !has_gateway {
+        if written {
+            let pos = file
+                .addresses
+                .iter()
+                .flatten()
+                .map(|at| at.pos)
+                .chain(file.ttl.as_ref().map(|at| at.pos))
+                .next();
+            sink.error_at(pos, "the internet is behind the gateway, and there is none");
+        }
+        return None;
+    }
+    let addresses = file.addresses.map_or_else(
+        || preset::INTERNET.to_vec(),
+        |list| {
+            for at in &list {
+                let good = !at.value.is_loopback()
+                    && !at.value.is_multicast()
+                    && !at.value.is_broadcast()
+                    && !at.value.is_unspecified();
+                if !good {
+                    sink.error(at.pos, format!("{} is no address of a host", at.value));
+                }
+            }
+            list.iter().map(|at| at.value).collect()
+        },
+    );
+    Some(InternetSpec {
+        addresses,
+        ttl_at_node: value(&file.ttl, preset::INTERNET_TTL),
+    })
+}
+
+fn check_dir(at: &At<String>, sink: &mut Sink<'_>) {
+    let path = Path::new(&at.value);
+    let plain = path
+        .components()
+        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if !path.is_absolute() || !plain || path == Path::new("/") || at.value.contains('\0') {
+        sink.error(
+            at.pos,
+            format!("\"{}\" is no absolute path of a directory", at.value),
+        );
+    }
+}
+
+fn check_file_name(name: &str, pos: Pos, sink: &mut Sink<'_>) {
+    let bad = name.is_empty()
+        || name.len() > MAX_FILE_NAME
+        || matches!(name, "." | "..")
+        || name.contains(['/', '\0']);
+    if bad {
+        sink.error(pos, format!("\"{name}\" is no name of a file"));
+    } else if name.trim_end_matches(".temp") == crate::conflist::FILE_NAME {
+        sink.error(pos, format!("{name} is written by kindnetd itself"));
+    }
+}
+
+fn value<T: Clone>(written: &Option<At<T>>, default: T) -> T {
+    written.as_ref().map_or(default, |at| at.value.clone())
+}
+
+fn pos<T>(written: &Option<At<T>>) -> Option<Pos> {
+    written.as_ref().map(|at| at.pos)
+}

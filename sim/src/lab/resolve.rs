@@ -1,0 +1,343 @@
+//! From what was written to the lab that is built: fills in, gives names and addresses, checks.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+use router_core::Mac;
+
+use super::conflist::Conflist;
+use super::diagnostics::{At, Pos, Sink, hint};
+use super::nodes::{self, Node};
+use super::written::{LabFile, NetworkFile, NodeFile, Nodes, PodFile, check_label};
+use super::{Overrides, network, preset};
+use crate::manifest::Object;
+use crate::spec::{LabSpec, PodSpec, Preset};
+
+pub(super) fn resolve(
+    lab: Option<LabFile>,
+    objects: Vec<Object>,
+    conflist: &Conflist,
+    overrides: &Overrides,
+    sink: &mut Sink<'_>,
+) -> Option<LabSpec> {
+    let (name, preset, seed, network_file, nodes_file, system, mut pods) = match lab {
+        Some(lab) => (
+            lab.name,
+            lab.preset,
+            lab.seed,
+            lab.network,
+            lab.nodes,
+            lab.system_pods,
+            lab.pods,
+        ),
+        None => (
+            None,
+            None,
+            None,
+            NetworkFile::default(),
+            Nodes::Preset,
+            None,
+            Vec::new(),
+        ),
+    };
+    if let Some(at) = &preset {
+        check_preset(&at.value, Some(at.pos), sink);
+    }
+    if let Some(name) = &overrides.preset {
+        check_preset(name, None, sink);
+    }
+    if let Some(name) = &overrides.name
+        && let Err(why) = check_label(name)
+    {
+        sink.error_at(None, format!("the name of a lab {why}"));
+    }
+    let name = overrides
+        .name
+        .clone()
+        .or(name.map(|at| at.value))
+        .unwrap_or_else(|| preset::NAME.to_owned());
+    let seed = seed.map_or(0, |at| at.value);
+
+    let network = network::resolve(network_file, conflist, sink);
+    let mut more_nodes = Vec::new();
+    for object in objects {
+        match object {
+            Object::Pod(pod) => pods.push(*pod),
+            Object::Node(node) => more_nodes.push(*node),
+            Object::Namespace(_) => {}
+        }
+    }
+    let files = node_files(nodes_file, more_nodes, overrides, sink);
+    let nodes = nodes::resolve(&files, &network, conflist.subnet.as_ref(), sink);
+    let specs: Vec<_> = nodes.iter().map(|node| node.spec.clone()).collect();
+    let system = if system.is_none_or(|at| at.value) {
+        preset::system_pods(&specs, seed)
+    } else {
+        Vec::new()
+    };
+    let pods = resolve_pods(pods, system, &nodes, sink);
+    Some(LabSpec {
+        name,
+        preset: Preset::Kindnet,
+        seed,
+        network: network.spec,
+        nodes: specs,
+        pods,
+    })
+}
+
+fn check_preset(name: &str, pos: Option<Pos>, sink: &mut Sink<'_>) {
+    if name == preset::NAME {
+        return;
+    }
+    let message = if preset::LATER.contains(&name) {
+        format!(
+            "preset \"{name}\" is not in this version; there is \"{}\"",
+            preset::NAME
+        )
+    } else {
+        format!(
+            "no preset \"{}\"{}; there is \"{}\"",
+            name.chars().take(80).collect::<String>(),
+            hint(name, [preset::NAME]),
+            preset::NAME
+        )
+    };
+    sink.error_at(pos, message);
+}
+
+/// The nodes that are wanted: the lab file's and the manifests', the preset's where these name none.
+fn node_files(
+    written: Nodes,
+    more: Vec<NodeFile>,
+    overrides: &Overrides,
+    sink: &mut Sink<'_>,
+) -> Vec<NodeFile> {
+    let mut files = match (written, overrides.nodes) {
+        (Nodes::List(list), None) => list,
+        (Nodes::List(list), Some(count)) => {
+            if list.len() != count {
+                sink.error_at(
+                    list.first().map(|node| node.name.pos),
+                    format!(
+                        "--nodes {count} contradicts the lab file, which names {} node(s)",
+                        list.len()
+                    ),
+                );
+            }
+            list
+        }
+        (Nodes::Preset | Nodes::Count(_), Some(count)) => nodes::from_preset(bounded(count, sink)),
+        (Nodes::Count(at), None) => nodes::from_preset(at.value),
+        (Nodes::Preset, None) if more.is_empty() => nodes::from_preset(preset::NODES),
+        (Nodes::Preset, None) => Vec::new(),
+    };
+    files.extend(more);
+    files
+}
+
+/// Most nodes that are tried; address space ends long before.
+const MAX_NODES: usize = 10_000;
+
+fn bounded(count: usize, sink: &mut Sink<'_>) -> usize {
+    if count == 0 || count > MAX_NODES {
+        sink.error_at(
+            None,
+            format!("--nodes must be from 1 to {MAX_NODES}, not {count}"),
+        );
+    }
+    count.min(MAX_NODES)
+}
+
+/// A pod's name in its namespace, as messages show it.
+fn key(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
+}
+
+fn resolve_pods(
+    files: Vec<PodFile>,
+    system: Vec<PodSpec>,
+    nodes: &[Node],
+    sink: &mut Sink<'_>,
+) -> Vec<PodSpec> {
+    let by_name: HashMap<&str, usize> = nodes
+        .iter()
+        .enumerate()
+        .map(|(n, node)| (node.spec.name.as_str(), n))
+        .collect();
+    let mut load = vec![0_usize; nodes.len()];
+    let mut names: HashMap<String, Option<Pos>> = HashMap::new();
+    let mut addresses: HashMap<Ipv4Addr, (String, Option<Pos>)> = HashMap::new();
+    for node in nodes {
+        for net in &node.spec.addresses {
+            let owner = format!("node \"{}\"", node.spec.name);
+            addresses.insert(net.addr(), (owner, node.pos));
+        }
+    }
+    let mut macs: HashMap<Mac, (String, Pos)> = HashMap::new();
+    for pod in &system {
+        names.insert(key(&pod.namespace, &pod.name), None);
+        if let Some(at) = by_name.get(pod.node.as_str())
+            && !pod.host_network
+        {
+            load[*at] += 1;
+        }
+    }
+    // Pods with a node are counted before those without are dealt out.
+    for file in &files {
+        if let Some(node) = &file.node
+            && let Some(at) = by_name.get(node.value.as_str())
+            && !file.host_network
+        {
+            load[*at] += 1;
+        }
+    }
+    let mut pods = system;
+    for file in files {
+        let namespace = file
+            .namespace
+            .as_ref()
+            .map_or("default", |at| at.value.as_str());
+        let name = key(namespace, &file.name.value);
+        let pos = file.name.pos;
+        match names.get(&name) {
+            Some(first) => sink.conflict(
+                Some(pos),
+                format!(
+                    "a second pod \"{}\" in namespace \"{namespace}\"",
+                    file.name.value
+                ),
+                *first,
+                "the first is here",
+            ),
+            None => {
+                names.insert(name.clone(), Some(pos));
+            }
+        }
+        let node = match &file.node {
+            Some(wanted) => {
+                let found = by_name.get(wanted.value.as_str()).copied();
+                if found.is_none() {
+                    let hint = hint(&wanted.value, by_name.keys().copied());
+                    sink.error(wanted.pos, format!("no node \"{}\"{hint}", wanted.value));
+                }
+                found
+            }
+            None => least_loaded(&load, nodes, file.host_network).inspect(|at| {
+                if !file.host_network {
+                    load[*at] += 1;
+                }
+            }),
+        };
+        let Some(node) = node.and_then(|at| nodes.get(at)) else {
+            if file.node.is_none() {
+                sink.error(pos, format!("no node can take pod \"{}\"", file.name.value));
+            }
+            continue;
+        };
+        check_pod(&file, node, sink);
+        if let Some(at) = &file.ip {
+            let owner = format!("pod \"{name}\"");
+            if let Some((other, there)) = addresses.get(&at.value) {
+                sink.conflict(
+                    Some(at.pos),
+                    format!("address {} of {owner} belongs to {other}", at.value),
+                    *there,
+                    "which is here",
+                );
+            }
+            addresses.entry(at.value).or_insert((owner, Some(at.pos)));
+        }
+        if let Some(at) = &file.mac {
+            if let Some((other, there)) = macs.get(&at.value) {
+                sink.conflict(
+                    Some(at.pos),
+                    format!(
+                        "MAC {} of pod \"{name}\" belongs to pod \"{other}\"",
+                        at.value
+                    ),
+                    Some(*there),
+                    "which is here",
+                );
+            }
+            macs.entry(at.value).or_insert((name, at.pos));
+        }
+        let declared_at = sink.describe(pos);
+        pods.push(spec(file, node.spec.name.clone(), Some(declared_at)));
+    }
+    pods
+}
+
+/// The node with the fewest pods, the first of equals. A pod with an address of its own needs a podCIDR.
+fn least_loaded(load: &[usize], nodes: &[Node], host_network: bool) -> Option<usize> {
+    nodes
+        .iter()
+        .enumerate()
+        .filter(|(_, node)| host_network || node.spec.pod_cidr.is_some())
+        .map(|(n, _)| n)
+        .min_by_key(|n| load.get(*n).copied().unwrap_or_default())
+}
+
+fn check_pod(file: &PodFile, node: &Node, sink: &mut Sink<'_>) {
+    let name = &file.name.value;
+    if file.host_network {
+        for pos in [
+            file.ip.as_ref().map(|at| at.pos),
+            file.mac.as_ref().map(|at| at.pos),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            sink.error(
+                pos,
+                format!("pod \"{name}\" has hostNetwork: it shares the node's address and has no link of its own"),
+            );
+        }
+        return;
+    }
+    let Some(cidr) = node.spec.pod_cidr else {
+        sink.conflict(
+            Some(file.name.pos),
+            format!(
+                "node \"{}\" has no podCIDR, so pod \"{name}\" can't get an address",
+                node.spec.name
+            ),
+            node.pos,
+            "the node is here",
+        );
+        return;
+    };
+    let Some(at) = &file.ip else { return };
+    let gateway = Ipv4Addr::from(u32::from(cidr.network()).saturating_add(1));
+    let why = if !cidr.contains(&at.value) {
+        format!("lies outside podCIDR {cidr} of node \"{}\"", node.spec.name)
+    } else if at.value == gateway {
+        format!("is the gateway of podCIDR {cidr}")
+    } else if at.value == cidr.network() || at.value == cidr.broadcast() {
+        format!("is the network or broadcast address of podCIDR {cidr}")
+    } else {
+        return;
+    };
+    sink.error(
+        at.pos,
+        format!("address {} of pod \"{name}\" {why}", at.value),
+    );
+}
+
+/// A pod with its node.
+pub(crate) fn spec(file: PodFile, node: String, declared_at: Option<String>) -> PodSpec {
+    let value = |at: At<String>| at.value;
+    PodSpec {
+        namespace: file.namespace.map_or_else(|| "default".to_owned(), value),
+        name: file.name.value,
+        node,
+        labels: file.labels,
+        host_network: file.host_network,
+        ip: file.ip.map(|at| at.value),
+        mac: file.mac.map(|at| at.value),
+        command: file.command,
+        env: file.env,
+        restart: file.restart,
+        declared_at,
+    }
+}

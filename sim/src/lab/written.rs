@@ -1,0 +1,592 @@
+//! The lab file as it was written.
+//!
+//! Decides which keys exist and which syntax each value has; every key here has an effect (`resolve` says which). The JSON
+//! schema in `sim/schema` lists the same keys; a test compares them.
+
+use std::net::Ipv4Addr;
+
+use indexmap::IndexMap;
+use ipnet::Ipv4Net;
+use router_core::Mac;
+
+use super::diagnostics::{At, Pos, Sink, hint};
+use super::read::{self, Fields};
+use super::tree::{Kind, Value};
+use crate::spec::RestartPolicy;
+
+pub(super) const API_VERSION: &str = "podwire/v1";
+
+pub(super) const LAB_KEYS: &[&str] = &[
+    "apiVersion",
+    "kind",
+    "name",
+    "preset",
+    "seed",
+    "network",
+    "nodes",
+    "systemPods",
+    "pods",
+];
+pub(super) const NETWORK_KEYS: &[&str] = &[
+    "clusterCIDR",
+    "nodeCIDRMaskSize",
+    "nodeSubnet",
+    "firstNodeAddress",
+    "gateway",
+    "dhcp",
+    "mtu",
+    "docker0",
+    "sit0",
+    "podIfindex",
+    "ipv6LinkLocal",
+    "cniConfDir",
+    "cniExtraFiles",
+    "conflist",
+    "staleRoutesCompat",
+    "internet",
+];
+pub(super) const DHCP_KEYS: &[&str] = &["metric", "lease"];
+pub(super) const INTERNET_KEYS: &[&str] = &["addresses", "ttl"];
+pub(super) const NODE_KEYS: &[&str] = &[
+    "name",
+    "internalIP",
+    "addresses",
+    "mac",
+    "podCIDR",
+    "controlPlane",
+    "labels",
+];
+pub(super) const POD_KEYS: &[&str] = &[
+    "name",
+    "namespace",
+    "node",
+    "labels",
+    "hostNetwork",
+    "ip",
+    "mac",
+    "command",
+    "env",
+    "restartPolicy",
+];
+
+/// What can be switched off with the word `none`.
+#[derive(Clone, Debug)]
+pub(super) enum Choice<T> {
+    /// Not written: the preset decides.
+    Preset,
+    /// `none`
+    None,
+    /// Written out.
+    Some(T),
+}
+
+impl<T> Choice<T> {
+    /// What holds, when the preset says `default`.
+    pub(super) fn or(self, default: Option<T>) -> Option<T> {
+        match self {
+            Self::Preset => default,
+            Self::None => None,
+            Self::Some(value) => Some(value),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct LabFile {
+    pub(super) pos: Pos,
+    pub(super) name: Option<At<String>>,
+    pub(super) preset: Option<At<String>>,
+    pub(super) seed: Option<At<u64>>,
+    pub(super) network: NetworkFile,
+    pub(super) nodes: Nodes,
+    pub(super) system_pods: Option<At<bool>>,
+    pub(super) pods: Vec<PodFile>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Nodes {
+    Preset,
+    Count(At<usize>),
+    List(Vec<NodeFile>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct NetworkFile {
+    pub(super) cluster_cidr: Option<At<Ipv4Net>>,
+    pub(super) node_mask: Option<At<u8>>,
+    pub(super) node_subnet: Option<At<Ipv4Net>>,
+    pub(super) first_node_address: Option<At<Ipv4Addr>>,
+    pub(super) gateway: Choice<At<Ipv4Addr>>,
+    pub(super) dhcp: Choice<DhcpFile>,
+    pub(super) mtu: Option<At<u16>>,
+    pub(super) docker0: Option<At<bool>>,
+    pub(super) sit0: Option<At<bool>>,
+    pub(super) pod_ifindex: Option<At<u32>>,
+    pub(super) ipv6_link_local: Option<At<bool>>,
+    pub(super) cni_conf_dir: Option<At<String>>,
+    pub(super) cni_extra_files: IndexMap<String, At<String>>,
+    pub(super) stale_routes_compat: Option<At<bool>>,
+    pub(super) internet: Choice<InternetFile>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct DhcpFile {
+    pub(super) metric: Option<At<u32>>,
+    pub(super) lease: Option<At<u32>>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct InternetFile {
+    pub(super) addresses: Option<Vec<At<Ipv4Addr>>>,
+    pub(super) ttl: Option<At<u8>>,
+}
+
+/// A node, of a lab file or of a manifest.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeFile {
+    pub(crate) name: At<String>,
+    pub(crate) internal_ip: Option<At<Ipv4Addr>>,
+    pub(crate) addresses: Vec<At<Ipv4Net>>,
+    pub(crate) mac: Option<At<Mac>>,
+    pub(crate) pod_cidr: CidrChoice,
+    pub(crate) control_plane: Option<bool>,
+    pub(crate) labels: IndexMap<String, String>,
+}
+
+/// A podCIDR as written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum CidrChoice {
+    /// Not written: the next free one.
+    Next,
+    /// `none`: the node has none (KND-5).
+    None,
+    /// Written out.
+    Net(At<Ipv4Net>),
+}
+
+/// A pod, of a lab file or of a manifest.
+#[derive(Clone, Debug)]
+pub(crate) struct PodFile {
+    pub(crate) name: At<String>,
+    pub(crate) namespace: Option<At<String>>,
+    pub(crate) node: Option<At<String>>,
+    pub(crate) labels: IndexMap<String, String>,
+    pub(crate) host_network: bool,
+    pub(crate) ip: Option<At<Ipv4Addr>>,
+    pub(crate) mac: Option<At<Mac>>,
+    pub(crate) command: Option<Vec<String>>,
+    pub(crate) env: IndexMap<String, String>,
+    pub(crate) restart: RestartPolicy,
+}
+
+const ADDRESS: &str = "an IPv4 address";
+const NETWORK: &str = "an IPv4 network (10.244.0.0/16)";
+const MAC: &str = "a MAC address (six two-digit hexadecimal octets separated by ':')";
+
+/// Longest name of any kind, bytes.
+const MAX_NAME: usize = 253;
+
+/// Reads a document of `kind: Lab`.
+pub(super) fn lab(document: &Value, sink: &mut Sink<'_>) -> Option<LabFile> {
+    let fields = Fields::open(document, "a lab", LAB_KEYS, sink)?;
+    match fields.want("apiVersion", "a lab", sink) {
+        Some(value) => {
+            let version = read::text(value, "apiVersion", sink)?;
+            if version.value != API_VERSION {
+                let message = format!(
+                    "apiVersion of a lab must be \"{API_VERSION}\", not \"{}\"",
+                    version.value
+                );
+                sink.error(version.pos, message);
+            }
+        }
+        None => return None,
+    }
+    let network = match fields.get("network") {
+        Some(value) => network(value, sink)?,
+        None => NetworkFile::default(),
+    };
+    let nodes = match fields.get("nodes") {
+        None => Nodes::Preset,
+        Some(value) if matches!(value.kind, Kind::List(_)) => Nodes::List(
+            read::list(value, "nodes", sink)
+                .iter()
+                .filter_map(|item| node(item, sink))
+                .collect(),
+        ),
+        Some(value) => match read::number(value, "the number of nodes", 1..=10_000, sink) {
+            Some(count) => Nodes::Count(count),
+            None => Nodes::Preset,
+        },
+    };
+    let pods = fields.get("pods").map_or_else(Vec::new, |value| {
+        read::list(value, "pods", sink)
+            .iter()
+            .filter_map(|item| pod(item, sink))
+            .collect()
+    });
+    Some(LabFile {
+        pos: fields.pos,
+        name: fields
+            .get("name")
+            .and_then(|value| label(value, "the name of a lab", sink)),
+        preset: fields
+            .get("preset")
+            .and_then(|value| read::text(value, "preset", sink)),
+        seed: fields
+            .get("seed")
+            .and_then(|value| read::number(value, "seed", 0..=u64::MAX, sink)),
+        network,
+        nodes,
+        system_pods: fields
+            .get("systemPods")
+            .and_then(|value| read::boolean(value, sink)),
+        pods,
+    })
+}
+
+impl Default for NetworkFile {
+    fn default() -> Self {
+        Self {
+            cluster_cidr: None,
+            node_mask: None,
+            node_subnet: None,
+            first_node_address: None,
+            gateway: Choice::Preset,
+            dhcp: Choice::Preset,
+            mtu: None,
+            docker0: None,
+            sit0: None,
+            pod_ifindex: None,
+            ipv6_link_local: None,
+            cni_conf_dir: None,
+            cni_extra_files: IndexMap::new(),
+            stale_routes_compat: None,
+            internet: Choice::Preset,
+        }
+    }
+}
+
+fn network(value: &Value, sink: &mut Sink<'_>) -> Option<NetworkFile> {
+    let fields = Fields::open(value, "the network", NETWORK_KEYS, sink)?;
+    let flag = |key: &str, sink: &mut Sink<'_>| {
+        fields.get(key).and_then(|value| read::boolean(value, sink))
+    };
+    // Its content has been read before; here only a value that is no path is reported.
+    if let Some(value) = fields.get("conflist") {
+        let _path = read::text(value, "conflist", sink);
+    }
+    Some(NetworkFile {
+        cluster_cidr: fields.get("clusterCIDR").and_then(|value| net(value, sink)),
+        node_mask: fields
+            .get("nodeCIDRMaskSize")
+            .and_then(|value| read::number(value, "nodeCIDRMaskSize", 8..=30, sink)),
+        node_subnet: fields.get("nodeSubnet").and_then(|value| net(value, sink)),
+        first_node_address: fields
+            .get("firstNodeAddress")
+            .and_then(|value| read::parse(value, ADDRESS, sink)),
+        gateway: choice(fields.get("gateway"), sink, |value, sink| {
+            read::parse(value, &format!("{ADDRESS} or \"none\""), sink)
+        }),
+        dhcp: choice(fields.get("dhcp"), sink, |value, sink| {
+            let fields = Fields::open(value, "dhcp", DHCP_KEYS, sink)?;
+            Some(DhcpFile {
+                metric: fields
+                    .get("metric")
+                    .and_then(|value| read::number(value, "metric", 0..=u32::MAX, sink)),
+                lease: fields
+                    .get("lease")
+                    .and_then(|value| read::seconds(value, "lease", sink)),
+            })
+        }),
+        // 68: what every IPv4 link must carry (RFC 791); 65521: the most that a TAP device takes.
+        mtu: fields
+            .get("mtu")
+            .and_then(|value| read::number(value, "mtu", 68..=65_521, sink)),
+        docker0: flag("docker0", sink),
+        sit0: flag("sit0", sink),
+        pod_ifindex: fields
+            .get("podIfindex")
+            .and_then(|value| read::number(value, "podIfindex", 2..=1_000_000, sink)),
+        ipv6_link_local: flag("ipv6LinkLocal", sink),
+        cni_conf_dir: fields
+            .get("cniConfDir")
+            .and_then(|value| read::text(value, "cniConfDir", sink)),
+        cni_extra_files: fields
+            .get("cniExtraFiles")
+            .map_or_else(IndexMap::new, |value| {
+                read::text_map(value, "cniExtraFiles", sink)
+            }),
+        stale_routes_compat: flag("staleRoutesCompat", sink),
+        internet: choice(fields.get("internet"), sink, |value, sink| {
+            let fields = Fields::open(value, "the internet", INTERNET_KEYS, sink)?;
+            Some(InternetFile {
+                addresses: fields.get("addresses").map(|value| {
+                    read::list(value, "addresses", sink)
+                        .iter()
+                        .filter_map(|item| read::parse(item, ADDRESS, sink))
+                        .collect()
+                }),
+                ttl: fields
+                    .get("ttl")
+                    .and_then(|value| read::number(value, "ttl", 1..=255, sink)),
+            })
+        }),
+    })
+}
+
+/// A value or the word `none`.
+fn choice<T>(
+    value: Option<&Value>,
+    sink: &mut Sink<'_>,
+    read: impl FnOnce(&Value, &mut Sink<'_>) -> Option<T>,
+) -> Choice<T> {
+    match value {
+        None => Choice::Preset,
+        Some(value) if is_none(value) => Choice::None,
+        Some(value) => read(value, sink).map_or(Choice::Preset, Choice::Some),
+    }
+}
+
+fn is_none(value: &Value) -> bool {
+    matches!(&value.kind, Kind::Scalar { text, .. } if text == "none")
+}
+
+/// A network without host bits (IPAM-11).
+pub(crate) fn net(value: &Value, sink: &mut Sink<'_>) -> Option<At<Ipv4Net>> {
+    let found: At<Ipv4Net> = read::parse(value, NETWORK, sink)?;
+    if found.value.trunc() != found.value {
+        let message = format!(
+            "{} has host bits set; the network is {}",
+            found.value,
+            found.value.trunc()
+        );
+        sink.error(found.pos, message);
+        return None;
+    }
+    Some(found)
+}
+
+/// An address.
+pub(crate) fn address(value: &Value, sink: &mut Sink<'_>) -> Option<At<Ipv4Addr>> {
+    read::parse(value, ADDRESS, sink)
+}
+
+fn mac(value: &Value, sink: &mut Sink<'_>) -> Option<At<Mac>> {
+    let found: At<Mac> = read::parse(value, MAC, sink)?;
+    if !found.value.is_unicast() {
+        let message = format!("{} is no address that a station may have", found.value);
+        sink.error(found.pos, message);
+        return None;
+    }
+    Some(found)
+}
+
+fn node(value: &Value, sink: &mut Sink<'_>) -> Option<NodeFile> {
+    let fields = Fields::open(value, "a node", NODE_KEYS, sink)?;
+    // Everything is read before anything is missed, so that all mistakes come out at once.
+    let name = fields
+        .want("name", "a node", sink)
+        .and_then(|value| node_name(value, sink));
+    let node = NodeFile {
+        name: name.clone().unwrap_or(At {
+            value: String::new(),
+            pos: fields.pos,
+        }),
+        internal_ip: fields
+            .get("internalIP")
+            .and_then(|value| address(value, sink)),
+        addresses: fields.get("addresses").map_or_else(Vec::new, |value| {
+            read::list(value, "addresses", sink)
+                .iter()
+                .filter_map(|item| {
+                    read::parse(
+                        item,
+                        "an address with its prefix length (172.18.0.11/16)",
+                        sink,
+                    )
+                })
+                .collect()
+        }),
+        mac: fields.get("mac").and_then(|value| mac(value, sink)),
+        pod_cidr: match fields.get("podCIDR") {
+            None => CidrChoice::Next,
+            Some(value) if is_none(value) => CidrChoice::None,
+            Some(value) => net(value, sink).map_or(CidrChoice::Next, CidrChoice::Net),
+        },
+        control_plane: fields
+            .get("controlPlane")
+            .and_then(|value| read::boolean(value, sink))
+            .map(|flag| flag.value),
+        labels: fields
+            .get("labels")
+            .map_or_else(IndexMap::new, |value| labels(value, sink)),
+    };
+    name.map(|_| node)
+}
+
+fn pod(value: &Value, sink: &mut Sink<'_>) -> Option<PodFile> {
+    let fields = Fields::open(value, "a pod", POD_KEYS, sink)?;
+    let name = fields
+        .want("name", "a pod", sink)
+        .and_then(|value| subdomain(value, "the name of a pod", sink));
+    let pod = PodFile {
+        name: name.clone().unwrap_or(At {
+            value: String::new(),
+            pos: fields.pos,
+        }),
+        namespace: fields
+            .get("namespace")
+            .and_then(|value| label(value, "a namespace", sink)),
+        node: fields
+            .get("node")
+            .and_then(|value| read::text(value, "node", sink)),
+        labels: fields
+            .get("labels")
+            .map_or_else(IndexMap::new, |value| labels(value, sink)),
+        host_network: fields
+            .get("hostNetwork")
+            .and_then(|value| read::boolean(value, sink))
+            .is_some_and(|flag| flag.value),
+        ip: fields.get("ip").and_then(|value| address(value, sink)),
+        mac: fields.get("mac").and_then(|value| mac(value, sink)),
+        command: fields.get("command").and_then(|value| {
+            let words = read::texts(value, "command", sink);
+            if words.is_empty() {
+                sink.error(value.pos, "command needs at least the program's name");
+                return None;
+            }
+            Some(words.into_iter().map(|word| word.value).collect())
+        }),
+        env: fields.get("env").map_or_else(IndexMap::new, |value| {
+            plain(read::text_map(value, "env", sink))
+        }),
+        restart: fields
+            .get("restartPolicy")
+            .and_then(|value| restart_policy(value, sink))
+            .unwrap_or_default(),
+    };
+    name.map(|_| pod)
+}
+
+/// Kubernetes' restartPolicy.
+pub(crate) fn restart_policy(value: &Value, sink: &mut Sink<'_>) -> Option<RestartPolicy> {
+    let choices = [
+        ("Always", RestartPolicy::Always),
+        ("OnFailure", RestartPolicy::OnFailure),
+        ("Never", RestartPolicy::Never),
+    ];
+    read::one_of(value, "restartPolicy", &choices, sink).map(|found| found.value)
+}
+
+/// A mapping of labels.
+pub(crate) fn labels(value: &Value, sink: &mut Sink<'_>) -> IndexMap<String, String> {
+    plain(read::text_map(value, "labels", sink))
+}
+
+fn plain(map: IndexMap<String, At<String>>) -> IndexMap<String, String> {
+    map.into_iter()
+        .map(|(key, word)| (key, word.value))
+        .collect()
+}
+
+/// A DNS label: what namespaces and labs are called (RFC 1123).
+pub(crate) fn label(value: &Value, what: &str, sink: &mut Sink<'_>) -> Option<At<String>> {
+    let word = read::text(value, what, sink)?;
+    if let Err(why) = check_label(&word.value) {
+        sink.error(word.pos, format!("{what} {why}"));
+        return None;
+    }
+    Some(word)
+}
+
+/// A DNS subdomain: what pods are called (RFC 1123).
+pub(crate) fn subdomain(value: &Value, what: &str, sink: &mut Sink<'_>) -> Option<At<String>> {
+    let word = read::text(value, what, sink)?;
+    if let Err(why) = check_subdomain(&word.value) {
+        sink.error(word.pos, format!("{what} {why}"));
+        return None;
+    }
+    Some(word)
+}
+
+/// A node's name: a DNS subdomain that also is a host name.
+pub(crate) fn node_name(value: &Value, sink: &mut Sink<'_>) -> Option<At<String>> {
+    let word = subdomain(value, "the name of a node", sink)?;
+    if word.value.len() > 63 {
+        sink.error(
+            word.pos,
+            "the name of a node may have 63 characters at most",
+        );
+        return None;
+    }
+    Some(word)
+}
+
+/// Whether `name` is a DNS label: lower-case letters, digits and '-', at most 63 bytes.
+///
+/// # Errors
+/// What is wrong, to follow the thing's name: `must consist of ..`.
+pub fn check_label(name: &str) -> Result<(), String> {
+    if name.contains('.') {
+        return Err(format!("must not contain '.': \"{}\"", shorten(name)));
+    }
+    if name.len() > 63 {
+        return Err("may have 63 characters at most".to_owned());
+    }
+    check_subdomain(name)
+}
+
+/// Whether `name` is a DNS subdomain: labels joined by '.', at most 253 bytes.
+///
+/// # Errors
+/// What is wrong, to follow the thing's name: `must consist of ..`.
+pub fn check_subdomain(name: &str) -> Result<(), String> {
+    let good = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    if name.len() > MAX_NAME {
+        return Err(format!("may have {MAX_NAME} characters at most"));
+    }
+    if !name.split('.').all(good) {
+        return Err(format!(
+            "must consist of lower-case letters, digits, '-' and '.' and begin and end with a letter or digit, unlike \"{name}\""
+        ));
+    }
+    Ok(())
+}
+
+fn shorten(name: &str) -> String {
+    name.chars().take(80).collect()
+}
+
+/// `kind` of a document, to tell labs from manifests.
+pub(super) fn kind_of(document: &Value, sink: &mut Sink<'_>) -> Option<At<String>> {
+    let fields = Fields::open_lenient(document, "a document", sink)?;
+    match fields.get("kind") {
+        Some(value) => read::text(value, "kind", sink),
+        None => {
+            let near = fields
+                .entries()
+                .iter()
+                .map(|(key, _)| key)
+                .find(|key| !hint(&key.value, ["kind"]).is_empty());
+            match near {
+                Some(key) => sink.error(
+                    key.pos,
+                    format!("unknown key \"{}\"; did you mean \"kind\"?", key.value),
+                ),
+                None => sink.error(
+                    fields.pos,
+                    format!("a document needs \"kind\": Lab (with apiVersion: {API_VERSION}), Pod, Node or Namespace"),
+                ),
+            }
+            None
+        }
+    }
+}

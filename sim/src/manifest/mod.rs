@@ -1,0 +1,438 @@
+//! Kubernetes manifests as they are: Pod, Node, Namespace, and List of these.
+//!
+//! Decides what of a manifest has a meaning here. The rest of a real manifest (images, probes, volumes, security contexts) is
+//! accepted without a word, as an API server would accept it; keys that no API server knows at the places that podwire
+//! reads are reported, as are fields that would change the network and are not in this version. Reads no files.
+//!
+//! The program of a pod is the first container's `command` and `args`; there are no images, so a container without both
+//! just exists.
+
+mod keys;
+#[cfg(test)]
+mod tests;
+
+use std::net::Ipv4Addr;
+
+use indexmap::IndexMap;
+use ipnet::Ipv4Net;
+
+use crate::lab::{
+    self, At, CidrChoice, Diagnostics, Fields, NodeFile, PodFile, Pos, Sink, Source, Value, hint,
+};
+use crate::model::{Node, Pod};
+use crate::spec::{NodeSpec, PodSpec};
+
+/// What one manifest declares, with its places.
+#[derive(Debug)]
+pub(crate) enum Object {
+    Pod(Box<PodFile>),
+    Node(Box<NodeFile>),
+    Namespace(At<String>),
+}
+
+impl Object {
+    pub(crate) fn pos(&self) -> Pos {
+        match self {
+            Self::Pod(pod) => pod.name.pos,
+            Self::Node(node) => node.name.pos,
+            Self::Namespace(name) => name.pos,
+        }
+    }
+}
+
+/// What one manifest declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Manifest {
+    /// A pod. Its node is empty where the manifest has no `nodeName`: see [`place`].
+    Pod(Box<PodSpec>),
+    /// A node.
+    Node(NodeManifest),
+    /// A namespace; pods may name any, so that it needs nothing.
+    Namespace {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// A node as a manifest declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeManifest {
+    /// Name.
+    pub name: String,
+    /// `status.addresses` of type InternalIP.
+    pub internal_ip: Option<Ipv4Addr>,
+    /// `spec.podCIDR`
+    pub pod_cidr: Option<Ipv4Net>,
+    /// Has the label `node-role.kubernetes.io/control-plane` or `master`.
+    pub control_plane: bool,
+    /// Labels.
+    pub labels: IndexMap<String, String>,
+}
+
+impl NodeManifest {
+    /// The node with address `addr` (with the prefix length of the node subnet), where the manifest names none.
+    #[must_use]
+    pub fn to_spec(&self, addr: Ipv4Net) -> NodeSpec {
+        let internal_ip = self.internal_ip.unwrap_or_else(|| addr.addr());
+        NodeSpec {
+            name: self.name.clone(),
+            internal_ip,
+            addresses: vec![Ipv4Net::new_assert(internal_ip, addr.prefix_len())],
+            mac: None,
+            pod_cidr: self.pod_cidr,
+            control_plane: self.control_plane,
+            labels: self.labels.clone(),
+        }
+    }
+}
+
+/// The manifests in `sources`, in order.
+///
+/// # Errors
+/// Everything that is wrong with them; a Lab among them is an error.
+pub fn load(sources: &[Source]) -> Result<Vec<Manifest>, Diagnostics> {
+    Ok(lab::objects(sources)?
+        .into_iter()
+        .map(|(object, place)| match object {
+            Object::Pod(file) => {
+                let node = file
+                    .node
+                    .as_ref()
+                    .map_or_else(String::new, |at| at.value.clone());
+                Manifest::Pod(Box::new(lab::spec_of(*file, node, Some(place))))
+            }
+            Object::Node(file) => Manifest::Node(NodeManifest {
+                name: file.name.value,
+                internal_ip: file.internal_ip.map(|at| at.value),
+                pod_cidr: match file.pod_cidr {
+                    CidrChoice::Net(at) => Some(at.value),
+                    CidrChoice::Next | CidrChoice::None => None,
+                },
+                control_plane: file.control_plane == Some(true),
+                labels: file.labels,
+            }),
+            Object::Namespace(name) => Manifest::Namespace { name: name.value },
+        })
+        .collect())
+}
+
+/// Gives a node to the pods that name none: the one with the fewest pods, the first of equals, as in a lab file. Pods that
+/// get one count at once. Pods stay without where no node has a podCIDR.
+pub fn place<'p>(pods: impl IntoIterator<Item = &'p mut PodSpec>, nodes: &[Node], running: &[Pod]) {
+    let mut load: Vec<(&Node, usize)> = nodes
+        .iter()
+        .map(|node| {
+            let here = |pod: &&Pod| pod.node == node.name && !pod.host_network;
+            (node, running.iter().filter(here).count())
+        })
+        .collect();
+    for pod in pods {
+        if pod.node.is_empty()
+            && let Some((node, _)) = load
+                .iter()
+                .filter(|(node, _)| pod.host_network || node.pod_cidr.is_some())
+                .min_by_key(|(_, pods)| *pods)
+        {
+            pod.node.clone_from(&node.name);
+        }
+        if let Some((_, pods)) = load
+            .iter_mut()
+            .find(|(node, _)| node.name == pod.node && !pod.host_network)
+        {
+            *pods += 1;
+        }
+    }
+}
+
+/// Reads one document that is no Lab.
+pub(crate) fn read(
+    document: &Value,
+    kind: &At<String>,
+    objects: &mut Vec<Object>,
+    sink: &mut Sink<'_>,
+) {
+    match kind.value.as_str() {
+        "Pod" => objects.extend(pod(document, sink).map(|pod| Object::Pod(Box::new(pod)))),
+        "Node" => objects.extend(node(document, sink).map(|node| Object::Node(Box::new(node)))),
+        "Namespace" => objects.extend(namespace(document, sink).map(Object::Namespace)),
+        "List" | "PodList" | "NodeList" | "NamespaceList" => list(document, objects, sink),
+        "NetworkPolicy" | "Service" => sink.error(
+            kind.pos,
+            format!("kind {} is not in this version", kind.value),
+        ),
+        other => {
+            let hint = hint(other, ["Lab", "Pod", "Node", "Namespace", "List"]);
+            let message = if hint.is_empty() {
+                format!(
+                    "kind {} means nothing to podwire; there are Lab, Pod, Node, Namespace and List",
+                    other.chars().take(80).collect::<String>()
+                )
+            } else {
+                format!("no kind \"{other}\"{hint}")
+            };
+            sink.error(kind.pos, message);
+        }
+    }
+}
+
+fn list(document: &Value, objects: &mut Vec<Object>, sink: &mut Sink<'_>) {
+    let Some(fields) = Fields::open(
+        document,
+        "a list",
+        &["apiVersion", "kind", "metadata", "items"],
+        sink,
+    ) else {
+        return;
+    };
+    let Some(items) = fields.get("items") else {
+        return;
+    };
+    for item in lab::list(items, "items", sink) {
+        let kind = Fields::open_lenient(item, "an item", sink)
+            .and_then(|fields| fields.want("kind", "an item", sink))
+            .and_then(|value| lab::text(value, "kind", sink));
+        match kind {
+            // A list in a list is no manifest; it would also recurse.
+            Some(kind) if kind.value.ends_with("List") => {
+                sink.error(kind.pos, "a list may not stand in a list");
+            }
+            Some(kind) => read(item, &kind, objects, sink),
+            None => {}
+        }
+    }
+}
+
+/// `metadata` with the fields that are the same for all kinds.
+struct Metadata<'v> {
+    fields: Fields<'v>,
+    labels: IndexMap<String, String>,
+}
+
+/// Opens a manifest of `apiVersion: v1`.
+fn open<'v>(
+    document: &'v Value,
+    what: &str,
+    sink: &mut Sink<'_>,
+) -> Option<(Fields<'v>, Metadata<'v>)> {
+    let fields = Fields::open(document, what, keys::TOP, sink)?;
+    if let Some(version) = fields
+        .want("apiVersion", what, sink)
+        .and_then(|value| lab::text(value, "apiVersion", sink))
+        && version.value != "v1"
+    {
+        sink.error(
+            version.pos,
+            format!(
+                "apiVersion of {what} must be \"v1\", not \"{}\"",
+                version.value
+            ),
+        );
+    }
+    let metadata = fields.want("metadata", what, sink)?;
+    let metadata = Fields::open(metadata, "metadata", keys::METADATA, sink)?;
+    let labels = metadata
+        .get("labels")
+        .map_or_else(IndexMap::new, |value| lab::labels(value, sink));
+    Some((
+        fields,
+        Metadata {
+            fields: metadata,
+            labels,
+        },
+    ))
+}
+
+fn namespace(document: &Value, sink: &mut Sink<'_>) -> Option<At<String>> {
+    let (_, metadata) = open(document, "a namespace", sink)?;
+    let name = metadata.fields.want("name", "metadata", sink)?;
+    lab::label(name, "a namespace", sink)
+}
+
+fn node(document: &Value, sink: &mut Sink<'_>) -> Option<NodeFile> {
+    let (fields, metadata) = open(document, "a node", sink)?;
+    let name = metadata
+        .fields
+        .want("name", "metadata", sink)
+        .and_then(|value| lab::node_name(value, sink));
+    let mut pod_cidr = CidrChoice::Next;
+    if let Some(value) = fields.get("spec")
+        && let Some(spec) = Fields::open(value, "the spec of a node", keys::NODE_SPEC, sink)
+        && let Some(value) = spec.get("podCIDR")
+    {
+        pod_cidr = lab::net(value, sink).map_or(pod_cidr, CidrChoice::Net);
+    }
+    let mut internal_ip = None;
+    if let Some(value) = fields.get("status")
+        && let Some(status) = Fields::open_lenient(value, "the status of a node", sink)
+        && let Some(addresses) = status.get("addresses")
+    {
+        for item in lab::list(addresses, "addresses", sink) {
+            let Some(fields) = Fields::open(item, "an address", &["type", "address"], sink) else {
+                continue;
+            };
+            let kind = fields
+                .want("type", "an address", sink)
+                .and_then(|value| lab::text(value, "type", sink));
+            let Some(value) = fields.want("address", "an address", sink) else {
+                continue;
+            };
+            // A dual-stack node has an IPv6 InternalIP as well; the first of IPv4 counts.
+            let is_v6 = matches!(&value.kind, lab::Kind::Scalar { text, .. } if text.contains(':'));
+            if kind.is_some_and(|kind| kind.value == "InternalIP")
+                && internal_ip.is_none()
+                && !is_v6
+            {
+                internal_ip = lab::address(value, sink);
+            }
+        }
+    }
+    let role = |role: &str| {
+        metadata
+            .labels
+            .contains_key(&format!("node-role.kubernetes.io/{role}"))
+    };
+    let control_plane = role("control-plane") || role("master");
+    Some(NodeFile {
+        name: name?,
+        internal_ip,
+        addresses: Vec::new(),
+        mac: None,
+        pod_cidr,
+        control_plane: control_plane.then_some(true),
+        labels: metadata.labels,
+    })
+}
+
+fn pod(document: &Value, sink: &mut Sink<'_>) -> Option<PodFile> {
+    let (fields, metadata) = open(document, "a pod", sink)?;
+    let name = metadata
+        .fields
+        .want("name", "metadata", sink)
+        .and_then(|value| lab::subdomain(value, "the name of a pod", sink));
+    let namespace = metadata
+        .fields
+        .get("namespace")
+        .and_then(|value| lab::label(value, "a namespace", sink));
+    let spec = fields.want("spec", "a pod", sink)?;
+    let spec = Fields::open(spec, "the spec of a pod", keys::POD_SPEC, sink)?;
+    let program = spec
+        .want("containers", "the spec of a pod", sink)
+        .map(|value| containers(value, sink))
+        .unwrap_or_default();
+    if let Some(pos) = spec
+        .get("initContainers")
+        .and_then(|_| spec.key_pos("initContainers"))
+    {
+        sink.error(pos, "initContainers are not in this version");
+    }
+    let node = spec
+        .get("nodeName")
+        .and_then(|value| lab::text(value, "nodeName", sink));
+    let host_network = spec
+        .get("hostNetwork")
+        .and_then(|value| lab::boolean(value, sink))
+        .is_some_and(|flag| flag.value);
+    let restart = spec
+        .get("restartPolicy")
+        .and_then(|value| lab::restart_policy(value, sink))
+        .unwrap_or_default();
+    Some(PodFile {
+        name: name?,
+        namespace,
+        node,
+        labels: metadata.labels,
+        host_network,
+        ip: None,
+        mac: None,
+        command: program.command,
+        env: program.env,
+        restart,
+    })
+}
+
+/// What runs in a pod.
+#[derive(Default)]
+struct Program {
+    command: Option<Vec<String>>,
+    env: IndexMap<String, String>,
+}
+
+fn containers(value: &Value, sink: &mut Sink<'_>) -> Program {
+    let mut program = Program::default();
+    for item in lab::list(value, "containers", sink) {
+        let Some(fields) = Fields::open(item, "a container", keys::CONTAINER, sink) else {
+            continue;
+        };
+        let _name = fields
+            .want("name", "a container", sink)
+            .and_then(|value| lab::label(value, "the name of a container", sink));
+        host_ports(&fields, sink);
+        let mut words = Vec::new();
+        for key in ["command", "args"] {
+            if let Some(value) = fields.get(key) {
+                words.extend(lab::texts(value, key, sink).into_iter().map(|at| at.value));
+            }
+        }
+        if words.is_empty() {
+            continue;
+        }
+        if program.command.is_some() {
+            sink.error(
+                fields.pos,
+                "a pod has one program in this version, and an earlier container has a command",
+            );
+            continue;
+        }
+        program = Program {
+            command: Some(words),
+            env: environment(&fields, sink),
+        };
+    }
+    program
+}
+
+fn host_ports(container: &Fields<'_>, sink: &mut Sink<'_>) {
+    let Some(ports) = container.get("ports") else {
+        return;
+    };
+    for port in lab::list(ports, "ports", sink) {
+        let Some(fields) = Fields::open(port, "a port", keys::PORT, sink) else {
+            continue;
+        };
+        if let Some(pos) = fields
+            .get("hostPort")
+            .and_then(|_| fields.key_pos("hostPort"))
+        {
+            sink.error(pos, "hostPort is not in this version");
+        }
+    }
+}
+
+/// `env` entries with a value; those that refer to other objects have none here.
+fn environment(container: &Fields<'_>, sink: &mut Sink<'_>) -> IndexMap<String, String> {
+    let mut env = IndexMap::new();
+    let Some(list) = container.get("env") else {
+        return env;
+    };
+    for item in lab::list(list, "env", sink) {
+        let known = ["name", "value", "valueFrom"];
+        let Some(fields) = Fields::open(item, "an environment variable", &known, sink) else {
+            continue;
+        };
+        let Some(name) = fields
+            .want("name", "an environment variable", sink)
+            .and_then(|value| lab::text(value, "name", sink))
+        else {
+            continue;
+        };
+        if fields.get("valueFrom").is_some() {
+            continue;
+        }
+        let value = fields
+            .get("value")
+            .and_then(|value| lab::text(value, "value", sink))
+            .map_or_else(String::new, |at| at.value);
+        env.insert(name.value, value);
+    }
+    env
+}

@@ -1,0 +1,179 @@
+//! Manifests as users have them, and mistakes in them.
+
+use super::*;
+use crate::spec::RestartPolicy;
+
+fn read_all(text: &str) -> Vec<Manifest> {
+    load(&[Source::new("m.yaml", text)]).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+#[track_caller]
+fn says(text: &str, wanted: &str) {
+    let errors = load(&[Source::new("m.yaml", text)])
+        .expect_err("the manifest is wrong")
+        .to_string();
+    assert!(
+        errors.contains(wanted),
+        "\"{wanted}\" is wanted in:\n{errors}"
+    );
+}
+
+fn only_pod(text: &str) -> PodSpec {
+    match read_all(text).remove(0) {
+        Manifest::Pod(pod) => *pod,
+        other => panic!("a pod is wanted, not {other:?}"),
+    }
+}
+
+/// my-pod.yaml of seed 000, as it stands there.
+#[test]
+fn the_pod_of_seed_000_is_taken_as_it_is() {
+    let pod = only_pod(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: nginx-manual\nspec:\n  nodeName: minikube-m02\n  containers:\n  - image: nginx\n    name: nginx\n",
+    );
+    assert_eq!(
+        (pod.namespace.as_str(), pod.name.as_str()),
+        ("default", "nginx-manual")
+    );
+    assert_eq!(pod.node, "minikube-m02");
+    assert_eq!(pod.command, None);
+    assert_eq!(pod.restart, RestartPolicy::Always);
+    assert_eq!(pod.declared_at.as_deref(), Some("m.yaml:4:9"));
+}
+
+/// What `kubectl get pod -o yaml` prints: everything that has no meaning here is accepted.
+#[test]
+fn a_pod_as_the_api_server_prints_it_is_taken() {
+    let pod = only_pod(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata:
+  annotations: {kubernetes.io/config.source: api}
+  creationTimestamp: "2022-03-19T05:25:04Z"
+  labels: {run: web, tier: front}
+  name: web
+  namespace: shop
+  resourceVersion: "431"
+  uid: 950195d8-bc1d-420f-aede-fcd4a273f0e0
+spec:
+  containers:
+  - args: ["8080"]
+    command: [python3, -m, http.server]
+    env:
+    - {name: MODE, value: "1"}
+    - {name: EMPTY}
+    - name: NODE
+      valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+    image: python:3
+    name: web
+    ports: [{containerPort: 8080, protocol: TCP}]
+    readinessProbe: {httpGet: {path: /, port: 8080}}
+    resources: {}
+    volumeMounts: [{mountPath: /var/run/secrets, name: token, readOnly: true}]
+  - {image: busybox, name: sidecar}
+  hostNetwork: true
+  restartPolicy: OnFailure
+  tolerations: [{effect: NoExecute, operator: Exists}]
+  volumes: [{name: token, projected: {}}]
+status:
+  phase: Running
+  podIP: 10.244.2.3
+"#,
+    );
+    assert_eq!(pod.namespace, "shop");
+    assert_eq!(pod.node, "");
+    assert_eq!(
+        pod.command.unwrap(),
+        ["python3", "-m", "http.server", "8080"]
+    );
+    let env: Vec<(&str, &str)> = pod
+        .env
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(env, [("MODE", "1"), ("EMPTY", "")]);
+    assert!(pod.host_network);
+    assert_eq!(pod.restart, RestartPolicy::OnFailure);
+    assert_eq!(pod.labels["tier"], "front");
+}
+
+/// A node with its CIDR, its address and its role.
+#[test]
+fn a_node_has_its_cidr_address_and_role() {
+    let found = read_all(
+        "apiVersion: v1\nkind: Node\nmetadata:\n  name: small\n  labels: {node-role.kubernetes.io/control-plane: \"\"}\nspec:\n  podCIDR: 10.244.77.0/30\n  podCIDRs: [10.244.77.0/30]\nstatus:\n  addresses:\n  - {type: Hostname, address: small}\n  - {type: InternalIP, address: \"fd00::1\"}\n  - {type: InternalIP, address: 172.16.30.77}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n",
+    );
+    let [Manifest::Node(node), Manifest::Namespace { name }] = found.as_slice() else {
+        panic!("a node and a namespace: {found:?}")
+    };
+    assert_eq!(name, "shop");
+    assert_eq!(node.internal_ip, Some(Ipv4Addr::new(172, 16, 30, 77)));
+    assert_eq!(node.pod_cidr, Some("10.244.77.0/30".parse().unwrap()));
+    assert!(node.control_plane);
+    let spec = node.to_spec("172.16.30.9/24".parse().unwrap());
+    assert_eq!(spec.addresses, ["172.16.30.77/24".parse().unwrap()]);
+}
+
+/// `kubectl get -o yaml` of several things is a List.
+#[test]
+fn a_list_is_its_items() {
+    let found = read_all(
+        "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Namespace\n  metadata: {name: a}\n- apiVersion: v1\n  kind: Namespace\n  metadata: {name: b}\n",
+    );
+    assert_eq!(found.len(), 2);
+    says(
+        "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: List}\n",
+        "a list may not stand in a list",
+    );
+}
+
+/// Slips of the pen and what this version has not, each at its place.
+#[test]
+fn mistakes_are_reported_at_their_place() {
+    let pod = |spec: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec:\n  containers:\n  - name: c\n{spec}"
+        )
+    };
+    says(
+        &pod("  nodename: minikube\n"),
+        "m.yaml:7:3: unknown key \"nodename\" in the spec of a pod; did you mean \"nodeName\"?",
+    );
+    says(
+        &pod("    comand: [x]\n"),
+        "m.yaml:7:5: unknown key \"comand\" in a container; did you mean \"command\"?",
+    );
+    says(
+        &pod("    ports: [{containerPort: 80, hostPort: 8080}]\n"),
+        "m.yaml:7:33: hostPort is not in this version",
+    );
+    says(
+        &pod("  initContainers: [{name: i}]\n"),
+        "initContainers are not in this version",
+    );
+    says(
+        &pod("    command: [a]\n  - name: d\n    command: [b]\n"),
+        "m.yaml:8:5: a pod has one program",
+    );
+    says(
+        "apiVersion: v1\nkind: Pod\nmetdata: {name: a}\n",
+        "did you mean \"metadata\"?",
+    );
+    says(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: Bad_Name}\nspec: {containers: []}\n",
+        "m.yaml:3:18: the name of a pod must consist of lower-case letters",
+    );
+    says(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\n",
+        "m.yaml:2:7: kind NetworkPolicy is not in this version",
+    );
+    says(
+        "apiVersion: v1\nkind: Pdo\n",
+        "no kind \"Pdo\"; did you mean \"Pod\"?",
+    );
+    says(
+        "apiVersion: podwire/v1\nkind: Lab\n",
+        "only manifests can stand here",
+    );
+}
