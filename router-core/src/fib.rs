@@ -7,19 +7,20 @@
 //!
 //! Does not decide about packets: martians, TTL and MTU are the stages'.
 //!
-//! Cost: a lookup is one [`Lpm`] lookup; multipath adds a hash and a scan of the next hops. Source selection scans the
+//! Cost: a lookup is one [`Lpm4`] lookup and one load of what it found; multipath adds a hash and a scan of the next hops. Source selection scans the
 //! node's addresses: only packets that the router itself makes pay for it.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
 use crate::config::{LocalAddress, PortConfig, PortId, Route, RouteTarget, Snapshot};
-use crate::table::lpm::Lpm;
+use crate::table::lpm4::{Full, Lpm4, NO_ROUTE, NextHop};
 
 /// A usable next hop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hop {
     /// Egress port.
     pub port: PortId,
@@ -51,7 +52,7 @@ pub enum Lookup {
     NoRoute,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Leaf {
     Local,
     Broadcast,
@@ -70,7 +71,9 @@ enum Leaf {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Fib {
-    lpm: Lpm<Leaf>,
+    /// Gives places in `leaves`.
+    lpm: Lpm4,
+    leaves: Vec<Leaf>,
     hops: Vec<Hop>,
     /// Addresses that a packet may have as source, in order of preference.
     sources: Vec<LocalAddress>,
@@ -78,39 +81,50 @@ pub struct Fib {
 
 impl Fib {
     /// The tables of a snapshot. What names a port that the snapshot does not have is left out.
-    #[must_use]
-    pub fn new(snapshot: &Snapshot) -> Self {
+    ///
+    /// # Errors
+    /// [`Full`] if the routes do not fit into an [`Lpm4`].
+    pub fn new(snapshot: &Snapshot) -> Result<Self, Full> {
         let port = |id: PortId| {
             let slot = snapshot.ports.iter().position(|p| p.id == id)?;
             Some((slot, snapshot.ports.get(slot).filter(|p| p.up)?))
         };
         let mut fib = Self::default();
-        fib.add_main(&snapshot.routes, port);
-        fib.lpm
-            .insert(Ipv4Net::from(Ipv4Addr::BROADCAST), Leaf::Broadcast);
+        // Of equal prefixes the last counts.
+        let mut routes = fib.main_table(&snapshot.routes, port);
+        routes.push((Ipv4Net::from(Ipv4Addr::BROADCAST), Leaf::Broadcast));
         let up: Vec<LocalAddress> = snapshot
             .addresses
             .iter()
             .filter(|a| port(a.port).is_some())
             .copied()
             .collect();
-        for broadcast in up.iter().filter_map(|a| a.broadcast) {
-            fib.lpm.insert(Ipv4Net::from(broadcast), Leaf::Broadcast);
-        }
+        let broadcasts = up.iter().filter_map(|a| a.broadcast);
+        routes.extend(broadcasts.map(|a| (Ipv4Net::from(a), Leaf::Broadcast)));
         // After the broadcasts: an address that is its own broadcast is local.
-        for address in &up {
-            fib.lpm.insert(Ipv4Net::from(address.addr), Leaf::Local);
-        }
+        routes.extend(up.iter().map(|a| (Ipv4Net::from(a.addr), Leaf::Local)));
         fib.sources = up;
         fib.sources.retain(|a| !a.addr.is_loopback());
-        fib
+
+        let mut places: BTreeMap<Leaf, NextHop> = BTreeMap::new();
+        let routes = routes.into_iter().map(|(dst, leaf)| {
+            let place = *places.entry(leaf).or_insert_with(|| {
+                fib.leaves.push(leaf);
+                // Beyond the largest next hop the table refuses.
+                NextHop::try_from(fib.leaves.len() - 1).unwrap_or(NO_ROUTE)
+            });
+            (dst, place)
+        });
+        fib.lpm = Lpm4::from_routes(routes)?;
+        Ok(fib)
     }
 
-    fn add_main<'a>(
+    /// The best route to each prefix of the main table.
+    fn main_table<'a>(
         &mut self,
         routes: &[Route],
         port: impl Fn(PortId) -> Option<(usize, &'a PortConfig)>,
-    ) {
+    ) -> Vec<(Ipv4Net, Leaf)> {
         // By prefix, then best first; the sort is stable, so that the first of equals stays first.
         let mut ranked: Vec<(Ipv4Net, bool, u32, Leaf)> = Vec::with_capacity(routes.len());
         for route in routes {
@@ -156,9 +170,17 @@ impl Fib {
         }
         ranked.sort_by_key(|&(dst, linkdown, metric, _)| (dst, linkdown, metric));
         ranked.dedup_by_key(|&mut (dst, ..)| dst);
-        for (dst, _, _, leaf) in ranked {
-            self.lpm.insert(dst, leaf);
-        }
+        ranked
+            .into_iter()
+            .map(|(dst, _, _, leaf)| (dst, leaf))
+            .collect()
+    }
+
+    /// What the longest prefix that covers `dst` says.
+    #[inline]
+    fn leaf(&self, dst: Ipv4Addr) -> Option<&Leaf> {
+        // No route is a place beyond the last.
+        self.leaves.get(usize::from(self.lpm.lookup(dst)))
     }
 
     /// Where `dst` leads. `flow` gives a number that is the same for all packets of a flow; it is asked for multipath
@@ -166,7 +188,7 @@ impl Fib {
     #[inline]
     #[must_use]
     pub fn lookup(&self, dst: Ipv4Addr, flow: impl FnOnce() -> u64) -> Lookup {
-        match self.lpm.lookup(dst) {
+        match self.leaf(dst) {
             None | Some(Leaf::Throw) => Lookup::NoRoute,
             Some(Leaf::Local) => Lookup::Local,
             Some(Leaf::Broadcast) => Lookup::Broadcast,
@@ -197,18 +219,18 @@ impl Fib {
     #[inline]
     #[must_use]
     pub fn is_local(&self, addr: Ipv4Addr) -> bool {
-        self.lpm.lookup(addr) == Some(&Leaf::Local)
+        self.leaf(addr) == Some(&Leaf::Local)
     }
 
     /// True for 255.255.255.255 and directed broadcasts of connected subnets.
     #[must_use]
     pub fn is_broadcast(&self, addr: Ipv4Addr) -> bool {
-        self.lpm.lookup(addr) == Some(&Leaf::Broadcast)
+        self.leaf(addr) == Some(&Leaf::Broadcast)
     }
 
     /// True when the unicast route to `addr` can leave by `port`, or by any port when none is given.
     pub(crate) fn reaches(&self, addr: Ipv4Addr, port: Option<PortId>) -> bool {
-        match self.lpm.lookup(addr) {
+        match self.leaf(addr) {
             Some(Leaf::One(hop)) => port.is_none_or(|p| hop.port == p),
             Some(&Leaf::Many { first, count }) => self
                 .hops

@@ -1,13 +1,14 @@
 //! The packet path of podwire: a sans-IO IPv4 router with the behaviour of a Linux node under kindnet or Calico.
 //!
 //! Bytes in, bytes out: the crate does no I/O, reads no clock, takes no lock and, per packet, allocates nothing.
-#![cfg_attr(not(any(test, feature = "testing")), no_std)]
+#![cfg_attr(not(any(test, feature = "testing", feature = "std")), no_std)]
 #![deny(unsafe_code)]
 #![warn(clippy::std_instead_of_core)]
 
 extern crate alloc;
 
 pub mod addr;
+pub mod arch;
 mod arp;
 pub mod config;
 pub mod fib;

@@ -29,6 +29,8 @@ pub enum ConfigError {
     BadPrefixLength(Ipv4Addr, u8),
     /// A unicast route without a next hop.
     NoNextHop(Ipv4Net),
+    /// The routes do not fit: see [`Full`](crate::table::lpm4::Full).
+    TooManyRoutes,
 }
 
 impl fmt::Display for ConfigError {
@@ -41,6 +43,7 @@ impl fmt::Display for ConfigError {
             Self::MtuTooSmall(p) => write!(f, "port {}: an IPv4 MTU is at least {MIN_MTU}", p.0),
             Self::BadPrefixLength(a, n) => write!(f, "{a}/{n}: a prefix length is at most 32"),
             Self::NoNextHop(net) => write!(f, "route to {net} has no next hop"),
+            Self::TooManyRoutes => f.write_str("the routes do not fit into the table"),
         }
     }
 }

@@ -126,7 +126,7 @@ impl Router {
         pool: &mut FramePool,
     ) -> Result<(), ConfigError> {
         let ports = PortIndex::new(&snapshot)?;
-        self.fib = Fib::new(&snapshot);
+        self.fib = Fib::new(&snapshot).map_err(|_| ConfigError::TooManyRoutes)?;
         self.stats.set_ports(snapshot.ports.iter().map(|p| p.id));
         self.ports = ports;
         self.snapshot = snapshot;

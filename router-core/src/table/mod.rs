@@ -2,3 +2,4 @@
 
 pub(crate) mod index;
 pub mod lpm;
+pub mod lpm4;

@@ -1,0 +1,168 @@
+//! The one place of the packet path that may be written for a processor.
+//!
+//! A [`Kernel`] names the best code this processor has; every kernel gives the same answers. What is chosen is asked
+//! for once, not per packet. Without the `std` feature the processor can't be asked, and only what the compiler was
+//! told to assume is used.
+
+use core::sync::atomic::{AtomicU16, Ordering};
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "intrinsics; see the module")]
+mod x86_64;
+
+/// Code for one kind of processor. There is no way to get one that this processor can't run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel(Isa);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Isa {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(x86_64::Avx2),
+}
+
+impl Kernel {
+    /// Runs anywhere.
+    pub const PORTABLE: Self = Self(Isa::Portable);
+
+    /// The fastest that this processor runs.
+    #[must_use]
+    pub fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx2) = x86_64::Avx2::detect() {
+            return Self(Isa::Avx2(avx2));
+        }
+        Self::PORTABLE
+    }
+
+    /// Every kernel that this processor runs, the portable one first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let best = Self::best();
+        core::iter::once(Self::PORTABLE).chain((best != Self::PORTABLE).then_some(best))
+    }
+
+    /// Its name, for reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Isa::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(_) => "avx2",
+        }
+    }
+
+    /// Writes, for each address, the cell with the number `(address >> shift) - low` of `cells`, or the last cell if
+    /// there is none with that number; gives a set of those (bit n for address n) whose most significant bit is set.
+    /// Stops at the end of the shorter slice, or after 64 addresses; without cells writes nothing. The loads are
+    /// relaxed. `shift` is taken modulo 32.
+    #[inline]
+    pub(crate) fn load_cells(
+        self,
+        cells: &[AtomicU16],
+        shift: u32,
+        low: u32,
+        addresses: &[u32],
+        out: &mut [u16],
+    ) -> u64 {
+        match self.0 {
+            Isa::Portable => load_cells(cells, shift, low, addresses, out),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(avx2) => avx2.load_cells(cells, shift, low, addresses, out),
+        }
+    }
+}
+
+/// [`Kernel::load_cells`] for any processor.
+#[inline]
+fn load_cells(
+    cells: &[AtomicU16],
+    shift: u32,
+    low: u32,
+    addresses: &[u32],
+    out: &mut [u16],
+) -> u64 {
+    let Some(last) = cells.len().checked_sub(1) else {
+        return 0;
+    };
+    let mut marked = 0;
+    for (n, (address, out)) in addresses.iter().zip(out).take(64).enumerate() {
+        let index = (address.wrapping_shr(shift)).wrapping_sub(low) as usize;
+        if let Some(cell) = cells.get(index.min(last)) {
+            *out = cell.load(Ordering::Relaxed);
+            marked |= u64::from(*out >> 15) << n;
+        }
+    }
+    marked
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Every kernel gives what a look at each cell gives, at every length and alignment.
+        #[test]
+        fn kernels_load_the_same_cells(
+            len in 1_usize..600,
+            shift in 0_u32..32,
+            low in any::<u32>(),
+            near in proptest::collection::vec((any::<bool>(), any::<u32>()), 0..69),
+            skip in 0_usize..5,
+        ) {
+            let values: Vec<u16> = (0..len).map(|i| u16::try_from(i * 9_973 % 65_536).unwrap()).collect();
+            let cells: Vec<AtomicU16> = values.iter().map(|&v| AtomicU16::new(v)).collect();
+            // Half of the addresses in and around the window, the others anywhere.
+            let addresses: Vec<u32> = near
+                .iter()
+                .map(|&(near, x)| if near { low.wrapping_add(x % 700) << shift | x >> (31 - shift) >> 1 } else { x })
+                .collect();
+            let addresses = addresses.get(skip..).unwrap_or(&[]);
+            let addresses = &addresses[..addresses.len().min(64)];
+            let expected: Vec<u16> = addresses
+                .iter()
+                .map(|&a| {
+                    let index = i64::from((a >> shift).wrapping_sub(low));
+                    values[usize::try_from(index).unwrap().min(len - 1)]
+                })
+                .collect();
+            for kernel in Kernel::all() {
+                let mut out = alloc::vec![0xa5a5; addresses.len()];
+                let marked = kernel.load_cells(&cells, shift, low, addresses, &mut out);
+                prop_assert_eq!(&out, &expected, "{}", kernel.name());
+                let marks: u64 = (0..).zip(&expected).map(|(n, cell)| u64::from(cell >> 15) << n).sum();
+                prop_assert_eq!(marked, marks);
+            }
+        }
+    }
+
+    #[test]
+    fn no_cells_and_unequal_slices_write_nothing_beyond() {
+        let cells = [AtomicU16::new(7), AtomicU16::new(9)];
+        for kernel in Kernel::all() {
+            let mut out = [0xa5a5_u16; 40];
+            assert_eq!(kernel.load_cells(&[], 8, 0, &[1; 40], &mut out), 0);
+            assert_eq!(out, [0xa5a5; 40]);
+            assert_eq!(kernel.load_cells(&cells, 0, 0, &[0; 17], &mut out), 0);
+            assert_eq!(out[..17], [7; 17], "{}", kernel.name());
+            assert_eq!(out[17..], [0xa5a5; 23], "{}", kernel.name());
+        }
+    }
+
+    #[test]
+    fn what_is_beyond_64_addresses_is_left() {
+        let cells = [AtomicU16::new(0x8001)];
+        for kernel in Kernel::all() {
+            let mut out = [0; 70];
+            assert_eq!(
+                kernel.load_cells(&cells, 0, 0, &[0; 70], &mut out),
+                u64::MAX
+            );
+            assert_eq!(out[..64], [0x8001; 64], "{}", kernel.name());
+            assert_eq!(out[64..], [0; 6], "{}", kernel.name());
+        }
+    }
+}

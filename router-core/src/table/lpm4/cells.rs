@@ -1,0 +1,413 @@
+//! The forwarding table: cells of 16 bits that hold either a next hop or a reference to 256 finer cells.
+//!
+//! The first cells are the root: a window of the address space in steps of 2^`shift` addresses, then one cell for
+//! everything outside. With shift 8 and a window over everything this is DIR-24-8 (Gupta, Lin, McKeown, "Routing
+//! lookups in hardware at memory access speeds", 1998); with a window over a cluster's pod range it has the same speed
+//! in a few kilobytes. Behind the root come groups of 256 cells, each of which resolves eight more bits (fewer where
+//! fewer are left).
+//!
+//! A cell refers to a group exactly as long as a prefix ends below it, whatever the next hops are: how many groups a
+//! table takes depends on its prefixes alone, and removing one never takes a group. (Where the window begins and ends in
+//! the middle of a cell below the outside cell, there may be one for that reason: [`BORDERS`] at most.)
+//!
+//! A look-up in the window reads one cell where the root resolves the address, and one more per eight bits otherwise;
+//! outside it reads the outside cell and up to four more. Painting writes each cell of the root that the stretch
+//! covers, and up to 256 cells per level at each end of it.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU16, Ordering, fence};
+
+use super::rib::Rib;
+use super::{Full, NO_ROUTE, NextHop};
+use crate::arch::Kernel;
+
+/// Set in a cell that refers to a group; the other bits are the group's number.
+const MORE: u16 = 0x8000;
+/// Cells of a group.
+const GROUP: usize = 256;
+/// Groups that a cell can tell apart.
+pub(super) const MAX_GROUPS: usize = 0x8000;
+/// Groups along the two borders of a window: one per level on each side, the topmost shared.
+pub(super) const BORDERS: usize = 7;
+/// Addresses looked up in one go: large enough to hide the latency of the memory, small enough that the results stay
+/// in the first-level cache for the second pass.
+const CHUNK: usize = 64;
+
+/// The part of the address space that the root resolves directly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Window {
+    /// A cell of the root stands for 2^shift addresses (0..=24).
+    pub(super) shift: u32,
+    /// First address, shifted right by `shift`.
+    pub(super) low: u32,
+    /// Cells, the outside cell not counted; at most 2^24.
+    pub(super) cells: u32,
+}
+
+impl Window {
+    /// The whole space, /24 by /24.
+    pub(super) const DIR_24: Self = Self {
+        shift: 8,
+        low: 0,
+        cells: 1 << 24,
+    };
+    /// The whole space, /16 by /16.
+    pub(super) const DIR_16: Self = Self {
+        shift: 16,
+        low: 0,
+        cells: 1 << 16,
+    };
+    /// Nothing: every address is outside.
+    pub(super) const NONE: Self = Self {
+        shift: 8,
+        low: 0,
+        cells: 0,
+    };
+
+    /// First address.
+    pub(super) fn first(self) -> u64 {
+        u64::from(self.low) << self.shift
+    }
+
+    /// First address beyond the end.
+    pub(super) fn end(self) -> u64 {
+        (u64::from(self.low) + u64::from(self.cells)) << self.shift
+    }
+
+    fn is_everything(self) -> bool {
+        self.first() == 0 && self.end() == 1 << 32
+    }
+}
+
+/// Cells that readers and one writer share. Only an [`Editor`] writes to it.
+#[derive(Debug)]
+pub(super) struct Table {
+    window: Window,
+    cells: Box<[AtomicU16]>,
+}
+
+impl Table {
+    /// A table without routes that has room for so many groups.
+    pub(super) fn new(window: Window, groups: usize) -> Self {
+        let root = window.cells as usize + 1;
+        let len = root + groups.min(MAX_GROUPS) * GROUP;
+        Self {
+            window,
+            cells: (0..len).map(|_| AtomicU16::new(NO_ROUTE)).collect(),
+        }
+    }
+
+    pub(super) fn window(&self) -> Window {
+        self.window
+    }
+
+    /// Groups it has room for.
+    pub(super) fn groups(&self) -> usize {
+        (self.cells.len() - self.root()) / GROUP
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.cells)
+    }
+
+    /// Cells of the root, the outside cell included.
+    fn root(&self) -> usize {
+        self.window.cells as usize + 1
+    }
+
+    /// Number of the root cell that stands for an address.
+    #[inline]
+    fn root_index(&self, address: u32) -> u32 {
+        (address >> self.window.shift)
+            .wrapping_sub(self.window.low)
+            .min(self.window.cells)
+    }
+
+    /// Next hop of an address, [`NO_ROUTE`] if there is none.
+    #[inline]
+    pub(super) fn lookup(&self, address: u32) -> NextHop {
+        let index = self.root_index(address);
+        let cell = self.load(index as usize);
+        if cell & MORE == 0 {
+            cell
+        } else {
+            self.descend(address, index, cell)
+        }
+    }
+
+    /// [`lookup`](Self::lookup) of every address; stops at the end of the shorter slice.
+    pub(super) fn lookup_batch(&self, kernel: Kernel, addresses: &[u32], hops: &mut [NextHop]) {
+        let (root, _) = self.cells.split_at(self.root());
+        let Window { shift, low, .. } = self.window;
+        for (addresses, hops) in addresses.chunks(CHUNK).zip(hops.chunks_mut(CHUNK)) {
+            let mut links = kernel.load_cells(root, shift, low, addresses, hops);
+            // The kernel's loads are relaxed: what a group holds was written before the cell that refers to it.
+            fence(Ordering::Acquire);
+            while links != 0 {
+                let nth = links.trailing_zeros() as usize;
+                links &= links - 1;
+                if let (Some(&address), Some(hop)) = (addresses.get(nth), hops.get_mut(nth)) {
+                    *hop = self.descend(address, self.root_index(address), *hop);
+                }
+            }
+        }
+    }
+
+    /// Follows a reference from the root cell `index` down to a next hop.
+    #[inline]
+    fn descend(&self, address: u32, index: u32, mut cell: u16) -> NextHop {
+        let mut bits = if index == self.window.cells {
+            32
+        } else {
+            self.window.shift
+        };
+        while cell & MORE != 0 {
+            let step = bits.min(8);
+            if step == 0 {
+                // A cell that stands for one address has nothing below it.
+                return NO_ROUTE;
+            }
+            bits -= step;
+            let within = (address >> bits) & ((1 << step) - 1);
+            cell = self.load(self.group(cell) + within as usize);
+        }
+        cell
+    }
+
+    /// Index of the first cell of the group that `cell` refers to.
+    #[inline]
+    fn group(&self, cell: u16) -> usize {
+        self.root() + usize::from(cell & !MORE) * GROUP
+    }
+
+    #[inline]
+    fn load(&self, index: usize) -> u16 {
+        self.cells
+            .get(index)
+            .map_or(NO_ROUTE, |cell| cell.load(Ordering::Acquire))
+    }
+
+    fn store(&self, index: usize, cell: u16) {
+        self.cells[index].store(cell, Ordering::Release);
+    }
+}
+
+/// Which groups of a table are in use.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    free: Vec<u16>,
+    /// Groups from here on were never used.
+    fresh: u16,
+}
+
+impl Groups {
+    /// Takes a group and leaves `reserve` of them.
+    fn take(&mut self, table: &Table, reserve: usize) -> Result<u16, Full> {
+        if self.used() + reserve >= table.groups() {
+            return Err(Full);
+        }
+        if let Some(group) = self.free.pop() {
+            return Ok(group);
+        }
+        let group = self.fresh;
+        self.fresh += 1;
+        Ok(group)
+    }
+
+    fn give(&mut self, group: u16) {
+        self.free.push(group);
+    }
+
+    /// Groups in use.
+    pub(super) fn used(&self) -> usize {
+        usize::from(self.fresh) - self.free.len()
+    }
+}
+
+/// Cells of one group or of the root, and what addresses they stand for.
+#[derive(Clone, Copy)]
+struct Span {
+    /// Index of the first cell.
+    cells: usize,
+    /// First address of the first cell.
+    base: u64,
+    /// A cell stands for 2^bits addresses.
+    bits: u32,
+    /// Below the outside cell: nobody looks here for the window's addresses.
+    is_outside: bool,
+}
+
+/// The one writer of a table.
+pub(super) struct Editor<'a> {
+    pub(super) table: &'a Table,
+    pub(super) groups: &'a mut Groups,
+    /// The prefixes as they are after the change that is being painted.
+    pub(super) rib: &'a Rib,
+    /// Groups that are not to be taken.
+    pub(super) reserve: usize,
+}
+
+impl Editor<'_> {
+    /// Gives the addresses `from..=to` a next hop.
+    ///
+    /// # Errors
+    /// [`Full`] if a group is wanted and none is left: a part of the stretch may have its new next hop then.
+    pub(super) fn paint(&mut self, from: u32, to: u32, hop: NextHop) -> Result<(), Full> {
+        let (from, end) = (u64::from(from), u64::from(to) + 1);
+        let window = self.table.window;
+        let (first, beyond) = (window.first(), window.end());
+        let (inner_from, inner_end) = (from.max(first), end.min(beyond));
+        if inner_from < inner_end {
+            let root = Span {
+                cells: 0,
+                base: first,
+                bits: window.shift,
+                is_outside: false,
+            };
+            self.paint_span(root, inner_from, inner_end, hop)?;
+        }
+        if window.is_everything() {
+            return Ok(());
+        }
+        let outside = Span {
+            cells: window.cells as usize,
+            base: 0,
+            bits: 32,
+            is_outside: true,
+        };
+        if end > beyond {
+            // Below the outside cell nobody looks for the window's addresses: they get what comes behind the window,
+            // so that one route on both sides of it needs no groups along its borders.
+            let from = if from <= beyond {
+                from.min(first)
+            } else {
+                from
+            };
+            self.paint_span(outside, from, end, hop)
+        } else if from < first {
+            self.paint_span(outside, from, end.min(first), hop)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Paints the cells of `span` that the stretch touches; the stretch lies within what the span's cells stand for.
+    fn paint_span(&mut self, span: Span, from: u64, end: u64, hop: NextHop) -> Result<(), Full> {
+        let mut at = from;
+        while at < end {
+            let nth = (at - span.base) >> span.bits;
+            let base = span.base + (nth << span.bits);
+            let next = base + (1 << span.bits);
+            let index = span.cells + usize::try_from(nth).map_err(|_| Full)?;
+            let old = self.table.load(index);
+            if at == base && next <= end {
+                self.table.store(index, hop);
+                if old & MORE != 0 {
+                    self.release(old, span.bits);
+                }
+            } else {
+                self.paint_part(
+                    index,
+                    old,
+                    Span {
+                        cells: 0,
+                        base,
+                        ..span
+                    },
+                    at,
+                    end.min(next),
+                    hop,
+                )?;
+            }
+            at = next;
+        }
+        Ok(())
+    }
+
+    /// Paints a part of what the cell `index` stands for: addresses from `cell.base` on.
+    fn paint_part(
+        &mut self,
+        index: usize,
+        old: u16,
+        cell: Span,
+        from: u64,
+        end: u64,
+        hop: NextHop,
+    ) -> Result<(), Full> {
+        let step = cell.bits.min(8);
+        let is_new = old & MORE == 0;
+        if old == hop && !self.is_divided(cell) {
+            return Ok(());
+        }
+        let link = if is_new {
+            MORE | self.groups.take(self.table, self.reserve)?
+        } else {
+            old
+        };
+        let cells = self.table.group(link);
+        if is_new {
+            for cell in cells..cells + (1 << step) {
+                self.table.store(cell, old);
+            }
+        }
+        let span = Span {
+            cells,
+            bits: cell.bits - step,
+            ..cell
+        };
+        let painted = self.paint_span(span, from, end, hop);
+        let agreed = self.agreed(cells, 1 << step);
+        if let Some(hop) = agreed
+            && !self.is_divided(cell)
+        {
+            self.table.store(index, hop);
+            self.groups.give(link & !MORE);
+        } else if is_new {
+            // Readers find the group from now on, with everything in it.
+            self.table.store(index, link);
+        }
+        painted
+    }
+
+    /// Whether a prefix ends below the first cell of `span`, where anybody looks for it.
+    fn is_divided(&self, span: Span) -> bool {
+        let Span {
+            base,
+            bits,
+            is_outside,
+            ..
+        } = span;
+        let end = base + (1 << bits);
+        if !is_outside {
+            return self.rib.has_longer(32 - bits, base..end);
+        }
+        let window = self.table.window;
+        self.rib
+            .has_longer(32 - bits, base..end.min(window.first()))
+            || self.rib.has_longer(32 - bits, base.max(window.end())..end)
+    }
+
+    /// The next hop that all these cells hold.
+    fn agreed(&self, cells: usize, count: usize) -> Option<NextHop> {
+        let first = self.table.load(cells);
+        let same = first & MORE == 0
+            && (cells + 1..cells + count).all(|index| self.table.load(index) == first);
+        same.then_some(first)
+    }
+
+    /// Gives back the group that a cell of 2^bits addresses referred to, and those below.
+    fn release(&mut self, link: u16, bits: u32) {
+        let step = bits.min(8);
+        let cells = self.table.group(link);
+        if bits > step {
+            for index in cells..cells + (1 << step) {
+                let cell = self.table.load(index);
+                if cell & MORE != 0 {
+                    self.release(cell, bits - step);
+                }
+            }
+        }
+        self.groups.give(link & !MORE);
+    }
+}

@@ -1,0 +1,272 @@
+//! Longest-prefix match for IPv4, made for the packet path.
+//!
+//! [`Lpm4`] maps prefixes to next hops that are small numbers; what a number means is the caller's. It keeps every
+//! prefix twice: in a trie for updates and in a table of cells for look-ups. The table's form follows
+//! the prefixes: a few kilobytes for a cluster's node, 34 MB for the Internet. Both forms answer a
+//! look-up with one load wherever their root resolves the address, and are read by the same code.
+//!
+//! Metrics, ties and what a next hop does are the FIB's.
+//!
+//! Cost: a look-up loads one cell, rarely two, at worst five; sixteen at a time in [`Lpm4::lookup_batch`]. An update of
+//! a prefix writes the cells it covers (one for a /24 in the large form, 65,536 for a /8) after a walk down the trie. Now and then an update builds the table anew: some microseconds for a small form, some
+//! tens of milliseconds for the large one, after at least as many updates as there were prefixes the last time.
+
+mod cells;
+mod rib;
+mod shape;
+
+use core::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use self::cells::{BORDERS, Editor, Groups, Table, Window};
+use self::rib::{Prefix, Rib};
+use crate::arch::Kernel;
+
+/// A next hop: an index into a list of the caller's, at most [`MAX_NEXT_HOP`].
+pub type NextHop = u16;
+
+/// What a look-up gives for an address that no prefix covers.
+pub const NO_ROUTE: NextHop = 0x7fff;
+
+/// The largest next hop that a table can hold.
+pub const MAX_NEXT_HOP: NextHop = NO_ROUTE - 1;
+
+/// The table has no room for a prefix: more than 32,768 groups of 256 cells would be needed, which is what as many /24
+/// with longer prefixes inside take. Also given for a next hop greater than [`MAX_NEXT_HOP`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl core::fmt::Display for Full {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the routing table is full")
+    }
+}
+
+impl core::error::Error for Full {}
+
+/// A map from IPv4 prefixes to next hops with longest-prefix look-up. See the module for its structure and cost.
+///
+/// ```
+/// use router_core::table::lpm4::{Lpm4, NO_ROUTE};
+///
+/// let mut lpm = Lpm4::new();
+/// lpm.insert("10.244.0.0/16".parse()?, 1)?;
+/// lpm.insert("10.244.1.0/24".parse()?, 2)?;
+/// let mut hops = [0; 3];
+/// let addresses = [[10, 244, 1, 9], [10, 244, 2, 9], [10, 245, 0, 1]].map(u32::from_be_bytes);
+/// lpm.lookup_batch(&addresses, &mut hops);
+/// assert_eq!(hops, [2, 1, NO_ROUTE]);
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Lpm4 {
+    rib: Rib,
+    table: Table,
+    groups: Groups,
+    kernel: Kernel,
+    /// Prefixes when the form of the table was chosen, and updates since.
+    chosen_for: usize,
+    changes: usize,
+    /// A form that a test holds on to.
+    pinned: Option<Window>,
+}
+
+impl Default for Lpm4 {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Lpm4 {
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            rib: Rib::default(),
+            table: Table::new(Window::NONE, 0),
+            groups: Groups::default(),
+            kernel: Kernel::best(),
+            chosen_for: 0,
+            changes: 0,
+            pinned: None,
+        }
+    }
+
+    /// A table of these prefixes; of equal prefixes the last counts.
+    ///
+    /// # Errors
+    /// [`Full`] if they do not fit.
+    pub fn from_routes(routes: impl IntoIterator<Item = (Ipv4Net, NextHop)>) -> Result<Self, Full> {
+        let mut lpm = Self::new();
+        for (net, hop) in routes {
+            lpm.rib.insert(prefix(net), checked(hop)?);
+        }
+        lpm.rebuild()?;
+        Ok(lpm)
+    }
+
+    /// Number of prefixes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rib.len()
+    }
+
+    /// Whether there is no prefix.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Next hop of exactly this prefix.
+    #[must_use]
+    pub fn get(&self, net: Ipv4Net) -> Option<NextHop> {
+        self.rib.get(prefix(net))
+    }
+
+    /// Every prefix with its next hop, by address, shorter ones first.
+    pub fn iter(&self) -> impl Iterator<Item = (Ipv4Net, NextHop)> {
+        self.rib.iter().filter_map(|(prefix, hop)| {
+            Some((
+                Ipv4Net::new(Ipv4Addr::from(prefix.address), prefix.len).ok()?,
+                hop,
+            ))
+        })
+    }
+
+    /// Adds a prefix or changes its next hop; gives the former next hop.
+    ///
+    /// # Errors
+    /// [`Full`] if it does not fit: nothing is changed then.
+    pub fn insert(&mut self, net: Ipv4Net, hop: NextHop) -> Result<Option<NextHop>, Full> {
+        let prefix = prefix(net);
+        let old = self.rib.insert(prefix, checked(hop)?);
+        if old == Some(hop) {
+            return Ok(old);
+        }
+        if self.paint(prefix, hop, BORDERS).is_err() && self.rebuild().is_err() {
+            let former = match old {
+                Some(old) => self.rib.insert(prefix, old).and(Some(old)),
+                None => self
+                    .rib
+                    .remove(prefix)
+                    .and_then(|_| self.rib.parent(prefix)),
+            };
+            // What could not be painted has its former next hop still and wants no group for it.
+            let restored = self.paint(prefix, former.unwrap_or(NO_ROUTE), 0);
+            debug_assert!(restored.is_ok(), "the table was like this before");
+            return Err(Full);
+        }
+        self.changed();
+        Ok(old)
+    }
+
+    /// Removes a prefix; gives its next hop, or `None` if it was not there.
+    pub fn remove(&mut self, net: Ipv4Net) -> Option<NextHop> {
+        let prefix = prefix(net);
+        let old = self.rib.remove(prefix)?;
+        let parent = self.rib.parent(prefix).unwrap_or(NO_ROUTE);
+        let painted = self.paint(prefix, parent, 0);
+        debug_assert!(
+            painted.is_ok(),
+            "only a window's borders want groups here, and those are in reserve"
+        );
+        self.changed();
+        Some(old)
+    }
+
+    /// Next hop of the longest prefix that covers an address, [`NO_ROUTE`] if none does.
+    #[inline]
+    #[must_use]
+    pub fn lookup(&self, address: Ipv4Addr) -> NextHop {
+        self.table.lookup(address.to_bits())
+    }
+
+    /// [`lookup`](Self::lookup) of each address (as [`Ipv4Addr::to_bits`] gives it); stops at the end of the shorter
+    /// slice.
+    #[inline]
+    pub fn lookup_batch(&self, addresses: &[u32], hops: &mut [NextHop]) {
+        self.table.lookup_batch(self.kernel, addresses, hops);
+    }
+
+    /// Memory of what look-ups read, and of what only updates read, bytes.
+    ///
+    /// # Complexity
+    /// A walk over all nodes that updates read.
+    #[must_use]
+    pub fn memory(&self) -> (usize, usize) {
+        (self.table.bytes(), self.rib.bytes())
+    }
+
+    /// Gives what of a prefix no longer prefix covers a next hop.
+    fn paint(&mut self, prefix: Prefix, hop: NextHop, reserve: usize) -> Result<(), Full> {
+        let Self {
+            rib, table, groups, ..
+        } = self;
+        let mut editor = Editor {
+            table,
+            groups,
+            rib,
+            reserve,
+        };
+        rib.gaps(prefix, |from, to| editor.paint(from, to, hop))
+    }
+
+    /// Counts an update and chooses the form of the table anew when it is time.
+    fn changed(&mut self) {
+        self.changes += 1;
+        if self.pinned.is_none() && shape::is_stale(self.chosen_for, self.changes) {
+            self.changes = 0;
+            self.chosen_for = self.len();
+            let (window, groups) = shape::choose(&self.rib);
+            if window != self.table.window() {
+                // Without room for another form the present one stays: its answers are as good.
+                let _kept = self.build(window, groups);
+            }
+        }
+    }
+
+    /// Builds the table anew from all prefixes, with room for more.
+    fn rebuild(&mut self) -> Result<(), Full> {
+        self.changes = 0;
+        self.chosen_for = self.len();
+        let (window, groups) = match self.pinned {
+            Some(window) => (window, shape::room(&self.rib, window)),
+            None => shape::choose(&self.rib),
+        };
+        self.build(window, groups)
+    }
+
+    fn build(&mut self, window: Window, groups: usize) -> Result<(), Full> {
+        let table = Table::new(window, groups);
+        let mut used = Groups::default();
+        let mut editor = Editor {
+            table: &table,
+            groups: &mut used,
+            rib: &self.rib,
+            reserve: BORDERS,
+        };
+        // Each prefix paints over the shorter ones, which come first.
+        for (prefix, hop) in self.rib.iter() {
+            editor.paint(prefix.address, prefix.last(), hop)?;
+        }
+        self.table = table;
+        self.groups = used;
+        Ok(())
+    }
+}
+
+fn prefix(net: Ipv4Net) -> Prefix {
+    Prefix::new(net.addr().to_bits(), net.prefix_len())
+}
+
+fn checked(hop: NextHop) -> Result<NextHop, Full> {
+    if hop <= MAX_NEXT_HOP {
+        Ok(hop)
+    } else {
+        Err(Full)
+    }
+}
+
+#[cfg(test)]
+mod tests;
