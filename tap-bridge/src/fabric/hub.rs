@@ -10,6 +10,8 @@
 //! Cost: idle it sleeps in epoll; a flood costs one system call per member.
 
 mod handle;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -105,6 +107,7 @@ pub struct Hub {
     message: Vec<u8>,
     buffer: Box<[u8]>,
     descriptors: Vec<OwnedFd>,
+    clock: fn() -> Instant,
 }
 
 impl Hub {
@@ -124,6 +127,7 @@ impl Hub {
             message: Vec::with_capacity(MESSAGE_MAX),
             buffer: vec![0; MESSAGE_MAX + 1].into_boxed_slice(),
             descriptors: Vec::new(),
+            clock: clock::monotonic,
         })
     }
 
@@ -296,7 +300,7 @@ impl Hub {
         if from == to || !self.members.contains_key(&to) {
             return;
         }
-        let now = clock::monotonic();
+        let now = (self.clock)();
         let key = sorted(from, to);
         let young = |pair: &Pair| now.since(pair.made) < LINK_AGE;
         if self.pairs.get(&key).is_some_and(young) {
