@@ -14,7 +14,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Instant;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -235,14 +234,6 @@ impl Connection {
             decoder: Decoder::new(),
             deadline: None,
         }
-    }
-
-    /// Connects to a listening socket.
-    ///
-    /// # Errors
-    /// What connect(2) says.
-    pub fn connect(path: &Path) -> io::Result<Self> {
-        Ok(Self::new(UnixStream::connect(path)?.into()))
     }
 
     /// Two connections that are each other's peer.

@@ -58,6 +58,8 @@ pub struct NodeEngine {
     /// Frames of a round that are not for stacks, in order.
     keep: Vec<(PortId, Frame)>,
     batch: Batch,
+    /// One packet of a channel.
+    scratch: Box<[u8]>,
     drops: u64,
 }
 
@@ -71,6 +73,7 @@ impl NodeEngine {
             inbox: VecDeque::new(),
             keep: Vec::new(),
             batch: Batch::new(),
+            scratch: vec![0; MAX_PACKET].into_boxed_slice(),
             drops: 0,
         }
     }
@@ -193,8 +196,20 @@ impl NodeEngine {
         pool: &mut FramePool,
         tx: &mut TxBatch,
     ) -> io::Result<bool> {
-        let mut buf = [0; MAX_PACKET];
-        let mut result = Ok(true);
+        let mut buf = core::mem::take(&mut self.scratch);
+        let result = self.read_channel_into(&mut buf, id, now, pool, tx);
+        self.scratch = buf;
+        result
+    }
+
+    fn read_channel_into(
+        &mut self,
+        buf: &mut [u8],
+        id: ChannelId,
+        now: Instant,
+        pool: &mut FramePool,
+        tx: &mut TxBatch,
+    ) -> io::Result<bool> {
         for _ in 0..CHANNEL_BUDGET {
             let Some((&port, attached)) = self
                 .stacks
@@ -212,21 +227,12 @@ impl NodeEngine {
             let Some((_, fd)) = channels.iter().find(|(c, _)| *c == id) else {
                 return Ok(false);
             };
-            let len = match recv(fd, &mut buf[..], RecvFlags::DONTWAIT) {
-                Ok((0, _)) => {
-                    result = Err(io::ErrorKind::UnexpectedEof.into());
-                    break;
-                }
+            let len = match recv(fd, &mut *buf, RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok((len, _)) => len,
-                Err(rustix::io::Errno::AGAIN) => {
-                    result = Ok(false);
-                    break;
-                }
+                Err(rustix::io::Errno::AGAIN) => return Ok(false),
                 Err(rustix::io::Errno::INTR) => continue,
-                Err(errno) => {
-                    result = Err(errno.into());
-                    break;
-                }
+                Err(errno) => return Err(errno.into()),
             };
             let mut sink = NodeSink {
                 port,
@@ -239,7 +245,7 @@ impl NodeEngine {
             stack.send_icmp(&buf[..len], &mut sink);
             self.exchange(now, pool, tx);
         }
-        result
+        Ok(true)
     }
 
     /// Lets router and stacks talk until nobody has anything to say.

@@ -30,7 +30,7 @@ use crate::internet;
 use crate::pod::inproc::{Stack, StackConfig, clamp_mtu};
 
 /// Frames of a node, 2 kB each: what a batch, the hold queues and the fabric's pending queue can need at a time.
-const POOL_FRAMES: usize = 2048;
+const POOL_FRAMES: usize = 1024;
 
 /// Bytes of answers that may wait for the daemon before no more requests are read.
 const MAX_UNSENT: usize = 1 << 20;

@@ -397,6 +397,59 @@ fn a_node_chooses_its_source_by_route() {
     assert_eq!(source(INTERNET), node_ip(1));
 }
 
+/// FWD-50 on the in-process back end: the node's host side refuses TCP with RST, and the RST finds its way back.
+#[test]
+fn the_host_side_refuses_tcp() {
+    use router_core::stats::Event;
+    use smoltcp::phy::ChecksumCapabilities;
+    use smoltcp::wire::{
+        IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
+    };
+    let mut lab = Lab::new();
+    // So that nothing but the segment and its answer is counted below.
+    assert_eq!(lab.ping((2, HOST), node_ip(1)), 64);
+    let delivered = |lab: &Lab, node: usize| {
+        let stats = lab.nodes[node].engine.router().stats();
+        stats.events.get(Event::HostDelivered)
+    };
+    let before = [delivered(&lab, 0), delivered(&lab, 1)];
+    let segment = TcpRepr {
+        src_port: 40_000,
+        dst_port: 22,
+        control: TcpControl::Syn,
+        seq_number: TcpSeqNumber(5),
+        ack_number: None,
+        window_len: 1000,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    };
+    let (src, dst) = (node_ip(2), node_ip(1));
+    let header = Ipv4Repr {
+        src_addr: src,
+        dst_addr: dst,
+        next_header: IpProtocol::Tcp,
+        payload_len: segment.buffer_len(),
+        hop_limit: 64,
+    };
+    let caps = ChecksumCapabilities::default();
+    let mut packet = vec![0; 20 + segment.buffer_len()];
+    header.emit(&mut Ipv4Packet::new_unchecked(&mut packet[..]), &caps);
+    let mut tcp = TcpPacket::new_unchecked(&mut packet[20..]);
+    segment.emit(&mut tcp, &src.into(), &dst.into(), &caps);
+    let (to, from) = (mac(1, 1, 1), mac(2, 1, 1));
+    let frame = [&to.0[..], &from.0, &[8, 0], &packet].concat();
+    lab.nodes[0].rx.push_back(frame);
+    lab.settle();
+    // The SYN went to the first node's host side, the RST to the second's, and that one answers no RST.
+    let after = [delivered(&lab, 0), delivered(&lab, 1)];
+    assert_eq!(after, [before[0] + 1, before[1] + 1]);
+    lab.check();
+}
+
 /// A pod that is taken away is silent, and its channels go with it.
 #[test]
 fn a_detached_pod_is_gone() {
