@@ -7,8 +7,8 @@
 //!
 //! Does not decide about packets: martians, TTL and MTU are the stages'.
 //!
-//! Cost: a lookup is one [`Lpm4`] lookup and one load of what it found; multipath adds a hash and a scan of the next hops. Source selection scans the
-//! node's addresses: only packets that the router itself makes pay for it.
+//! Cost: a lookup is one [`Lpm4`] lookup and one load of what it found; multipath adds a hash and a scan of the next
+//! hops. Source selection scans the node's addresses: only packets that the router itself makes pay for it.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

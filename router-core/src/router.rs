@@ -10,24 +10,27 @@
 //! ```
 //!
 //! [`Router`] owns the state and the order; what each step decides is in the module of its name. Stages in brackets have
-//! their place marked in the code and come with NAT, policy and tunnels. Every frame ends in exactly one of `transmit`
-//! (sent or held), `discard` and `consume`, each of which counts it.
+//! their place marked in the code and come with NAT, policy and tunnels. The way out is in `router/egress.rs`, what the
+//! router says on its own account in `router/own.rs`. Every frame ends in exactly one of `transmit` (sent or held),
+//! `discard` and `consume`, each of which counts it.
 //!
 //! Cost: per forwarded packet two route lookups (source validation, destination) and one neighbour lookup; no allocation.
 
+mod egress;
+mod own;
+
 use core::net::Ipv4Addr;
 
-use crate::addr::Mac;
 use crate::arp::{self, Learn};
-use crate::config::{PortId, PortKind, Snapshot};
+use crate::config::{PortId, Snapshot};
 use crate::fib::{Fib, Hop, Lookup};
-use crate::forward::{self, Cut};
+use crate::forward;
 use crate::frame::{Batch, Frame, FramePool, TxBatch};
-use crate::icmp_error::{self, IcmpError, Limiter, MAX_QUOTE, Refusal};
+use crate::icmp_error::{IcmpError, Limiter, Refusal};
 use crate::l2::{self, Link, Payload};
 use crate::local::{self, Delivery};
 use crate::martian;
-use crate::neigh::{Answer, Discard, Due, NeighbourTable, NeighbourView};
+use crate::neigh::{Due, NeighbourTable, NeighbourView};
 use crate::options;
 use crate::originate::{Fields, Originator};
 use crate::ports::{ConfigError, PortIndex};
@@ -35,9 +38,9 @@ use crate::random::{self, Rng};
 use crate::stats::{DropReason, Event, Stats};
 use crate::time::Instant;
 use crate::wire::arp::{Arp, Operation};
-use crate::wire::ethernet::{self, ETHERTYPE_ARP, ETHERTYPE_IPV4, HEADER_LEN};
-use crate::wire::icmpv4;
+use crate::wire::ethernet::{self, ETHERTYPE_ARP, HEADER_LEN};
 use crate::wire::ipv4::{self, Ipv4, PROTOCOL_ICMP, PROTOCOL_TCP};
+use egress::Bin;
 
 /// Source of an error when the node has no address at all (RFC 7600, as Linux).
 const DUMMY_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
@@ -236,8 +239,6 @@ impl Router {
             &mut Bin { stats, ports, pool },
         )
     }
-
-    // ── The path of a received frame ────────────────────────────────────────────────────────────────────────────────
 
     /// Step 1: link layer.
     fn receive(&mut self, frame: Frame, io: &mut Io<'_>) {
@@ -460,282 +461,6 @@ impl Router {
                 pool: io.pool,
             },
         )
-    }
-
-    // ── The way out ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-    /// Sends a packet by `hop`, in pieces if it is longer than the port's MTU; DF was looked at before.
-    fn send(&mut self, frame: Frame, hop: Hop, dst: Ipv4Addr, io: &mut Io<'_>) {
-        let next_hop = hop.via.unwrap_or(dst);
-        let mtu = self.snapshot.ports.get(hop.slot).map_or(0, |p| p.mtu);
-        let bytes = packet(&frame);
-        let Some((ip, cut)) = Ipv4::peek(bytes).and_then(|ip| Some((ip, Cut::new(&ip, mtu)?)))
-        else {
-            return self.transmit(frame, hop.slot, next_hop, io);
-        };
-        // One more for the question that the first piece may have to ask.
-        if io.pool.available() <= cut.pieces {
-            return self.discard(frame, DropReason::PoolEmpty, io);
-        }
-        self.stats.count(Event::Fragmented);
-        let mut made: u64 = 0;
-        for n in 0..cut.pieces {
-            if let Some(mut piece) = cut.piece(&ip, bytes, n, io.pool) {
-                piece.set_port(frame.port());
-                made += 1;
-                self.transmit(piece, hop.slot, next_hop, io);
-            }
-        }
-        match made.checked_sub(1) {
-            // The pieces go on in the datagram's place.
-            Some(gained) => {
-                self.stats.split += gained;
-                io.pool.free(frame);
-            }
-            None => self.discard(frame, DropReason::PoolEmpty, io),
-        }
-    }
-
-    /// Sends a packet that fits to `next_hop` on the port in `slot`, or lets it wait for the next hop's MAC.
-    fn transmit(&mut self, frame: Frame, slot: usize, next_hop: Ipv4Addr, io: &mut Io<'_>) {
-        let Some(port) = self.snapshot.ports.get(slot) else {
-            return self.discard(frame, DropReason::EgressDown, io);
-        };
-        if let PortKind::Host { peer_mac } = port.kind {
-            return self.emit_ipv4(frame, slot, peer_mac, io);
-        }
-        if !port.arp || !martian::is_host(next_hop) {
-            return self.discard(frame, DropReason::NoLinkAddress, io);
-        }
-        let Self {
-            neighbours,
-            stats,
-            ports,
-            ..
-        } = self;
-        let mut bin = Bin {
-            stats,
-            ports,
-            pool: io.pool,
-        };
-        match neighbours.answer(io.now, port.id, next_hop, &mut bin) {
-            Answer::Found(mac) => self.emit_ipv4(frame, slot, mac, io),
-            Answer::Resolving { id, ask } => {
-                neighbours.hold(id, frame, &mut bin);
-                if ask {
-                    self.ask(id, None, io);
-                }
-            }
-            Answer::Full => self.discard(frame, DropReason::NeighbourTableFull, io),
-        }
-    }
-
-    /// Hands a packet for the node to its host namespace, TTL untouched.
-    fn deliver_to_host(&mut self, frame: Frame, io: &mut Io<'_>) {
-        let host = self
-            .ports
-            .host()
-            .and_then(|slot| Some((slot, self.snapshot.ports.get(slot)?.kind)));
-        match host {
-            Some((slot, PortKind::Host { peer_mac })) => {
-                self.stats.count(Event::HostDelivered);
-                self.emit_ipv4(frame, slot, peer_mac, io);
-            }
-            _ => self.discard(frame, DropReason::NoListener, io),
-        }
-    }
-
-    fn emit_ipv4(&mut self, mut frame: Frame, slot: usize, dst: Mac, io: &mut Io<'_>) {
-        let src = self.snapshot.ports.get(slot).map_or(Mac::ZERO, |p| p.mac);
-        ethernet::Header {
-            dst,
-            src,
-            ethertype: ETHERTYPE_IPV4,
-        }
-        .write(frame.bytes_mut());
-        self.emit(frame, slot, io);
-    }
-
-    /// A finished frame leaves by a port, if that leads anywhere.
-    fn emit(&mut self, frame: Frame, slot: usize, io: &mut Io<'_>) {
-        match self.snapshot.ports.get(slot) {
-            Some(port) if port.up && port.carrier && port.kind != PortKind::Dummy => {
-                self.stats.count_tx(slot, frame.len());
-                io.tx.push(port.id, frame);
-            }
-            _ => self.discard(frame, DropReason::EgressDown, io),
-        }
-    }
-
-    // ── Packets of the router's own ─────────────────────────────────────────────────────────────────────────────────
-
-    /// Makes an IPv4 packet and sends it on its way. Nothing happens but a count when the pool is empty.
-    fn originate(&mut self, event: Event, fields: Fields, parts: [&[u8]; 2], io: &mut Io<'_>) {
-        let Some(mut frame) = io.pool.alloc() else {
-            return self.stats.count(Event::NoFrame);
-        };
-        self.stats.generated += 1;
-        self.stats.count(event);
-        if !self.originator.build(&mut frame, fields, parts) {
-            return self.discard(frame, DropReason::PoolEmpty, io);
-        }
-        match self
-            .fib
-            .lookup(fields.dst, || u64::from(fields.dst.to_bits()))
-        {
-            Lookup::Local => self.deliver_to_host(frame, io),
-            Lookup::Unicast(hop) => self.send(frame, hop, fields.dst, io),
-            Lookup::Broadcast => self.discard(frame, DropReason::Broadcast, io),
-            Lookup::Blackhole => self.discard(frame, DropReason::Blackhole, io),
-            Lookup::Unreachable => self.discard(frame, DropReason::Unreachable, io),
-            Lookup::Prohibit => self.discard(frame, DropReason::Prohibit, io),
-            Lookup::NoRoute => self.discard(frame, DropReason::NoRoute, io),
-        }
-    }
-
-    /// Tells the sender of the packet in `frame`, if that is allowed and within the limits.
-    fn send_error(&mut self, frame: &Frame, error: IcmpError, io: &mut Io<'_>) {
-        let bytes = packet(frame);
-        let Some(ip) = Ipv4::peek(bytes) else { return };
-        let (offender, target) = (ip.src(), ip.dst());
-        let from_host =
-            self.ports.host().is_some() && self.ports.host() == self.ports.slot(frame.port());
-        if !icmp_error::permitted(&ip)
-            || self.fib.is_broadcast(offender)
-            || self.fib.is_broadcast(target)
-            || (self.fib.is_local(offender) && !from_host)
-        {
-            return self.stats.count(Event::IcmpErrorForbidden);
-        }
-        if !self.limiter.admit(io.now, error, offender) {
-            return self.stats.count(Event::IcmpErrorLimited);
-        }
-        let src = if self.fib.is_local(target) {
-            target
-        } else {
-            self.address_toward(offender)
-        };
-        let (kind, code, rest) = error.header();
-        let quote = bytes.get(..MAX_QUOTE).unwrap_or(bytes);
-        let header = icmpv4::emit(kind, code, rest, quote);
-        let fields = Fields {
-            tos: icmp_error::tos(ip.tos()),
-            protocol: PROTOCOL_ICMP,
-            src,
-            dst: offender,
-        };
-        self.originate(Event::IcmpErrorSent, fields, [&header, quote], io);
-    }
-
-    /// The address that a packet of the node to `dst` has as source (ICMP-7).
-    fn address_toward(&self, dst: Ipv4Addr) -> Ipv4Addr {
-        match self.fib.lookup(dst, || 0) {
-            Lookup::Local => Some(dst),
-            Lookup::Unicast(hop) => self.fib.source(&hop, dst),
-            _ => None,
-        }
-        .unwrap_or(DUMMY_ADDRESS)
-    }
-
-    /// Asks all stations, or the one that had it last, for the address of a neighbour entry.
-    fn ask(&mut self, id: usize, last_known: Option<Mac>, io: &mut Io<'_>) {
-        let Some((port_id, ip)) = self.neighbours.key(id) else {
-            return;
-        };
-        let Some(slot) = self.ports.slot(port_id) else {
-            return;
-        };
-        let Some(mac) = self.snapshot.ports.get(slot).map(|p| p.mac) else {
-            return;
-        };
-        // The source of the packet that waits if it is the node's own, else the preferred one on the link (NEI-7).
-        let spa = self
-            .neighbours
-            .newest_held(id)
-            .and_then(|frame| Ipv4::peek(packet(frame)))
-            .map(|ip| ip.src())
-            .filter(|&src| self.fib.is_local(src))
-            .or_else(|| self.fib.source_on(port_id, ip))
-            .unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let Some(mut frame) = io.pool.alloc() else {
-            return self.stats.count(Event::NoFrame);
-        };
-        let request = Arp {
-            operation: Operation::Request,
-            sha: mac,
-            spa,
-            tha: Mac::ZERO,
-            tpa: ip,
-        };
-        let dst = last_known.unwrap_or(Mac::BROADCAST);
-        let header = ethernet::Header {
-            dst,
-            src: mac,
-            ethertype: ETHERTYPE_ARP,
-        };
-        frame.assemble(&[&header.emit(), &request.emit()]);
-        self.stats.generated += 1;
-        self.stats.count(Event::ArpRequestSent);
-        self.emit(frame, slot, io);
-    }
-
-    /// Sends what waited at an entry whose MAC is known now, in order (NEI-4).
-    fn send_held(&mut self, id: usize, io: &mut Io<'_>) {
-        let Some((port, ip)) = self.neighbours.key(id) else {
-            return;
-        };
-        let Some(slot) = self.ports.slot(port) else {
-            return;
-        };
-        while self.neighbours.mac(id).is_some()
-            && let Some(frame) = self.neighbours.release(id)
-        {
-            self.transmit(frame, slot, ip, io);
-        }
-    }
-
-    /// The neighbour did not answer: everything that waited goes back as an error (RT-4).
-    fn give_up(&mut self, id: usize, io: &mut Io<'_>) {
-        while let Some(frame) = self.neighbours.release(id) {
-            self.refuse(
-                frame,
-                Refusal::with(DropReason::NeighbourFailed, IcmpError::HostUnreachable),
-                io,
-            );
-        }
-    }
-
-    // ── Where frames end ────────────────────────────────────────────────────────────────────────────────────────────
-
-    fn refuse(&mut self, frame: Frame, refusal: Refusal, io: &mut Io<'_>) {
-        if let Some(error) = refusal.error {
-            self.send_error(&frame, error, io);
-        }
-        self.discard(frame, refusal.reason, io);
-    }
-
-    fn discard(&mut self, frame: Frame, reason: DropReason, io: &mut Io<'_>) {
-        self.stats.count_drop(self.ports.slot(frame.port()), reason);
-        io.pool.free(frame);
-    }
-
-    fn consume(&mut self, frame: Frame, io: &mut Io<'_>) {
-        self.stats.consumed += 1;
-        io.pool.free(frame);
-    }
-}
-
-/// The end of frames that the neighbour table gives up.
-struct Bin<'a> {
-    stats: &'a mut Stats,
-    ports: &'a PortIndex,
-    pool: &'a mut FramePool,
-}
-
-impl Discard for Bin<'_> {
-    fn discard(&mut self, frame: Frame, reason: DropReason) {
-        self.stats.count_drop(self.ports.slot(frame.port()), reason);
-        self.pool.free(frame);
     }
 }
 

@@ -3,7 +3,7 @@
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
-use router_core::config::{PinnedPeer, PortConfig, RouteTarget, RpFilter, Snapshot};
+use router_core::config::{PinnedPeer, RouteTarget, RpFilter, Snapshot};
 use router_core::testing::topology::*;
 use router_core::testing::*;
 use router_core::{DropReason, Event, Mac, NeighbourState, PortId};
@@ -24,14 +24,6 @@ fn entry(h: &Harness, port: PortId, ip: Ipv4Addr) -> Option<(Option<Mac>, Neighb
         .neighbours()
         .find(|n| (n.port, n.ip) == (port, ip))
         .map(|n| (n.mac, n.state))
-}
-
-/// Changes one port of a snapshot.
-fn with_port(mut snapshot: Snapshot, id: PortId, change: impl Fn(&mut PortConfig)) -> Snapshot {
-    for port in snapshot.ports.iter_mut().filter(|p| p.id == id) {
-        change(port);
-    }
-    snapshot
 }
 
 /// ARP-1.
@@ -336,7 +328,7 @@ fn a_pinned_link_believes_only_its_own_pod() {
         p.peer = Some(PinnedPeer {
             ip: A1,
             mac: A1_MAC,
-        })
+        });
     });
     let mut h = Harness::new(pinned);
     h.rx(POD1, &ask(A2, GW_A));

@@ -66,7 +66,11 @@ struct Net {
     stations: Vec<Station>,
 }
 
-fn u32_at(b: &[u8], at: usize) -> Ipv4Addr {
+fn mac_at(b: &[u8], at: usize) -> Mac {
+    Mac([b[at], b[at + 1], b[at + 2], b[at + 3], b[at + 4], b[at + 5]])
+}
+
+fn ip_at(b: &[u8], at: usize) -> Ipv4Addr {
     Ipv4Addr::new(b[at], b[at + 1], b[at + 2], b[at + 3])
 }
 
@@ -101,7 +105,7 @@ impl Net {
             &(eth(Mac::BROADCAST, mac) / arp_request(mac, src, next_hop)),
         );
         let answer = self.nodes[node].take(port);
-        let gateway_mac = Mac(answer[6..12].try_into().unwrap());
+        let gateway_mac = mac_at(&answer, 6);
         self.nodes[node].rx(
             port,
             &(eth(gateway_mac, mac) / ipv4(src, dst) / echo_request(1, 1) / b"ping"),
@@ -130,14 +134,14 @@ impl Net {
             .stations
             .iter()
             .find(|s| (s.node, s.port) == (node, port))?;
-        let sender = Mac(f[6..12].try_into().unwrap());
-        if f[12..14] == [8, 6] && f[21] == 1 && u32_at(f, 38) == s.ip {
-            let reply = eth(sender, s.mac) / arp_reply(s.mac, s.ip, sender, u32_at(f, 28));
+        let sender = mac_at(f, 6);
+        if f[12..14] == [8, 6] && f[21] == 1 && ip_at(f, 38) == s.ip {
+            let reply = eth(sender, s.mac) / arp_reply(s.mac, s.ip, sender, ip_at(f, 28));
             self.nodes[node].rx(port, &reply);
-        } else if f[12..14] == [8, 0] && f[23] == 1 && f[34] == 8 && u32_at(f, 30) == s.ip {
-            let reply = ipv4(s.ip, u32_at(f, 26)) / echo_reply(1, 1) / f[42..].to_vec();
+        } else if f[12..14] == [8, 0] && f[23] == 1 && f[34] == 8 && ip_at(f, 30) == s.ip {
+            let reply = ipv4(s.ip, ip_at(f, 26)) / echo_reply(1, 1) / f[42..].to_vec();
             self.nodes[node].rx(port, &(eth(sender, s.mac) / reply));
-        } else if f[12..14] == [8, 0] && f[23] == 1 && f[34] == 0 && u32_at(f, 30) == s.ip {
+        } else if f[12..14] == [8, 0] && f[23] == 1 && f[34] == 0 && ip_at(f, 30) == s.ip {
             return Some(f[22]);
         }
         None

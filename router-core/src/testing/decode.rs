@@ -127,11 +127,11 @@ pub fn diff(expected: &[u8], actual: &[u8]) -> String {
 }
 
 /// What every emitted frame must be (INV-1): an Ethernet frame from a unicast station; if IPv4, with a verifying header
-/// checksum, TTL of at least 1, IHL of at least 5 and a total length equal to the bytes behind the Ethernet header.
+/// checksum, TTL of at least `min_ttl`, IHL of at least 5 and a total length equal to the bytes behind the Ethernet header.
 ///
 /// # Errors
 /// The rule that is broken.
-pub fn check_emitted(frame: &[u8]) -> Result<(), String> {
+pub fn check_emitted(frame: &[u8], min_ttl: u8) -> Result<(), String> {
     if frame.len() < 14 {
         return Err("shorter than an Ethernet header".to_string());
     }
@@ -149,8 +149,8 @@ pub fn check_emitted(frame: &[u8]) -> Result<(), String> {
     if naive_checksum(&ip[..usize::from(ip[0] & 15) * 4]) != 0 {
         return Err("header checksum does not verify".to_string());
     }
-    if ip[8] == 0 {
-        return Err("TTL 0".to_string());
+    if ip[8] < min_ttl {
+        return Err(format!("TTL {}", ip[8]));
     }
     if usize::from(u16_at(ip, 2)) != ip.len() {
         return Err(format!(

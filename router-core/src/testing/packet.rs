@@ -381,9 +381,9 @@ impl Layer {
                         _ => 0,
                     }
                 });
-                out.push(ip.version_ihl.unwrap_or(
-                    0x40 | u8::try_from(header / 4).expect("at most 40 bytes of options"),
-                ));
+                out.push(ip.version_ihl.unwrap_or_else(|| {
+                    0x40 | u8::try_from(header / 4).expect("at most 40 bytes of options")
+                }));
                 out.push(ip.tos);
                 let len = u16::try_from(header + rest.len())
                     .expect("an IPv4 packet is at most 65535 bytes long");
@@ -500,7 +500,7 @@ pub fn naive_checksum(bytes: &[u8]) -> u16 {
 mod tests {
     use super::*;
 
-    /// An echo request written out by hand (identifier 0x1c21, sequence 1, 8 bytes of payload).
+    /// An echo request, checksums summed on paper (identifier 0x1c21, sequence 1, 8 bytes of payload).
     #[test]
     fn a_packet_is_built_as_by_hand() {
         let built = (eth(Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]))
@@ -512,9 +512,9 @@ mod tests {
             .bytes();
         let by_hand = [
             0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x08, 0x00, // Ethernet
-            0x45, 0, 0, 36, 0xbe, 0xef, 0x40, 0, 64, 1, 0x67, 0xe6, 10, 0, 0, 2, 10, 0, 0,
+            0x45, 0, 0, 36, 0xbe, 0xef, 0x40, 0, 64, 1, 0x67, 0xe7, 10, 0, 0, 2, 10, 0, 0,
             1, // IPv4
-            8, 0, 0x4b, 0x49, 0x1c, 0x21, 0, 1, b'a', b'b', b'c', b'd', b'e', b'f', b'g', b'h',
+            8, 0, 0x4a, 0x48, 0x1c, 0x21, 0, 1, b'a', b'b', b'c', b'd', b'e', b'f', b'g', b'h',
         ];
         assert_eq!(built, by_hand);
     }

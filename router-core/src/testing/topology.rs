@@ -181,3 +181,12 @@ pub fn with_host(mut snapshot: Snapshot) -> Snapshot {
     });
     snapshot
 }
+
+/// With one port changed.
+#[must_use]
+pub fn with_port(mut snapshot: Snapshot, id: PortId, change: impl Fn(&mut PortConfig)) -> Snapshot {
+    for port in snapshot.ports.iter_mut().filter(|p| p.id == id) {
+        change(port);
+    }
+    snapshot
+}

@@ -1,0 +1,159 @@
+//! The way out: fragmentation, next hop resolution, the Ethernet header, and where frames end.
+
+use core::net::Ipv4Addr;
+
+use super::{Io, Router, packet};
+use crate::addr::Mac;
+use crate::config::PortKind;
+use crate::fib::Hop;
+use crate::forward::Cut;
+use crate::frame::{Frame, FramePool};
+use crate::icmp_error::Refusal;
+use crate::martian;
+use crate::neigh::{Answer, Discard};
+use crate::ports::PortIndex;
+use crate::stats::{DropReason, Event, Stats};
+use crate::wire::ethernet::{self, ETHERTYPE_IPV4};
+use crate::wire::ipv4::Ipv4;
+
+impl Router {
+    /// Sends a packet by `hop`, in pieces if it is longer than the port's MTU; DF was looked at before.
+    pub(super) fn send(&mut self, frame: Frame, hop: Hop, dst: Ipv4Addr, io: &mut Io<'_>) {
+        let next_hop = hop.via.unwrap_or(dst);
+        let mtu = self.snapshot.ports.get(hop.slot).map_or(0, |p| p.mtu);
+        let bytes = packet(&frame);
+        let Some((ip, cut)) = Ipv4::peek(bytes).and_then(|ip| Some((ip, Cut::new(&ip, mtu)?)))
+        else {
+            return self.transmit(frame, hop.slot, next_hop, io);
+        };
+        // One more for the question that the first piece may have to ask.
+        if io.pool.available() <= cut.pieces {
+            return self.discard(frame, DropReason::PoolEmpty, io);
+        }
+        self.stats.count(Event::Fragmented);
+        let mut made: u64 = 0;
+        for n in 0..cut.pieces {
+            if let Some(mut piece) = cut.piece(&ip, bytes, n, io.pool) {
+                piece.set_port(frame.port());
+                made += 1;
+                self.transmit(piece, hop.slot, next_hop, io);
+            }
+        }
+        match made.checked_sub(1) {
+            // The pieces go on in the datagram's place.
+            Some(gained) => {
+                self.stats.split += gained;
+                io.pool.free(frame);
+            }
+            None => self.discard(frame, DropReason::PoolEmpty, io),
+        }
+    }
+
+    /// Sends a packet that fits to `next_hop` on the port in `slot`, or lets it wait for the next hop's MAC.
+    pub(super) fn transmit(
+        &mut self,
+        frame: Frame,
+        slot: usize,
+        next_hop: Ipv4Addr,
+        io: &mut Io<'_>,
+    ) {
+        let Some(port) = self.snapshot.ports.get(slot) else {
+            return self.discard(frame, DropReason::EgressDown, io);
+        };
+        if let PortKind::Host { peer_mac } = port.kind {
+            return self.emit_ipv4(frame, slot, peer_mac, io);
+        }
+        if !port.arp || !martian::is_host(next_hop) {
+            return self.discard(frame, DropReason::NoLinkAddress, io);
+        }
+        let Self {
+            neighbours,
+            stats,
+            ports,
+            ..
+        } = self;
+        let mut bin = Bin {
+            stats,
+            ports,
+            pool: io.pool,
+        };
+        match neighbours.answer(io.now, port.id, next_hop, &mut bin) {
+            Answer::Found(mac) => self.emit_ipv4(frame, slot, mac, io),
+            Answer::Resolving { id, ask } => {
+                neighbours.hold(id, frame, &mut bin);
+                if ask {
+                    self.ask(id, None, io);
+                }
+            }
+            Answer::Full => self.discard(frame, DropReason::NeighbourTableFull, io),
+        }
+    }
+
+    /// Hands a packet for the node to its host namespace, TTL untouched.
+    pub(super) fn deliver_to_host(&mut self, frame: Frame, io: &mut Io<'_>) {
+        let host = self
+            .ports
+            .host()
+            .and_then(|slot| Some((slot, self.snapshot.ports.get(slot)?.kind)));
+        match host {
+            Some((slot, PortKind::Host { peer_mac })) => {
+                self.stats.count(Event::HostDelivered);
+                self.emit_ipv4(frame, slot, peer_mac, io);
+            }
+            _ => self.discard(frame, DropReason::NoListener, io),
+        }
+    }
+
+    pub(super) fn emit_ipv4(&mut self, mut frame: Frame, slot: usize, dst: Mac, io: &mut Io<'_>) {
+        let src = self.snapshot.ports.get(slot).map_or(Mac::ZERO, |p| p.mac);
+        ethernet::Header {
+            dst,
+            src,
+            ethertype: ETHERTYPE_IPV4,
+        }
+        .write(frame.bytes_mut());
+        self.emit(frame, slot, io);
+    }
+
+    /// A finished frame leaves by a port, if that leads anywhere.
+    pub(super) fn emit(&mut self, frame: Frame, slot: usize, io: &mut Io<'_>) {
+        match self.snapshot.ports.get(slot) {
+            Some(port) if port.up && port.carrier && port.kind != PortKind::Dummy => {
+                self.stats.count_tx(slot, frame.len());
+                io.tx.push(port.id, frame);
+            }
+            _ => self.discard(frame, DropReason::EgressDown, io),
+        }
+    }
+
+    pub(super) fn refuse(&mut self, frame: Frame, refusal: Refusal, io: &mut Io<'_>) {
+        if let Some(error) = refusal.error {
+            self.send_error(&frame, error, io);
+        }
+        self.discard(frame, refusal.reason, io);
+    }
+
+    pub(super) fn discard(&mut self, frame: Frame, reason: DropReason, io: &mut Io<'_>) {
+        self.stats.count_drop(self.ports.slot(frame.port()), reason);
+        io.pool.free(frame);
+    }
+
+    pub(super) fn consume(&mut self, frame: Frame, io: &mut Io<'_>) {
+        self.stats.consumed += 1;
+        io.pool.free(frame);
+    }
+}
+
+/// The end of frames that the neighbour table gives up.
+pub(super) struct Bin<'a> {
+    pub(super) stats: &'a mut Stats,
+    pub(super) ports: &'a PortIndex,
+    pub(super) pool: &'a mut FramePool,
+}
+
+impl Discard for Bin<'_> {
+    fn discard(&mut self, frame: Frame, reason: DropReason) {
+        self.stats.count_drop(self.ports.slot(frame.port()), reason);
+        self.pool.free(frame);
+    }
+}

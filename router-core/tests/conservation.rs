@@ -1,0 +1,275 @@
+//! What holds for all traffic (dataplane section 14, decision 14): no frame is lost or invented, nothing malformed leaves,
+//! no input causes two answers, batching changes nothing.
+
+use core::net::Ipv4Addr;
+use core::time::Duration;
+
+use proptest::prelude::*;
+use router_core::config::{PinnedPeer, RouteTarget, RpFilter, Snapshot};
+use router_core::testing::topology::*;
+use router_core::testing::*;
+use router_core::{Limits, Mac, PortId};
+
+/// A node with every kind of port and route.
+fn everything() -> Snapshot {
+    let mut snapshot = with_host(node_a());
+    snapshot.ports[0].mtu = 600;
+    snapshot.ports[1].rp_filter = RpFilter::Strict;
+    snapshot.ports[2].proxy_arp = true;
+    snapshot.ports[2].peer = Some(PinnedPeer {
+        ip: A2,
+        mac: A2_MAC,
+    });
+    snapshot.routes.extend([
+        special("10.244.205.192/26", RouteTarget::Blackhole),
+        special("192.0.2.0/28", RouteTarget::Unreachable),
+        special("192.0.2.16/28", RouteTarget::Prohibit),
+        special("192.0.2.32/28", RouteTarget::Throw),
+    ]);
+    snapshot
+}
+
+fn a_port() -> impl Strategy<Value = PortId> {
+    prop_oneof![
+        8 => prop::sample::select(vec![UPLINK, POD1, POD2, HOST]),
+        1 => prop::sample::select(vec![DOCKER, PortId(99)]),
+    ]
+}
+
+fn own_mac(port: PortId) -> Mac {
+    match port {
+        UPLINK => UPLINK_MAC,
+        POD1 => POD1_MAC,
+        POD2 => POD2_MAC,
+        HOST => HOST_MAC,
+        _ => Mac([2; 6]),
+    }
+}
+
+fn an_address() -> impl Strategy<Value = Ipv4Addr> {
+    prop_oneof![
+        6 => prop::sample::select(vec![A1, A2, B1, X, GW_A, NODE_A, NODE_B, R]),
+        1 => prop::sample::select(vec![
+            Ipv4Addr::UNSPECIFIED, Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST, Ipv4Addr::new(172, 16, 30, 255),
+            Ipv4Addr::new(224, 0, 0, 1), Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 17),
+            Ipv4Addr::new(192, 0, 2, 33), Ipv4Addr::new(10, 244, 205, 200), Ipv4Addr::new(172, 17, 0, 9),
+        ]),
+        1 => any::<u32>().prop_map(Ipv4Addr::from_bits),
+    ]
+}
+
+fn a_mac() -> impl Strategy<Value = Mac> {
+    prop_oneof![
+        prop::sample::select(vec![
+            A1_MAC,
+            A2_MAC,
+            B_MAC,
+            R_MAC,
+            HOST_PEER_MAC,
+            Mac::BROADCAST,
+            Mac::ZERO
+        ]),
+        any::<[u8; 6]>().prop_map(Mac),
+    ]
+}
+
+fn a_payload() -> impl Strategy<Value = Packet> {
+    let bytes = || prop::collection::vec(any::<u8>(), 0..64);
+    prop_oneof![
+        (any::<u16>(), any::<u16>(), bytes()).prop_map(|(a, b, p)| udp(a, b) / p),
+        (any::<u8>(), bytes()).prop_map(|(flags, p)| tcp(1, 2, flags) / p),
+        bytes().prop_map(|p| echo_request(1, 1) / p),
+        (0_u8..20, 0_u8..16, bytes()).prop_map(|(kind, code, p)| icmp(kind, code, [0; 4]) / p),
+        bytes().prop_map(payload),
+        (600_usize..1500).prop_map(|n| udp(1, 2) / vec![0x5a; n]),
+    ]
+}
+
+fn an_ip_packet() -> impl Strategy<Value = Packet> {
+    let options = prop_oneof![
+        6 => Just(vec![]),
+        1 => prop::collection::vec(any::<u8>(), 4..=4),
+        1 => prop::collection::vec(prop_oneof![Just(7_u8), Just(68), Just(1), Just(0), Just(131), 0_u8..12], 8..=8),
+        1 => Just(vec![7, 7, 4, 0, 0, 0, 0, 0]),
+    ];
+    let ttl = prop_oneof![Just(0_u8), Just(1), Just(2), Just(64)];
+    let flags = (
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.1),
+    );
+    (an_address(), an_address(), ttl, options, flags, a_payload()).prop_map(
+        |(src, dst, ttl, options, (df, mf, later), inner)| {
+            let mut ip = ipv4(src, dst).ttl(ttl).options(&options);
+            if df {
+                ip = ip.df();
+            }
+            if mf {
+                ip = ip.mf();
+            }
+            if later {
+                ip = ip.offset(1480);
+            }
+            ip / inner
+        },
+    )
+}
+
+fn a_frame() -> impl Strategy<Value = (PortId, Vec<u8>)> {
+    let link = |port: PortId, broadcast: bool, src: Mac| {
+        eth(
+            if broadcast {
+                Mac::BROADCAST
+            } else {
+                own_mac(port)
+            },
+            src,
+        )
+    };
+    let well_formed = || {
+        (
+            a_port(),
+            prop::bool::weighted(0.05),
+            a_mac(),
+            an_ip_packet(),
+        )
+            .prop_map(move |(port, b, src, ip)| (port, (link(port, b, src) / ip).bytes()))
+    };
+    let arp = (
+        a_port(),
+        any::<bool>(),
+        a_mac(),
+        an_address(),
+        an_address(),
+        any::<bool>(),
+    )
+        .prop_map(move |(port, b, sha, spa, tpa, reply)| {
+            let arp = if reply {
+                arp_reply(sha, spa, own_mac(port), tpa)
+            } else {
+                arp_request(sha, spa, tpa)
+            };
+            (port, (link(port, b, sha) / arp).bytes())
+        });
+    let noise = (a_port(), prop::collection::vec(any::<u8>(), 0..100));
+    let framed_noise = (
+        a_port(),
+        any::<bool>(),
+        prop::collection::vec(any::<u8>(), 0..100),
+    )
+        .prop_map(move |(port, is_arp, bytes)| {
+            let frame = link(port, false, A1_MAC).ethertype(if is_arp { 0x0806 } else { 0x0800 });
+            (port, (frame / bytes).bytes())
+        });
+    let scratched = (
+        well_formed(),
+        any::<prop::sample::Index>(),
+        any::<u8>(),
+        any::<prop::sample::Index>(),
+    )
+        .prop_map(|((port, mut bytes), at, value, cut)| {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+            bytes.truncate(bytes.len() - cut.index(bytes.len()) / 8);
+            (port, bytes)
+        });
+    prop_oneof![6 => well_formed(), 3 => arp, 1 => noise, 1 => framed_noise, 2 => scratched]
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Frames(Vec<(PortId, Vec<u8>)>),
+    Wait(u64),
+    Reconfigure(u8),
+    Flush,
+}
+
+fn an_op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => prop::collection::vec(a_frame(), 1..24).prop_map(Op::Frames),
+        3 => (0_u64..6000).prop_map(Op::Wait),
+        1 => any::<u8>().prop_map(Op::Reconfigure),
+        1 => Just(Op::Flush),
+    ]
+}
+
+/// The node with some of its ports gone, down or known.
+fn variant(bits: u8) -> Snapshot {
+    let mut snapshot = everything();
+    if bits & 1 != 0 {
+        snapshot.ports.retain(|p| p.id != POD2);
+        snapshot.addresses.retain(|a| a.port != POD2);
+        snapshot.routes.retain(|r| r.dst.addr() != A2);
+    }
+    if bits & 2 != 0 {
+        snapshot.ports[1].up = false;
+    }
+    if bits & 4 != 0 {
+        snapshot.forwarding = false;
+    }
+    if bits & 9 == 8 {
+        snapshot = resolved(snapshot);
+    }
+    if bits & 16 != 0 {
+        snapshot.ports.retain(|p| p.id != HOST);
+    }
+    snapshot
+}
+
+fn small() -> Limits {
+    Limits {
+        neighbours: 6,
+        held_per_neighbour: 3,
+        held: 10,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// INV-1, INV-3, INV-6, decision 14. The harness checks every emitted frame, and at its end the pool.
+    #[test]
+    fn frames_are_conserved_whatever_happens(ops in prop::collection::vec(an_op(), 1..24)) {
+        let mut h = Harness::with_limits(everything(), small(), 80);
+        for op in ops {
+            match op {
+                Op::Frames(frames) => h.rx_bytes(&frames),
+                Op::Wait(ms) => h.advance(Duration::from_millis(ms)),
+                Op::Reconfigure(bits) => h.apply(variant(bits)),
+                Op::Flush => { h.flush_neighbours(None); }
+            }
+            h.check();
+            prop_assert!(h.router().held() <= 10);
+            prop_assert!(h.router().neighbours().count() <= 6 + 4);
+        }
+    }
+
+    /// Metamorphic: a batch of n is n batches of one, byte for byte and counter for counter.
+    #[test]
+    fn batching_changes_nothing(frames in prop::collection::vec(a_frame(), 1..60)) {
+        let mut together = Harness::with_limits(everything(), small(), 160);
+        let mut one_by_one = Harness::with_limits(everything(), small(), 160);
+        together.rx_bytes(&frames);
+        for frame in &frames {
+            one_by_one.rx_bytes(std::slice::from_ref(frame));
+        }
+        prop_assert_eq!(together.take_all(), one_by_one.take_all());
+        prop_assert_eq!(together.router().stats(), one_by_one.router().stats());
+        prop_assert_eq!(together.router().poll_timeout(), one_by_one.router().poll_timeout());
+    }
+
+    /// INV-2: with everything resolved, one input leads to at most one packet or the fragments of one.
+    #[test]
+    fn no_input_has_two_effects((port, frame) in a_frame()) {
+        let mut h = Harness::with_limits(resolved(everything()), small(), 80);
+        // Neighbours outside the topology are asked for, which is not an answer.
+        h.rx_bytes(&[(port, frame)]);
+        let sent = h.take_all();
+        let stats = h.router().stats();
+        prop_assert!(sent.len() as u64 <= 1 + stats.split, "{sent:?}");
+        let first: Vec<_> = sent.first().map(|(p, f)| (*p, f[18..20].to_vec())).into_iter().collect();
+        for (p, f) in &sent {
+            prop_assert_eq!(&(*p, f[18..20].to_vec()), &first[0], "pieces of one datagram");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Law 6: no allocation per packet, counted by an allocator of our own.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use router_core::testing::topology::*;
+use router_core::testing::*;
+use router_core::{Batch, FramePool, Instant, Limits, PortId, Router, TxBatch};
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The system's allocator, counting.
+struct Counting;
+
+// SAFETY: every call is passed on unchanged to `System`, which upholds the contract; counting touches a thread-local
+// integer that needs neither initialisation nor destruction, so it cannot allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|n| n.set(n.get() + 1));
+        // SAFETY: the caller's guarantees for `layout` are those that `System.alloc` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: `ptr` came from `System` with this layout, as all of this allocator's blocks do.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Everything that can happen to a packet: forwarded, cut, answered, refused, held, evicted, timed out, dropped.
+#[test]
+fn no_packet_causes_an_allocation() {
+    let from_a1 = || eth(POD1_MAC, A1_MAC);
+    let absent = |last| Ipv4Addr::new(172, 16, 30, last);
+    let mut traffic: Vec<(PortId, Vec<u8>)> = [
+        from_a1() / ipv4(A1, A2) / udp(1, 2) / vec![0; 1000],
+        from_a1() / ipv4(A1, B1) / udp(1, 2) / vec![0; 1400],
+        from_a1() / ipv4(A1, B1).df() / udp(1, 2) / vec![0; 1400],
+        from_a1() / ipv4(A1, B1).ttl(1) / udp(1, 2),
+        from_a1() / ipv4(A1, B1).options(&[7, 7, 4, 0, 0, 0, 0, 0]) / udp(1, 2),
+        from_a1() / ipv4(A1, GW_A) / echo_request(1, 1) / vec![0; 500],
+        from_a1() / ipv4(A1, NODE_A) / tcp(1, 2, 2),
+        from_a1() / ipv4(A1, NODE_A) / udp(1, 2),
+        from_a1() / ipv4(Ipv4Addr::LOCALHOST, B1) / udp(1, 2),
+        from_a1() / arp_request(A1_MAC, A1, GW_A),
+        from_a1() / vec![0xff; 40],
+    ]
+    .iter()
+    .map(|p| (POD1, p.bytes()))
+    .collect();
+    traffic.extend((100..150).map(|last| {
+        (
+            POD1,
+            (from_a1() / ipv4(A1, absent(last)) / udp(1, 2)).bytes(),
+        )
+    }));
+
+    let mut pool = FramePool::new(512);
+    let limits = Limits {
+        neighbours: 32,
+        held_per_neighbour: 4,
+        held: 64,
+    };
+    let mut router = Router::new(limits, 1);
+    let mut snapshot = resolved(node_a());
+    snapshot.ports[0].mtu = 600;
+    router.apply(Instant::ZERO, snapshot, &mut pool).unwrap();
+    let (mut rx, mut tx) = (Batch::new(), TxBatch::new(512));
+    let mut now = Instant::ZERO;
+    let before = ALLOCATIONS.with(Cell::get);
+    for _ in 0..50 {
+        for (port, bytes) in &traffic {
+            let mut frame = pool.alloc().unwrap();
+            assert!(frame.fill(bytes));
+            frame.set_port(*port);
+            assert!(rx.push(frame).is_ok());
+        }
+        router.process(now, &mut rx, &mut pool, &mut tx);
+        tx.free_all(&mut pool);
+        now = now + Duration::from_millis(700);
+        router.handle_timeout(now, &mut pool, &mut tx);
+        tx.free_all(&mut pool);
+    }
+    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
+    let stats = router.stats();
+    assert_eq!(stats.check_conservation(router.held()), Ok(()));
+    assert!(stats.split > 0 && stats.generated > 0 && stats.dropped() > 0 && stats.tx > 0);
+}
