@@ -6,15 +6,18 @@
 //! been started directly: the terminal sends SIGINT and SIGQUIT to the program itself, and this process only outlives them.
 //! Cost: five system calls and one fork.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::low_level::pipe;
 use tap_bridge::sys::netns::{Namespace, enter};
 
 use super::{Client, ClientError};
@@ -100,7 +103,7 @@ pub fn run(mut client: Client, target: Target, argv: &[String]) -> Result<u8, En
         std::env::set_current_dir("/")?;
     }
     // Installed before the program starts, so that none is lost. Handlers, unlike "ignore", are not inherited.
-    let mut signals = Signals::new([SIGTERM, SIGHUP, SIGINT, SIGQUIT])?;
+    let signals = Forwarded::new()?;
     let mut child =
         Command::new(program)
             .args(args)
@@ -109,28 +112,70 @@ pub fn run(mut client: Client, target: Target, argv: &[String]) -> Result<u8, En
                 program: program.clone(),
                 source,
             })?;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let closer = signals.handle();
-    let forwarder = std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            for number in signals.forever() {
-                let signal = match number {
-                    SIGTERM => Signal::TERM,
-                    SIGHUP => Signal::HUP,
-                    _ => continue,
-                };
-                if let Some(pid) = pid {
-                    // It may have ended just now, which is no reason to fail.
-                    let _ = kill_process(pid, signal);
+    // A failure only means that signals are not passed on; the program runs already.
+    let _ = signals.forward_until_exit(&child);
+    Ok(exit_code(child.wait()?))
+}
+
+/// Signals of this process that the program gets, or that must not end us before it has ended.
+///
+/// Without a thread: a process that has entered a PID namespace can't make any (clone(2), EINVAL).
+struct Forwarded {
+    term: UnixStream,
+    hup: UnixStream,
+    /// Never read: the terminal sends these to the program itself.
+    _kept: UnixStream,
+}
+
+impl Forwarded {
+    fn new() -> io::Result<Self> {
+        let (term, on_term) = UnixStream::pair()?;
+        let (hup, on_hup) = UnixStream::pair()?;
+        let (kept, on_int) = UnixStream::pair()?;
+        let on_quit = on_int.try_clone()?;
+        pipe::register(SIGTERM, on_term)?;
+        pipe::register(SIGHUP, on_hup)?;
+        pipe::register(SIGINT, on_int)?;
+        pipe::register(SIGQUIT, on_quit)?;
+        Ok(Self {
+            term,
+            hup,
+            _kept: kept,
+        })
+    }
+
+    fn forward_until_exit(&self, child: &Child) -> io::Result<()> {
+        let pid = i32::try_from(child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let process = pidfd_open(pid, PidfdFlags::empty())?;
+        loop {
+            let mut fds = [
+                PollFd::new(&process, PollFlags::IN),
+                PollFd::new(&self.term, PollFlags::IN),
+                PollFd::new(&self.hup, PollFlags::IN),
+            ];
+            match poll(&mut fds, None) {
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(errno.into()),
+            }
+            let [ended, term, hup] = fds.map(|fd| !fd.revents().is_empty());
+            for (arrived, mut source, signal) in [
+                (term, &self.term, Signal::TERM),
+                (hup, &self.hup, Signal::HUP),
+            ] {
+                if arrived {
+                    source.read_exact(&mut [0])?;
+                    pidfd_send_signal(&process, signal)?;
                 }
             }
-        })?;
-    let status = child.wait();
-    closer.close();
-    // It does nothing that could panic, and if it did the program's status would still be known.
-    let _ = forwarder.join();
-    Ok(exit_code(status?))
+            if ended {
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// Asks the daemon for the namespaces.

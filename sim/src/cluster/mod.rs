@@ -568,7 +568,8 @@ impl Cluster {
             name: name.to_owned(),
             internal_ip,
             addresses: vec![
-                Ipv4Net::new(internal_ip, subnet.prefix_len()).unwrap_or_else(|_| internal_ip.into()),
+                Ipv4Net::new(internal_ip, subnet.prefix_len())
+                    .unwrap_or_else(|_| internal_ip.into()),
             ],
             mac: None,
             pod_cidr,

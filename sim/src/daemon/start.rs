@@ -45,7 +45,11 @@ pub(super) struct Traces {
 impl Traces {
     /// Removes them, the lock last; idempotent.
     pub(super) fn remove(&self) {
-        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let lock = self
+            .lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(lock) = lock {
             self.unmount(&lock);
             if let Err(error) = lock.remove() {
@@ -56,7 +60,11 @@ impl Traces {
 
     /// Removes all but the lock, which the starter holds as well and wants for its next attempt.
     fn clean(&self) {
-        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let lock = self
+            .lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(lock) = lock {
             self.unmount(&lock);
             if let Err(error) = lock.clean() {
