@@ -15,9 +15,13 @@ use crate::control::proto::Request;
 #[derive(Args, Debug)]
 pub(super) struct Delete {
     /// pod or node, optionally KIND/NAME
-    kind: String,
+    #[arg(required_unless_present = "file")]
+    kind: Option<String>,
     /// Which
     names: Vec<String>,
+    /// Delete what these manifests declare (a file, a directory, or - for standard input)
+    #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "kind")]
+    file: Vec<String>,
     /// Kubernetes namespace
     #[arg(short, long, default_value = DEFAULT_NAMESPACE, env = "PODWIRE_NAMESPACE")]
     namespace: String,
@@ -25,7 +29,10 @@ pub(super) struct Delete {
 
 impl Delete {
     pub(super) fn run(&self, global: &Global, ui: &Ui) -> Result<u8, Failure> {
-        let (kind, names) = kind_and_names(&self.kind, &self.names)?;
+        let Some(kind) = &self.kind else {
+            return super::apply::delete(&self.file, global, ui);
+        };
+        let (kind, names) = kind_and_names(kind, &self.names)?;
         if names.is_empty() {
             return Err(Failure::new(USAGE, "delete what? A name is wanted"));
         }

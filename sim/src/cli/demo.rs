@@ -45,7 +45,10 @@ const INTERRUPTED: u8 = 130;
 
 impl Demo {
     pub(super) fn run(&self, global: &Global, ui: &Ui) -> Result<u8, Failure> {
-        let name = global.lab.clone().unwrap_or_else(|| format!("demo-{}", std::process::id()));
+        let name = global
+            .lab
+            .clone()
+            .unwrap_or_else(|| format!("demo-{}", std::process::id()));
         let overrides = Overrides {
             preset: Some("kindnet".to_owned()),
             nodes: None,
@@ -69,7 +72,11 @@ impl Demo {
             "back end {BOLD}{}{BOLD:#}: {}{}\n",
             view::ps::backend(started.backend),
             started.reason,
-            if started.rootless { ", in a user namespace of its own" } else { "" }
+            if started.rootless {
+                ", in a user namespace of its own"
+            } else {
+                ""
+            }
         ))?;
         show.say(match started.backend {
             Backend::Tap => "Each node is a process (a userspace router), each pod a network namespace with a TAP device.\n",
@@ -86,7 +93,10 @@ impl Demo {
         } else {
             (RED, "Not every ping was answered.")
         };
-        ui.data(&format!("{style}{verdict}{style:#} Up in {} ms.\n", up.as_millis()));
+        ui.data(&format!(
+            "{style}{verdict}{style:#} Up in {} ms.\n",
+            up.as_millis()
+        ));
         Ok(if good { 0 } else { FAILED })
     }
 }
@@ -121,7 +131,10 @@ struct Show<'a> {
 impl Show<'_> {
     fn say(&mut self, text: &str) -> Result<(), Failure> {
         if self.interrupted.load(Ordering::Relaxed) {
-            return Err(Failure::new(INTERRUPTED, "interrupted; the lab is taken down"));
+            return Err(Failure::new(
+                INTERRUPTED,
+                "interrupted; the lab is taken down",
+            ));
         }
         // A reader that went away must not keep the lab from being taken down.
         let gone = |error| Failure::verbatim(BROKEN_PIPE, format!("standard output: {error}"));
@@ -132,8 +145,14 @@ impl Show<'_> {
     fn command(&mut self, words: &str, took: Duration) -> Result<(), Failure> {
         let line = format!("podwire {words}");
         let ms = took.as_secs_f64() * 1000.0;
-        let time = if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") };
-        self.say(&format!("\n{CYAN}${CYAN:#} {BOLD}{line:<58}{BOLD:#} {DIM}{time:>9}{DIM:#}\n"))
+        let time = if ms < 10.0 {
+            format!("{ms:.1} ms")
+        } else {
+            format!("{ms:.0} ms")
+        };
+        self.say(&format!(
+            "\n{CYAN}${CYAN:#} {BOLD}{line:<58}{BOLD:#} {DIM}{time:>9}{DIM:#}\n"
+        ))
     }
 
     /// What there is to see in a running lab. True when every ping was answered.
@@ -167,7 +186,10 @@ impl Show<'_> {
 
         let began = Instant::now();
         let pods = pods(&mut client)?;
-        let own: Vec<&Pod> = pods.iter().filter(|pod| pod.namespace == "default").collect();
+        let own: Vec<&Pod> = pods
+            .iter()
+            .filter(|pod| pod.namespace == "default")
+            .collect();
         let table = kube::pods(&own, wide, now_ms());
         self.command("get pods -o wide", began.elapsed())?;
         self.say(&table)?;
@@ -188,7 +210,10 @@ impl Show<'_> {
         let from = place("client", "default", &nodes, &pods)?;
         let to = place("db", "default", &nodes, &pods)?;
         let Place::Member { target, .. } = &from else {
-            return Err(Failure::new(BUG, "a pod of the demo is no member of its lab"));
+            return Err(Failure::new(
+                BUG,
+                "a pod of the demo is no member of its lab",
+            ));
         };
         let options = Options {
             count: Some(3),
@@ -206,7 +231,11 @@ impl Show<'_> {
         self.say(&String::from_utf8_lossy(&err))?;
 
         let began = Instant::now();
-        let matrix = Matrix::measure(&mut client, members(&nodes, &pods), &MatrixOptions::default())?;
+        let matrix = Matrix::measure(
+            &mut client,
+            members(&nodes, &pods),
+            &MatrixOptions::default(),
+        )?;
         self.command("ping --all", began.elapsed())?;
         self.say(&matrix.table())?;
         self.say(&format!("\n{}\n", matrix.summary()))?;
@@ -220,7 +249,15 @@ impl Show<'_> {
     fn program(&mut self, name: &str) -> Result<(), Failure> {
         let began = Instant::now();
         let output = Command::new("/proc/self/exe")
-            .args(["--lab", name, "exec", "client", "--", "ls", "/sys/class/net"])
+            .args([
+                "--lab",
+                name,
+                "exec",
+                "client",
+                "--",
+                "ls",
+                "/sys/class/net",
+            ])
             .output()
             .map_err(|error| Failure::new(BUG, format!("podwire can't start itself: {error}")))?;
         self.command("exec client -- ls /sys/class/net", began.elapsed())?;
@@ -228,7 +265,10 @@ impl Show<'_> {
         if output.status.success() {
             return Ok(());
         }
-        Err(Failure::new(FAILED, String::from_utf8_lossy(&output.stderr).trim_end()))
+        Err(Failure::new(
+            FAILED,
+            String::from_utf8_lossy(&output.stderr).trim_end(),
+        ))
     }
 
     fn invite(&mut self, backend: Backend) -> Result<(), Failure> {
@@ -236,7 +276,10 @@ impl Show<'_> {
             ("podwire up", "the same cluster, and it stays"),
             ("podwire run a --node minikube-m02", "one more pod"),
             ("podwire ip -n minikube-m02 addr", "what the node sees"),
-            ("podwire node add minikube-m04", "a node joins, the others learn its route"),
+            (
+                "podwire node add minikube-m04",
+                "a node joins, the others learn its route",
+            ),
         ];
         if backend == Backend::Tap {
             lines.push(("podwire shell a", "any program runs in a pod"));

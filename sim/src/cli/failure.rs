@@ -5,6 +5,7 @@ use std::fmt;
 use crate::client::ClientError;
 use crate::client::enter::EnterError;
 use crate::client::launch::LaunchError;
+use crate::lab::Diagnostics;
 
 /// A check failed, or a name is unknown.
 pub(super) const FAILED: u8 = 1;
@@ -73,5 +74,11 @@ impl From<LaunchError> for Failure {
 impl From<EnterError> for Failure {
     fn from(error: EnterError) -> Self {
         Self::new(error.exit_code(), error.to_string())
+    }
+}
+
+impl From<Diagnostics> for Failure {
+    fn from(diagnostics: Diagnostics) -> Self {
+        Self::verbatim(INVALID, diagnostics.to_string())
     }
 }

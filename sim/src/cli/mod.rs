@@ -4,9 +4,12 @@
 //! code. Asking the daemon is the client's business, printing state is `view`'s. The names that begin with `__` are the
 //! program in another role (daemon, node process) and are dispatched before clap sees them, as bring-up time counts.
 
+mod apply;
 mod completion;
 mod delete;
+mod demo;
 mod describe;
+mod doctor;
 mod down;
 mod exec;
 mod failure;
@@ -20,6 +23,7 @@ mod ps;
 mod run;
 mod target;
 mod ui;
+mod up;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -88,12 +92,20 @@ enum Color {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Show the main job: a 3-node kindnet cluster, up, inspected, pinged, torn down
+    Demo(demo::Demo),
+    /// Bring a lab to the declared state; it stays up in the background
+    Up(up::Up),
     /// Remove a lab: every process, namespace, socket and file of it
     Down(down::Down),
     /// List the labs that run
     Ps(ps::Ps),
     /// Run a pod, optionally with a program in it
     Run(run::Run),
+    /// Create what manifests declare (Pod, Node, Namespace); what is there already is fine
+    Apply(apply::Apply),
+    /// Create what manifests declare; what is there already is an error
+    Create(apply::Apply),
     /// Delete pods or nodes, by name or by manifest
     Delete(delete::Delete),
     /// Run a program in a pod or in a node's host namespace
@@ -112,6 +124,8 @@ enum Verb {
     Node(node::Node),
     /// Ping between pods, nodes and addresses; needs no tool installed
     Ping(ping::Ping),
+    /// Say what this host allows, which back end that means, and what would enable more
+    Doctor(doctor::Doctor),
     /// Print a completion script for a shell
     Completion(completion::Completion),
 }
@@ -155,6 +169,11 @@ fn run(args: Vec<OsString>) -> u8 {
     };
     let ui = Ui::new(&cli.global);
     let done = match &cli.verb {
+        Verb::Demo(verb) => verb.run(&cli.global, &ui),
+        Verb::Up(verb) => verb.run(&cli.global, &ui),
+        Verb::Apply(verb) => verb.run(&cli.global, apply::Existing::Accept, &ui),
+        Verb::Create(verb) => verb.run(&cli.global, apply::Existing::Refuse, &ui),
+        Verb::Doctor(verb) => verb.run(&ui),
         Verb::Down(verb) => verb.run(&cli.global, &ui),
         Verb::Ps(verb) => verb.run(&ui),
         Verb::Run(verb) => verb.run(&cli.global, &ui),

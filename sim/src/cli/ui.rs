@@ -1,7 +1,7 @@
 //! stdout for data, stderr for talk; colour only where wanted; a reader that goes away ends the program quietly.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
 
@@ -101,11 +101,6 @@ impl Ui {
     pub(super) const fn quiet(&self) -> bool {
         self.quiet
     }
-}
-
-/// Standard output is a terminal.
-pub(super) fn stdout_is_terminal() -> bool {
-    io::stdout().is_terminal()
 }
 
 /// Says that a panic is not the user's fault.

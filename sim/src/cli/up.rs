@@ -20,7 +20,12 @@ use crate::view;
 #[derive(Args, Debug)]
 pub(super) struct Up {
     /// Lab file or Kubernetes manifests: a file, a directory, or - for standard input; may be repeated
-    #[arg(short, long = "filename", value_name = "FILE", env = "PODWIRE_FILENAME")]
+    #[arg(
+        short,
+        long = "filename",
+        value_name = "FILE",
+        env = "PODWIRE_FILENAME"
+    )]
     files: Vec<String>,
     /// Which CNI to imitate [default: kindnet, unless a file says otherwise]
     #[arg(long, env = "PODWIRE_PRESET")]
@@ -146,18 +151,33 @@ impl Up {
 
 fn count(lab: &LabSpec) -> String {
     let number = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    format!("{}, {}", number(lab.nodes.len(), "node"), number(lab.pods.len(), "pod"))
+    format!(
+        "{}, {}",
+        number(lab.nodes.len(), "node"),
+        number(lab.pods.len(), "pod")
+    )
 }
 
 /// `--dry-run`: what is missing and what is too much, by name.
 fn plan(running: Option<Client>, lab: &LabSpec, ui: &Ui) -> Result<u8, Failure> {
     let mut have = Vec::new();
     if let Some(mut client) = running {
-        have.extend(nodes(&mut client)?.into_iter().map(|s| format!("node/{}", s.node.name)));
-        have.extend(pods(&mut client)?.iter().map(|pod| format!("pod/{}", pod.key())));
+        have.extend(
+            nodes(&mut client)?
+                .into_iter()
+                .map(|s| format!("node/{}", s.node.name)),
+        );
+        have.extend(
+            pods(&mut client)?
+                .iter()
+                .map(|pod| format!("pod/{}", pod.key())),
+        );
     }
     let nodes = lab.nodes.iter().map(|node| format!("node/{}", node.name));
-    let pods = lab.pods.iter().map(|pod| format!("pod/{}/{}", pod.namespace, pod.name));
+    let pods = lab
+        .pods
+        .iter()
+        .map(|pod| format!("pod/{}/{}", pod.namespace, pod.name));
     let want: Vec<String> = nodes.chain(pods).collect();
     let mut text = String::new();
     for name in want.iter().filter(|name| !have.contains(name)) {
@@ -167,7 +187,10 @@ fn plan(running: Option<Client>, lab: &LabSpec, ui: &Ui) -> Result<u8, Failure> 
         text += &format!("{name} would be deleted\n");
     }
     if text.is_empty() {
-        ui.talk(format_args!("lab {}: every node and pod is there", lab.name));
+        ui.talk(format_args!(
+            "lab {}: every node and pod is there",
+            lab.name
+        ));
     }
     ui.data(&text);
     Ok(0)

@@ -1,0 +1,221 @@
+//! `podwire apply`, `create` and `delete -f`
+
+use std::net::Ipv4Addr;
+
+use clap::Args;
+use ipnet::Ipv4Net;
+
+use super::failure::{FAILED, INVALID};
+use super::node::change;
+use super::target::{nodes, pods};
+use super::ui::Ui;
+use super::{Failure, Global};
+use crate::client::Client;
+use crate::control::proto::{NodeStatus, Request};
+use crate::lab::Source;
+use crate::manifest::{self, Manifest, NodeManifest};
+use crate::model::{Node, Pod};
+use crate::spec::{NodeSpec, PodSpec};
+
+/// Creates what manifests declare.
+#[derive(Args, Debug)]
+pub(super) struct Apply {
+    /// Kubernetes manifests: a file, a directory, or - for standard input; may be repeated
+    #[arg(short, long = "filename", value_name = "FILE", required = true)]
+    files: Vec<String>,
+}
+
+/// What to do with something that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Existing {
+    /// `apply`: fine when it is as declared.
+    Accept,
+    /// `create`: an error, which the daemon gives.
+    Refuse,
+}
+
+fn load(files: &[String]) -> Result<Vec<Manifest>, Failure> {
+    let mut sources = Vec::new();
+    for file in files {
+        sources.extend(Source::open(file)?);
+    }
+    Ok(manifest::load(&sources)?)
+}
+
+impl Apply {
+    pub(super) fn run(&self, global: &Global, existing: Existing, ui: &Ui) -> Result<u8, Failure> {
+        let mut manifests = load(&self.files)?;
+        let mut client = Client::find(global.lab.as_deref())?;
+        // Nodes first: pods may name them. The order is else that of the files.
+        manifests.sort_by_key(|manifest| matches!(manifest, Manifest::Pod(_)));
+        let mut first = None;
+        for manifest in manifests {
+            if let Err(failure) = one(&mut client, manifest, existing, ui) {
+                // As with kubectl, what is wrong with one object doesn't keep the others.
+                ui.error(&failure);
+                first.get_or_insert(failure.code);
+            }
+        }
+        Ok(first.unwrap_or(0))
+    }
+}
+
+fn one(
+    client: &mut Client,
+    manifest: Manifest,
+    existing: Existing,
+    ui: &Ui,
+) -> Result<(), Failure> {
+    match manifest {
+        Manifest::Namespace { name } => {
+            // A namespace is a part of names here; there is nothing to make.
+            ui.data(&format!("namespace/{name} unchanged\n"));
+            Ok(())
+        }
+        Manifest::Node(node) => {
+            let all = nodes(client)?;
+            let there = all.iter().find(|status| status.node.name == node.name);
+            if let Some(there) = there.filter(|_| existing == Existing::Accept) {
+                return same(
+                    &format!("node/{}", node.name),
+                    differs_node(&node, &there.node),
+                    ui,
+                );
+            }
+            let spec = complete(&node, &all)?;
+            let request = Request::AddNode {
+                name: node.name,
+                internal_ip: Some(spec.internal_ip),
+                spec: Some(Box::new(spec)),
+            };
+            change(client, &request, ui)
+        }
+        Manifest::Pod(mut pod) => {
+            let running = pods(client)?;
+            let there = running
+                .iter()
+                .find(|p| p.namespace == pod.namespace && p.name == pod.name);
+            if let Some(there) = there.filter(|_| existing == Existing::Accept) {
+                return same(&format!("pod/{}", pod.name), differs_pod(&pod, there), ui);
+            }
+            let nodes: Vec<Node> = nodes(client)?
+                .into_iter()
+                .map(|status| status.node)
+                .collect();
+            manifest::place([&mut *pod], &nodes, &running);
+            if pod.node.is_empty() {
+                return Err(Failure::new(
+                    FAILED,
+                    format!("no node can take pod {}", pod.name),
+                ));
+            }
+            change(client, &Request::AddPod { pod }, ui)
+        }
+    }
+}
+
+fn same(name: &str, differs: Option<&str>, ui: &Ui) -> Result<(), Failure> {
+    match differs {
+        None => {
+            ui.data(&format!("{name} unchanged\n"));
+            Ok(())
+        }
+        Some(what) => {
+            let text = format!(
+                "{name} exists with another {what}, which can't be changed; delete it first"
+            );
+            Err(Failure::new(INVALID, text))
+        }
+    }
+}
+
+fn differs_node(wanted: &NodeManifest, node: &Node) -> Option<&'static str> {
+    if wanted.internal_ip.is_some_and(|ip| ip != node.internal_ip) {
+        return Some("address");
+    }
+    if wanted.pod_cidr.is_some() && wanted.pod_cidr != node.pod_cidr {
+        return Some("podCIDR");
+    }
+    None
+}
+
+fn differs_pod(wanted: &PodSpec, pod: &Pod) -> Option<&'static str> {
+    if !wanted.node.is_empty() && wanted.node != pod.node {
+        return Some("node");
+    }
+    if wanted.ip.is_some_and(|ip| ip != pod.ip) {
+        return Some("address");
+    }
+    if wanted.command != pod.command {
+        return Some("program");
+    }
+    if wanted.host_network != pod.host_network {
+        return Some("hostNetwork");
+    }
+    (wanted.labels != pod.labels).then_some("set of labels")
+}
+
+/// The node with what its manifest leaves open, chosen as for `node add`: the address and the podCIDR after the last.
+fn complete(wanted: &NodeManifest, nodes: &[NodeStatus]) -> Result<NodeSpec, Failure> {
+    let underlay = |status: &NodeStatus| -> Option<Ipv4Net> {
+        let addrs = status.node.ifaces.iter().flat_map(|iface| &iface.addrs);
+        let own = |net: &Ipv4Net| net.addr() == status.node.internal_ip;
+        addrs.map(|addr| addr.net).find(own)
+    };
+    let all: Vec<Ipv4Net> = nodes.iter().filter_map(underlay).collect();
+    let last = all.iter().max_by_key(|net| net.addr());
+    let addr = match (wanted.internal_ip, last) {
+        (Some(ip), Some(last)) => Ipv4Net::new(ip, last.prefix_len()).ok(),
+        (None, Some(last)) => {
+            let next = u32::from(last.addr()).checked_add(1).map(Ipv4Addr::from);
+            next.filter(|ip| last.contains(ip) && *ip != last.broadcast())
+                .and_then(|ip| Ipv4Net::new(ip, last.prefix_len()).ok())
+        }
+        (_, None) => None,
+    };
+    let none = || {
+        Failure::new(
+            INVALID,
+            format!("node {}: the node subnet has no free address", wanted.name),
+        )
+    };
+    let mut spec = wanted.to_spec(addr.ok_or_else(none)?);
+    if spec.pod_cidr.is_none() {
+        let last = nodes
+            .iter()
+            .filter_map(|status| status.node.pod_cidr)
+            .max_by_key(Ipv4Net::network);
+        spec.pod_cidr = last.and_then(|last| {
+            let size = 1_u32.checked_shl(u32::from(32 - last.prefix_len()))?;
+            let next = u32::from(last.network()).checked_add(size)?;
+            Ipv4Net::new(next.into(), last.prefix_len()).ok()
+        });
+    }
+    Ok(spec)
+}
+
+/// `delete -f`: pods first, then nodes.
+pub(super) fn delete(files: &[String], global: &Global, ui: &Ui) -> Result<u8, Failure> {
+    let mut manifests = load(files)?;
+    let mut client = Client::find(global.lab.as_deref())?;
+    manifests.sort_by_key(|manifest| !matches!(manifest, Manifest::Pod(_)));
+    let mut first = None;
+    for manifest in manifests {
+        let request = match manifest {
+            Manifest::Pod(pod) => Request::DeletePod {
+                namespace: pod.namespace,
+                name: pod.name,
+            },
+            Manifest::Node(node) => Request::DeleteNode { name: node.name },
+            Manifest::Namespace { name } => {
+                ui.data(&format!("namespace/{name} unchanged\n"));
+                continue;
+            }
+        };
+        if let Err(failure) = change(&mut client, &request, ui) {
+            ui.error(&failure);
+            first.get_or_insert(failure.code);
+        }
+    }
+    Ok(first.unwrap_or(0))
+}
