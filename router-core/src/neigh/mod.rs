@@ -5,8 +5,8 @@
 //! 5 s later, and FAILED after three unanswered unicast probes. Packets wait in a bounded queue of their entry (NEI-3).
 //! An entry is known by port and address, so that nothing learned on one port touches another (NEI-1, GARP-5).
 //!
-//! Decides on states and times only. What is believable in an ARP packet is [`arp`](crate::arp)'s; sending requests and
-//! packets is the router's, which asks with [`NeighbourTable::due`] what the time has brought.
+//! Decides on states and times only. What is believable in an ARP packet is the `arp` stage's; sending requests and
+//! packets is the router's, which asks with `NeighbourTable::due` what the time has brought.
 //!
 //! Cost: an answer is one hash lookup. The table is full only under a scan; then each new entry costs one pass over it
 //! to find what may go (NEI-10). Timers are a pass over the table at most once per deadline.
@@ -140,7 +140,7 @@ impl NeighbourTable {
         self.store.held()
     }
 
-    /// When [`NeighbourTable::due`] may have something.
+    /// When `NeighbourTable::due` may have something.
     pub(crate) const fn next_deadline(&self) -> Option<Instant> {
         self.next
     }
