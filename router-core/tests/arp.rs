@@ -271,6 +271,18 @@ fn a_proxying_port_leaves_the_pods_own_blackholed_broadcast_and_loopback_address
     h.expect_silence();
 }
 
+/// PARP-4: also for an address that the node would proxy, on a port that does not filter sources.
+#[test]
+fn an_announcement_is_never_answered_by_proxy() {
+    let mut h = Harness::new(with_port(node_a(), POD1, |p| p.proxy_arp = true));
+    h.rx(POD1, &ask(B1, B1));
+    h.rx(POD1, &ask(A1, A1));
+    h.expect_silence();
+    h.expect_counters(&[(DropReason::ArpIgnored.into(), 2)]);
+    h.rx(POD1, &ask(A1, B1));
+    h.expect_tx(POD1, &reply_to_a1(B1, A1));
+}
+
 /// PARP-7.
 #[test]
 fn a_kindnet_port_does_not_proxy() {
