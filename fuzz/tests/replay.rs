@@ -1,6 +1,7 @@
 //! Every seed and every committed regression of every target.
 
 use fuzz::{driver, targets};
+use router_core::DropReason;
 
 #[test]
 fn seeds_and_regressions_hold() {
@@ -13,6 +14,27 @@ fn seeds_and_regressions_hold() {
             (target.run)(&input[..input.len() / 2]);
         }
     }
+}
+
+/// A target that never gets past the first check would find nothing.
+#[test]
+fn the_router_seeds_reach_every_stage() {
+    let (mut forwarded, mut generated, mut consumed) = (0, 0, 0);
+    let mut reasons = std::collections::BTreeSet::new();
+    for seed in targets::router_bytes::seeds() {
+        let stats = targets::router_bytes::play(&seed);
+        forwarded += (stats.tx + stats.dropped()).saturating_sub(stats.generated);
+        generated += stats.generated;
+        consumed += stats.consumed;
+        reasons.extend(
+            DropReason::ALL
+                .iter()
+                .filter(|r| stats.drops.get(**r) > 0)
+                .map(|r| r.name()),
+        );
+    }
+    assert!(forwarded > 20 && generated > 20 && consumed > 10);
+    assert!(reasons.len() >= 15, "only {reasons:?}");
 }
 
 /// A regression without a reason is a riddle a year later.
