@@ -38,6 +38,12 @@ impl<'a> Input<'a> {
         head
     }
 
+    /// A length byte and so many bytes.
+    pub fn counted(&mut self) -> &'a [u8] {
+        let n = self.byte();
+        self.bytes(n.into())
+    }
+
     /// Everything that is left.
     pub fn rest(&mut self) -> &'a [u8] {
         core::mem::take(&mut self.0)

@@ -1,6 +1,7 @@
 //! The targets. Each states what must hold for every input; a panic is the finding.
 
 pub mod control_frame;
+pub mod fabric_peer;
 pub mod parse_frame;
 pub mod router_bytes;
 
@@ -16,7 +17,12 @@ pub struct Target {
 }
 
 /// All targets.
-pub const ALL: [Target; 3] = [
+pub const ALL: [Target; 4] = [
+    Target {
+        name: "fabric_peer",
+        run: fabric_peer::run,
+        seeds: fabric_peer::seeds,
+    },
     Target {
         name: "parse_frame",
         run: parse_frame::run,

@@ -1,0 +1,400 @@
+//! The fabric with a member, or a hub, that says and writes what it likes.
+//!
+//! Holds: nothing panics or reads out of bounds; every frame that is handed in has the length of a frame; all frames are
+//! back in their pool; and in the end two honest members still reach each other: a hostile one costs only itself.
+//!
+//! The hostile member speaks through the same descriptors as an honest one: it writes its shared region through the
+//! memfd that the hub gave it, so it needs no unsafe code and no knowledge but the documented layout.
+
+use std::fs::File;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use router_core::frame::MAX_FRAME;
+use router_core::{Batch, FramePool, Mac};
+use tap_bridge::fabric::{FabricPort, Hub, MemberId};
+use tap_bridge::port::{Port as _, Rx};
+use tap_bridge::sys::eventfd::Doorbell;
+use tap_bridge::sys::{scm, shm};
+
+use crate::input::Input;
+
+const HONEST: u32 = 1;
+const HOSTILE: u32 = 2;
+const WITNESS: u32 = 3;
+
+/// Cells of a region that mean something, from the layout in `tap_bridge::fabric`'s ring: produced, consumed, sleep and the
+/// lengths of the first slots; then cells just behind the ends of things.
+const CELLS: [u64; 10] = [
+    0,
+    8,
+    16,
+    24,
+    32,
+    33,
+    32 + 256,
+    32 + 2 * 256,
+    32 + 255 * 256,
+    32 + 256 * 256 - 1,
+];
+
+fn mac(id: u32) -> Mac {
+    let [a, b, c, d] = id.to_be_bytes();
+    Mac([2, 0, a, b, c, d])
+}
+
+/// A member with its pool.
+struct Member {
+    port: FabricPort,
+    pool: FramePool,
+    batch: Batch,
+}
+
+impl Member {
+    fn new(socket: OwnedFd, id: u32) -> std::io::Result<Self> {
+        Ok(Self {
+            port: FabricPort::new(socket, MemberId(id), mac(id))?,
+            pool: FramePool::new(64),
+            batch: Batch::new(),
+        })
+    }
+
+    fn send(&mut self, to: Mac, payload: &[u8]) {
+        let mut bytes = to.0.to_vec();
+        bytes.extend(self.port.mac().0);
+        bytes.extend([8, 0]);
+        bytes.extend(payload);
+        bytes.resize(bytes.len().max(60), 0);
+        let mut frame = self.pool.alloc().expect("every frame came back");
+        assert!(frame.fill(&bytes), "a short frame fits");
+        // An error means that the hub is gone: the frame is back in the pool then too.
+        let _ = self.port.tx(&mut self.pool, frame);
+        let _ = self.port.flush();
+        assert_eq!(
+            self.pool.missing(),
+            0,
+            "tx takes the frame or gives it back"
+        );
+    }
+
+    /// Takes what is there. True when `wanted` was among it.
+    fn receive(&mut self, wanted: &[u8]) -> bool {
+        let mut found = false;
+        // A hostile peer may always have more: the budget bounds what it costs.
+        for _ in 0..16 {
+            let more = self.port.rx(&mut self.pool, &mut self.batch, 32);
+            assert!(self.batch.len() <= 32, "the budget is kept");
+            for frame in self.batch.as_slice() {
+                assert!(
+                    (14..=MAX_FRAME).contains(&frame.len()),
+                    "a frame of {} bytes",
+                    frame.len()
+                );
+                found |=
+                    !wanted.is_empty() && frame.bytes().get(14..14 + wanted.len()) == Some(wanted);
+            }
+            self.batch.free_all(&mut self.pool);
+            assert_eq!(self.pool.missing(), 0, "rx keeps no frame");
+            if !matches!(more, Ok(Rx::More)) {
+                break;
+            }
+        }
+        found
+    }
+
+    fn sleep_and_wake(&mut self) {
+        let _ = self.port.prepare_sleep();
+        self.port.end_sleep();
+    }
+}
+
+/// A member whose process went mad: its socket and what it was given.
+struct Hostile {
+    socket: OwnedFd,
+    regions: Vec<File>,
+    bells: Vec<Doorbell>,
+    buffer: Vec<u8>,
+    produced: u64,
+}
+
+impl Hostile {
+    fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            regions: Vec::new(),
+            bells: Vec::new(),
+            buffer: vec![0; 4096],
+            produced: 0,
+        }
+    }
+
+    /// Reads the hub's messages and keeps every descriptor that looks useful.
+    fn listen(&mut self) {
+        loop {
+            let mut fds = Vec::new();
+            match scm::recv(self.socket.as_fd(), &mut self.buffer, &mut fds) {
+                Ok(1..) => {}
+                _ => return,
+            }
+            let mut fds = fds.into_iter();
+            if fds.len() == 3 {
+                // Region to write, region to read, bell of the peer.
+                self.regions.extend(fds.next().map(File::from));
+                let _ = fds.next();
+                self.produced = 0;
+            }
+            self.bells.extend(fds.map(Doorbell::from_fd));
+        }
+    }
+
+    fn say(&self, datagram: &[u8], with_descriptors: usize) {
+        let fd = self.socket.as_fd();
+        let fds: Vec<_> = std::iter::repeat_n(fd, with_descriptors).collect();
+        let _ = scm::send(fd, datagram, &fds);
+    }
+
+    fn write(&self, cell: u64, value: &[u8]) {
+        if let Some(region) = self.regions.last() {
+            let _ = region.write_at(value, cell * 8);
+        }
+    }
+
+    /// A frame as an honest member would send it, but for the length that it states.
+    fn push(&mut self, frame: &[u8], length: u64) {
+        let slot = 32 + (self.produced % 256) * 256;
+        self.write(slot, &length.to_ne_bytes());
+        self.write(slot + 1, frame);
+        self.produced += 1;
+        self.write(8, &self.produced.to_ne_bytes());
+    }
+}
+
+fn hostile_member(input: &mut Input<'_>) {
+    let mut hub = Hub::new().expect("the system has an epoll descriptor left");
+    let mut join = |id| {
+        hub.add_member(MemberId(id), mac(id))
+            .expect("a new member with a MAC of its own")
+    };
+    let mut honest = Member::new(join(HONEST), HONEST).expect("the hub's socket");
+    let mut hostile = Hostile::new(join(HOSTILE));
+    let mut witness = Member::new(join(WITNESS), WITNESS).expect("the hub's socket");
+    let turn = |hub: &mut Hub| {
+        hub.turn(Some(Duration::ZERO))
+            .expect("no member can break the hub's epoll")
+    };
+    turn(&mut hub);
+    honest.receive(&[]);
+    // Most inputs begin with a link between the two.
+    honest.send(mac(HOSTILE), b"first");
+    turn(&mut hub);
+    hostile.listen();
+    honest.receive(&[]);
+
+    while !input.is_empty() {
+        match input.byte() % 16 {
+            0 => {
+                let (count, length) = (usize::from(input.byte() % 5), usize::from(input.byte()));
+                hostile.say(input.bytes(length), count);
+            }
+            1 => {
+                let peer = u32::from(input.byte() % 5);
+                let mut message = vec![1, 1];
+                message.extend(peer.to_le_bytes());
+                hostile.say(&message, 0);
+            }
+            2 => {
+                let mut message = vec![1, 2];
+                message.extend(u32::from(input.byte() % 5).to_le_bytes());
+                message.extend(u64::from(input.byte()).to_le_bytes());
+                hostile.say(&message, 0);
+            }
+            3 => {
+                let frame = input.counted();
+                let mut message = vec![1, 32];
+                message.extend(frame);
+                hostile.say(&message, 0);
+            }
+            4 | 5 => {
+                let cell = CELLS[usize::from(input.byte()) % CELLS.len()];
+                let value = match input.byte() % 6 {
+                    0 => u64::MAX,
+                    1 => 1 << 63,
+                    2 => 257,
+                    3 => u64::from(input.word()),
+                    4 => hostile.produced.wrapping_sub(1),
+                    _ => u64::from(input.byte()),
+                };
+                hostile.write(cell, &value.to_ne_bytes());
+            }
+            6 => {
+                let cell = u64::from(input.word());
+                let length = usize::from(input.byte());
+                hostile.write(cell, input.bytes(length));
+            }
+            7 | 8 => {
+                let stated = u64::from(input.word());
+                let frame = input.counted();
+                let length = if stated & 1 == 0 {
+                    frame.len() as u64
+                } else {
+                    stated
+                };
+                hostile.push(frame, length);
+            }
+            9 => hostile.bells.iter().for_each(|bell| drop(bell.ring())),
+            10 => honest.send(mac(HOSTILE), b"to the hostile"),
+            11 => witness.send(mac(HOSTILE), b"to the hostile"),
+            12 => honest.sleep_and_wake(),
+            13 => hostile.listen(),
+            14 => turn(&mut hub),
+            _ => {
+                honest.receive(&[]);
+                witness.receive(&[]);
+            }
+        }
+    }
+    let marker = b"the honest reach each other";
+    witness.send(mac(HONEST), marker);
+    let arrived = (0..64).any(|_| {
+        turn(&mut hub);
+        witness.receive(&[]);
+        honest.receive(marker)
+    });
+    assert!(
+        arrived,
+        "a hostile member cut two honest ones off from each other"
+    );
+}
+
+/// A member whose hub is not what it was: messages of any shape with descriptors of any kind.
+fn hostile_hub(input: &mut Input<'_>) {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .expect("two descriptors left");
+    let bell = shm::create("fuzz", 1).expect("a descriptor left");
+    let mut welcome = vec![1, 16];
+    welcome.extend(HONEST.to_le_bytes());
+    welcome.extend(1_u64.to_le_bytes());
+    // A doorbell that is a file: ringing and silencing it must not matter.
+    let _ = scm::send(ours.as_fd(), &welcome, &[bell.as_fd()]);
+    let Ok(mut member) = Member::new(theirs, HONEST) else {
+        return;
+    };
+    let (other, _) = UnixStream::pair().expect("two descriptors left");
+    // A region of the right size with the right first cell, and one of neither.
+    let good = shm::create("fuzz", 32 + 256 * 256).expect("a descriptor left");
+    shm::set(good.as_fd(), 0, u64::from_be_bytes(*b"podwire\x01"))
+        .expect("the first cell is there");
+    let small = shm::create("fuzz", 4).expect("a descriptor left");
+    while !input.is_empty() {
+        match input.byte() % 8 {
+            op @ 0..=4 => {
+                let kind = [17, 18, 19, 20, 32][usize::from(op)];
+                let mut message = vec![1, kind];
+                if kind == 32 {
+                    message.extend(input.counted());
+                } else {
+                    message.extend(u32::from(input.byte() % 4).to_le_bytes());
+                    message.extend(u64::from(input.byte() % 4).to_le_bytes());
+                    if kind == 17 {
+                        message.extend(mac(u32::from(input.byte() % 4)).0);
+                    }
+                }
+                let given = input.byte();
+                let fds: Vec<_> = (0..usize::from(given >> 6))
+                    .map(|i| match (given >> (2 * i)) & 3 {
+                        0 | 1 => good.as_fd(),
+                        2 => small.as_fd(),
+                        _ => other.as_fd(),
+                    })
+                    .collect();
+                let fds = if kind == 19 && given & 0x20 != 0 {
+                    vec![good.as_fd(); 3]
+                } else {
+                    fds
+                };
+                let _ = scm::send(ours.as_fd(), &message, &fds);
+            }
+            5 => {
+                let length = usize::from(input.byte());
+                let _ = scm::send(ours.as_fd(), input.bytes(length), &[]);
+            }
+            6 => {
+                let cell = CELLS[usize::from(input.byte()) % CELLS.len()];
+                let _ = rustix::io::pwrite(&good, &u64::from(input.word()).to_ne_bytes(), cell * 8);
+            }
+            _ => {
+                member.send(mac(u32::from(input.byte() % 4)), b"x");
+                member.sleep_and_wake();
+            }
+        }
+        member.receive(&[]);
+        // What the member says is read, so that its socket never fills for good.
+        let mut buffer = [0; 4096];
+        let mut fds = Vec::new();
+        while matches!(scm::recv(ours.as_fd(), &mut buffer, &mut fds), Ok(1..)) {}
+    }
+    drop(ours);
+    for _ in 0..4 {
+        member.receive(&[]);
+        member.send(mac(WITNESS), b"x");
+    }
+}
+
+/// The first byte says who is hostile.
+pub fn run(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    if input.byte() & 1 == 0 {
+        hostile_member(&mut input);
+    } else {
+        hostile_hub(&mut input);
+    }
+}
+
+/// Each attack once, and some of them together.
+#[must_use]
+pub fn seeds() -> Vec<Vec<u8>> {
+    let attacks: [&[u8]; 12] = [
+        &[
+            7, 0, 0, 20, 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 1, 2, 3, 4, 5, 6, 15,
+        ],
+        // Lengths, produced and consumed that cannot be.
+        &[7, 0xff, 0xff, 3, 1, 2, 3, 15],
+        &[4, 1, 0, 15, 14, 15],
+        &[4, 1, 2, 15, 14, 13, 10, 15],
+        &[4, 2, 0, 10, 15, 14],
+        &[4, 3, 0, 10, 9, 12, 15],
+        &[6, 0, 32, 8, 1, 2, 3, 4, 5, 6, 7, 8, 15],
+        // Messages.
+        &[0, 2, 6, 1, 1, 9, 9, 9, 9, 14, 15],
+        &[1, 1, 14, 13, 1, 3, 14, 13, 15],
+        &[2, 1, 1, 14, 15, 10, 14, 13, 15],
+        &[
+            3, 20, 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 2, 8, 6, 0, 0, 0, 0, 0, 0, 14, 15,
+        ],
+        &[0, 4, 0, 14, 10, 14, 11, 14, 13, 15],
+    ];
+    let mut seeds: Vec<Vec<u8>> = Vec::new();
+    let mut all = vec![0];
+    for attack in attacks {
+        let mut one = vec![0];
+        one.extend(attack);
+        seeds.push(one);
+        all.extend(attack);
+    }
+    seeds.push(all);
+    seeds.push(vec![
+        1, 0, 2, 1, 2, 0, 7, 2, 2, 2, 1, 0xff, 7, 2, 6, 1, 0, 5, 7, 2, 6, 4, 0, 64, 7, 2,
+    ]);
+    seeds.push(vec![
+        1, 0, 2, 1, 2, 0, 2, 2, 1, 0x6a, 3, 2, 1, 0, 1, 2, 1, 0, 4, 16, 0, 0, 0, 0,
+    ]);
+    seeds
+}
