@@ -2,6 +2,7 @@
 
 pub mod control_frame;
 pub mod fabric_peer;
+pub mod lab_yaml;
 pub mod parse_frame;
 pub mod router_bytes;
 
@@ -17,7 +18,12 @@ pub struct Target {
 }
 
 /// All targets.
-pub const ALL: [Target; 4] = [
+pub const ALL: [Target; 5] = [
+    Target {
+        name: "lab_yaml",
+        run: lab_yaml::run,
+        seeds: lab_yaml::seeds,
+    },
     Target {
         name: "fabric_peer",
         run: fabric_peer::run,
