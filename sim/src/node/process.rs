@@ -111,7 +111,9 @@ pub fn main(words: &[OsString]) -> ExitCode {
 pub fn run(args: &NodeArgs) -> io::Result<()> {
     set_command_name(&format!("podwire-{}", args.role.as_str()));
     let control = adopt(args.control_fd)?;
-    NodeProcess::new(control)?.run()
+    let process = NodeProcess::new(control)?;
+    tracing::info!("{} {} has started", args.role.as_str(), args.name);
+    process.run()
 }
 
 /// A node around its control socket.
