@@ -7,8 +7,12 @@
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::PathBuf;
 use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use tap_bridge::sys::spawn::{Spawn, spawn};
 
 use super::runtime::{LabLock, RuntimeDir, RuntimeError};
@@ -20,6 +24,9 @@ use crate::spec::{Backend, LabSpec};
 
 /// Environment variable that names the tun device when it isn't `/dev/net/tun`.
 pub const TUN_VARIABLE: &str = "PODWIRE_TUN";
+
+/// How often the starter looks whether it was interrupted.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How long a daemon whose bring-up was given up may take to end.
 const ABANDON_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,6 +96,9 @@ pub enum LaunchError {
         /// What it did last.
         doing: String,
     },
+    /// The user interrupted it.
+    #[error("interrupted")]
+    Interrupted,
     /// The daemon could not be started or talked to.
     #[error("the daemon can't be started: {0}")]
     Daemon(#[from] CodecError),
@@ -106,6 +116,8 @@ impl LaunchError {
             Self::Unavailable { .. } | Self::Runtime(_) => 4,
             Self::Failed { kind, .. } => kind.exit_code(),
             Self::Timeout { .. } => 5,
+            // 128 + SIGINT, as a shell reports it.
+            Self::Interrupted => 130,
             Self::Died { .. } | Self::Daemon(_) => 70,
         }
     }
@@ -135,7 +147,13 @@ pub fn start_in(
         .ok_or_else(|| LaunchError::AlreadyRunning {
             name: lab.name.clone(),
         })?;
-    let result = climb_down(lab, &lock, choice, Instant::now() + wait, wait);
+    let interrupt = Interrupt::watch().map_err(CodecError::Io)?;
+    let patience = Patience {
+        deadline: Instant::now() + wait,
+        wait,
+        interrupt: &interrupt,
+    };
+    let result = climb_down(lab, &lock, choice, &patience);
     if result.is_err() {
         // A daemon that still ends holds the lock with us; what it leaves goes with the next `up` or `down`.
         lock.remove()?;
@@ -148,12 +166,11 @@ fn climb_down(
     lab: &LabSpec,
     lock: &LabLock,
     choice: Choice,
-    deadline: Instant,
-    wait: Duration,
+    patience: &Patience<'_>,
 ) -> Result<Started, LaunchError> {
     let mut reason = "asked for".to_owned();
     if choice != Choice::Inproc {
-        match attempt(lab, lock, Backend::Tap, deadline, wait)? {
+        match attempt(lab, lock, Backend::Tap, patience)? {
             Attempt::Ready { rootless } => {
                 let how = if rootless {
                     "this user may make user namespaces and open the tun device"
@@ -172,7 +189,7 @@ fn climb_down(
             Attempt::Unavailable(why) => reason = why,
         }
     }
-    match attempt(lab, lock, Backend::Inproc, deadline, wait)? {
+    match attempt(lab, lock, Backend::Inproc, patience)? {
         Attempt::Ready { rootless } => Ok(Started {
             backend: Backend::Inproc,
             reason,
@@ -191,8 +208,7 @@ fn attempt(
     lab: &LabSpec,
     lock: &LabLock,
     backend: Backend,
-    deadline: Instant,
-    wait: Duration,
+    patience: &Patience<'_>,
 ) -> Result<Attempt, LaunchError> {
     lock.clean()?;
     let order = Order {
@@ -206,7 +222,7 @@ fn attempt(
     let mut pid_namespace = backend == Backend::Tap;
     loop {
         let mut daemon = Daemon::spawn(&order, lock, pid_namespace)?;
-        let event = daemon.wait_ready(&lab.name, deadline, wait);
+        let event = daemon.wait_ready(&lab.name, patience);
         if let Ok(Event::Ready { rootless }) = event {
             return Ok(Attempt::Ready { rootless });
         }
@@ -266,23 +282,24 @@ impl Daemon {
     }
 
     /// The first event that is not progress.
-    fn wait_ready(
-        &mut self,
-        lab: &str,
-        deadline: Instant,
-        wait: Duration,
-    ) -> Result<Event, LaunchError> {
-        self.connection.set_deadline(Some(deadline));
+    fn wait_ready(&mut self, lab: &str, patience: &Patience<'_>) -> Result<Event, LaunchError> {
         let mut doing = "the daemon starts".to_owned();
         loop {
+            let now = Instant::now();
+            self.connection
+                .set_deadline(Some(patience.deadline.min(now + LOOK_AGAIN)));
             match self.connection.recv::<Event>() {
                 Ok((Event::Progress { text }, _)) => doing = text,
                 Ok((event, _)) => return Ok(event),
+                Err(CodecError::TimedOut) if patience.interrupt.came() => {
+                    return Err(LaunchError::Interrupted);
+                }
+                Err(CodecError::TimedOut) if now < patience.deadline => {}
                 Err(CodecError::TimedOut) => {
                     return Err(LaunchError::Timeout {
                         name: lab.to_owned(),
                         doing,
-                        waited: wait,
+                        waited: patience.wait,
                     });
                 }
                 Err(CodecError::Closed | CodecError::Truncated) => {
@@ -294,6 +311,44 @@ impl Daemon {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+/// How long the starter waits.
+struct Patience<'a> {
+    deadline: Instant,
+    wait: Duration,
+    interrupt: &'a Interrupt,
+}
+
+/// SIGINT and SIGTERM while a lab is being started: the lab is undone before we end. Before and after that they do what
+/// they always do.
+struct Interrupt {
+    came: Arc<AtomicBool>,
+    idle: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    fn watch() -> std::io::Result<Self> {
+        let interrupt = Self {
+            came: Arc::default(),
+            idle: Arc::default(),
+        };
+        for signal in [SIGINT, SIGTERM] {
+            flag::register_conditional_default(signal, Arc::clone(&interrupt.idle))?;
+            flag::register(signal, Arc::clone(&interrupt.came))?;
+        }
+        Ok(interrupt)
+    }
+
+    fn came(&self) -> bool {
+        self.came.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        self.idle.store(true, Ordering::Relaxed);
     }
 }
 

@@ -283,7 +283,11 @@ impl LabLock {
     /// [`RuntimeError`].
     pub fn clean(&self) -> Result<bool, RuntimeError> {
         let mut found = false;
-        let entries = fs::read_dir(self.dir.path()).map_err(io_error(self.dir.path(), "list"))?;
+        let entries = match fs::read_dir(self.dir.path()) {
+            // A daemon that ends at the same time has removed everything.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other.map_err(io_error(self.dir.path(), "list"))?,
+        };
         for entry in entries.flatten() {
             if entry.file_name() == "lock" {
                 continue;
@@ -311,10 +315,20 @@ impl LabLock {
     pub fn remove(self) -> Result<(), RuntimeError> {
         self.clean()?;
         let lock = self.dir.path().join("lock");
-        fs::remove_file(&lock).map_err(io_error(&lock, "remove"))?;
+        match fs::remove_file(&lock) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(io_error(&lock, "remove"))?,
+        }
         match fs::remove_dir(self.dir.path()) {
             // Another program has made it its own again in the meantime.
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound
+                ) =>
+            {
+                Ok(())
+            }
             other => other.map_err(io_error(self.dir.path(), "remove")),
         }
     }

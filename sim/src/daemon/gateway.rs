@@ -16,8 +16,8 @@ use crate::internet::{self, FAR_SIDE, Gateway, UPLINK};
 use crate::node::handle::Role;
 use crate::spec::{InternetSpec, NetworkSpec};
 
-/// Its name among the nodes; no node can have it, because of the space.
-const NAME: &str = "the internet";
+/// Its name among the nodes; no node can have it, because of the spaces.
+const NAME: &str = "behind the gateway";
 
 /// Its place on the segment; nodes count from 1.
 const MEMBER: MemberId = MemberId(0);

@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use router_core::{PortId, Snapshot};
@@ -46,6 +47,8 @@ pub struct Setting {
     pub logs: Arc<Logs>,
     /// All children.
     pub children: Arc<Children>,
+    /// Set when the bring-up is to be given up.
+    pub abort: Arc<AtomicBool>,
 }
 
 /// Something could not be done. Unless it says otherwise nothing was changed.
@@ -176,7 +179,7 @@ impl Lab {
         };
         lab.prepare_files()?;
         if backend == Backend::Tap {
-            let workshop = Workshop::open(lab.setting.tun.clone())
+            let workshop = Workshop::open(lab.setting.tun.clone(), Arc::clone(&lab.setting.abort))
                 .map_err(|error| LabError::internal(format!("the mount namespace: {error}")))?;
             lab.workshop = Some(workshop);
         }
@@ -187,7 +190,14 @@ impl Lab {
         ));
         let outcome = lab.carry_out(effects).and_then(|()| {
             tell("waiting for the gateway");
-            lab.start_internet()
+            lab.start_internet()?;
+            if lab.setting.abort.load(Ordering::Relaxed) {
+                return Err(LabError::new(
+                    ErrorKind::Timeout,
+                    "the bring-up was given up",
+                ));
+            }
+            Ok(())
         });
         match outcome {
             Ok(()) => Ok(lab),

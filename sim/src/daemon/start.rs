@@ -1,11 +1,12 @@
 //! From the first instruction of the daemon to a lab that works, and its end.
 //!
 //! Decides when the starter is told what, and that everything is undone when the starter goes away before the lab is
-//! ready: the watching thread removes the files and ends the process, and the kernel ends the rest with it.
+//! ready.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,9 @@ use crate::spec::Backend;
 /// How long the starter may take to say what it wants.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a bring-up that was given up may take to close what it has made.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Bytes that the lab's files may take: IPAM files, CNI configuration and the changes that programs make in a node's `/etc`.
 const FILES_BYTES: u64 = 256 << 20;
 
@@ -39,7 +43,7 @@ const RECONCILE_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Traces {
     lock: Mutex<Option<LabLock>>,
-    mounted: bool,
+    mounted: AtomicBool,
 }
 
 impl Traces {
@@ -60,13 +64,9 @@ impl Traces {
 
     /// Removes all but the lock, which the starter holds as well and wants for its next attempt.
     fn clean(&self) {
-        let lock = self
-            .lock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(lock) = lock {
-            self.unmount(&lock);
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = lock.as_ref() {
+            self.unmount(lock);
             if let Err(error) = lock.clean() {
                 tracing::warn!("{error}");
             }
@@ -74,7 +74,7 @@ impl Traces {
     }
 
     fn unmount(&self, lock: &LabLock) {
-        if self.mounted
+        if self.mounted.swap(false, Ordering::Relaxed)
             && let Err(errno) = unmount(lock.dir().root(), UnmountFlags::DETACH)
         {
             tracing::warn!("the lab's files stay mounted until the daemon's end: {errno}");
@@ -91,17 +91,38 @@ enum Progress {
 
 /// Body of the daemon. Returns the exit code.
 pub(super) fn run(mut launch: Connection, name: &str, stage: Stage) -> u8 {
-    match bring_up(&mut launch, name, stage) {
-        Ok((server, launch)) => {
-            // The starter sees that its lab is ready; from now on the socket decides.
+    let (order, lock) = match receive(&mut launch) {
+        Ok(received) => received,
+        Err(event) => return report(&mut launch, &event),
+    };
+    let traces = Arc::new(Traces {
+        lock: Mutex::new(Some(LabLock::received(
+            LabDir::new(order.directory.clone()),
+            lock,
+        ))),
+        mounted: AtomicBool::new(false),
+    });
+    match bring_up(&mut launch, name, stage, order, &traces) {
+        Ok(server) => {
             drop(launch);
             server.run()
         }
         Err(event) => {
-            let _ = launch.send(&event, &[]);
+            traces.clean();
+            let code = report(&mut launch, &event);
+            if code != 0 {
+                // The starter is gone, and with it the one who would remove the lab's directory.
+                traces.remove();
+            }
             1
         }
     }
+}
+
+/// Tells the starter; 0 when it still listens.
+fn report(launch: &mut Connection, event: &Event) -> u8 {
+    let gone = crate::client::is_closed(launch).unwrap_or(true);
+    u8::from(gone || launch.send(event, &[]).is_err())
 }
 
 fn failed(kind: ErrorKind, message: impl std::fmt::Display) -> Event {
@@ -111,11 +132,27 @@ fn failed(kind: ErrorKind, message: impl std::fmt::Display) -> Event {
     }
 }
 
+/// The starter's order, and the lock that came with it.
+fn receive(launch: &mut Connection) -> Result<(Order, OwnedFd), Event> {
+    launch.set_deadline(Some(Instant::now() + ORDER_TIMEOUT));
+    let (order, fds): (Order, _) = launch
+        .recv()
+        .map_err(|error| failed(ErrorKind::Internal, format!("no order came: {error}")))?;
+    launch.set_deadline(None);
+    let lock = fds.into_iter().next();
+    Ok((
+        order,
+        lock.ok_or_else(|| failed(ErrorKind::Internal, "no lock came with the order"))?,
+    ))
+}
+
 fn bring_up(
     launch: &mut Connection,
     name: &str,
     stage: Stage,
-) -> Result<(server::Server, Connection), Event> {
+    order: Order,
+    traces: &Arc<Traces>,
+) -> Result<server::Server, Event> {
     let internal = |error: io::Error| {
         failed(
             ErrorKind::Internal,
@@ -133,15 +170,6 @@ fn bring_up(
             "the daemon can't start: wrong stage",
         ));
     };
-    launch.set_deadline(Some(Instant::now() + ORDER_TIMEOUT));
-    let (order, fds): (Order, _) = launch
-        .recv()
-        .map_err(|error| failed(ErrorKind::Internal, format!("no order came: {error}")))?;
-    let lock = fds
-        .into_iter()
-        .next()
-        .ok_or_else(|| failed(ErrorKind::Internal, "no lock came with the order"))?;
-    launch.set_deadline(None);
     if order.backend == Backend::Tap {
         let device = order
             .tun
@@ -161,13 +189,11 @@ fn bring_up(
         mount::tmpfs(&dir.root(), FILES_BYTES).map_err(|error| Event::Unavailable {
             reason: format!("a tmpfs can't be mounted: {error}"),
         })?;
+        traces.mounted.store(true, Ordering::Relaxed);
     }
-    let traces = Arc::new(Traces {
-        lock: Mutex::new(Some(LabLock::received(dir.clone(), lock))),
-        mounted: isolated,
-    });
     let progress = Arc::new(Mutex::new(Progress::Starting));
-    watch_starter(launch, &progress, &traces).map_err(internal)?;
+    let abort = Arc::new(AtomicBool::new(false));
+    watch_starter(launch, &progress, &abort, traces).map_err(internal)?;
     let children = Arc::new(Children::default());
     let setting = Setting {
         outer,
@@ -177,6 +203,7 @@ fn bring_up(
         tun: order.tun,
         logs: Arc::clone(&logs),
         children: Arc::clone(&children),
+        abort,
     };
     let mut tell = |text: &str| {
         // Only for a message when the starter's deadline passes.
@@ -187,21 +214,28 @@ fn bring_up(
             &[],
         );
     };
-    let undo = |error: LabError| {
-        traces.clean();
-        match error {
-            LabError::Unavailable(reason) => Event::Unavailable { reason },
-            LabError::Failed { kind, message } => failed(kind, message),
+    let lab =
+        Lab::bring_up(&order.lab, order.backend, setting, &mut tell).map_err(
+            |error| match error {
+                LabError::Unavailable(reason) => Event::Unavailable { reason },
+                LabError::Failed { kind, message } => failed(kind, message),
+            },
+        )?;
+    let listener = match dir.listen() {
+        Ok(listener) => listener,
+        Err(error) => {
+            lab.tear_down();
+            return Err(failed(
+                ErrorKind::Internal,
+                format!("the control socket can't be made: {error}"),
+            ));
         }
     };
-    let lab = Lab::bring_up(&order.lab, order.backend, setting, &mut tell).map_err(undo)?;
-    let listener = dir.listen().map_err(|error| {
-        undo(LabError::internal(format!(
-            "the control socket can't be made: {error}"
-        )))
-    })?;
-    let server = server::Server::new(listener, lab, rootless, logs, Arc::clone(&traces));
-    start_threads(&server, children).map_err(internal)?;
+    let server = server::Server::new(listener, lab, rootless, logs, Arc::clone(traces));
+    if let Err(error) = start_threads(&server, children) {
+        server.take_down();
+        return Err(internal(error));
+    }
     let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
     if launch.send(&Event::Ready { rootless }, &[]).is_err() {
         // Nobody waits for the lab any more; the watching thread is about to find out, too.
@@ -212,8 +246,7 @@ fn bring_up(
     drop(progress);
     tracing::info!("lab {name} is ready");
     leave_terminal(&server);
-    let launch = launch.as_fd().try_clone_to_owned().map_err(internal)?;
-    Ok((server, Connection::new(launch)))
+    Ok(server)
 }
 
 /// From now on the daemon's own errors go to its log; the starter's terminal or pipe is let go.
@@ -239,22 +272,28 @@ fn log_to(logs: &Arc<Logs>) {
         .try_init();
 }
 
-/// Ends the process when the starter goes away before the lab is ready.
+/// Gives the bring-up up when the starter goes away before the lab is ready, and ends the process if that takes too long.
 fn watch_starter(
     launch: &Connection,
     progress: &Arc<Mutex<Progress>>,
+    abort: &Arc<AtomicBool>,
     traces: &Arc<Traces>,
 ) -> io::Result<()> {
     let socket = launch.as_fd().try_clone_to_owned()?;
-    let (progress, traces) = (Arc::clone(progress), Arc::clone(traces));
+    let (progress, abort, traces) = (Arc::clone(progress), Arc::clone(abort), Arc::clone(traces));
     std::thread::Builder::new()
         .name("starter".into())
         .stack_size(128 << 10)
         .spawn(move || {
             let mut fds = [PollFd::new(&socket, PollFlags::RDHUP)];
             while poll(&mut fds, None).is_err() {}
-            let progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
-            if *progress == Progress::Starting {
+            if *progress.lock().unwrap_or_else(PoisonError::into_inner) == Progress::Ready {
+                return;
+            }
+            abort.store(true, Ordering::Relaxed);
+            // The main thread ends the process as soon as it has closed what it has made.
+            std::thread::sleep(ABORT_TIMEOUT);
+            if *progress.lock().unwrap_or_else(PoisonError::into_inner) == Progress::Starting {
                 traces.remove();
                 // Everything else ends with the process: the PID namespace, or the node processes' sockets.
                 std::process::exit(1);

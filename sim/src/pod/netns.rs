@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use router_core::Mac;
 use tap_bridge::sys::mount;
@@ -59,6 +59,12 @@ pub enum SandboxError {
         /// Which change was refused.
         source: NetlinkError,
     },
+    /// Nobody wants it any more.
+    #[error("{name}: given up")]
+    GivenUp {
+        /// Pod or node.
+        name: String,
+    },
     /// Its files.
     #[error("{name}: {what}: {source}")]
     Files {
@@ -84,7 +90,7 @@ impl SandboxError {
                     || matches!(source, TapError::Attach { source, .. } | TapError::SetIndex { source, .. } if denied(source))
             }
             Self::Network { source, .. } => denied(&source.source),
-            Self::Files { .. } => false,
+            Self::Files { .. } | Self::GivenUp { .. } => false,
         }
     }
 }
@@ -193,17 +199,20 @@ impl Sandbox {
 pub struct Workshop {
     mounts: OwnedFd,
     device: Option<PathBuf>,
+    abort: Arc<AtomicBool>,
 }
 
 impl Workshop {
-    /// Remembers the calling thread's mount namespace. `device` is the tun device where it isn't `/dev/net/tun`.
+    /// Remembers the calling thread's mount namespace. `device` is the tun device where it isn't `/dev/net/tun`. No more
+    /// sandboxes are made when `abort` is set.
     ///
     /// # Errors
     /// What open(2) says.
-    pub fn open(device: Option<PathBuf>) -> io::Result<Self> {
+    pub fn open(device: Option<PathBuf>, abort: Arc<AtomicBool>) -> io::Result<Self> {
         Ok(Self {
             mounts: netns::current(Namespace::Mount)?,
             device,
+            abort,
         })
     }
 
@@ -254,7 +263,12 @@ impl Workshop {
             let Some(plan) = plans.get(at) else {
                 return done;
             };
-            let result = self.make_here(plan);
+            let result = if self.abort.load(Ordering::Relaxed) {
+                let name = plan.name.clone();
+                Err(SandboxError::GivenUp { name })
+            } else {
+                self.make_here(plan)
+            };
             let failed = result.is_err();
             done.push((at, result));
             if failed {
@@ -557,7 +571,8 @@ mod tests {
                     netns::isolate(&[Namespace::Mount, Namespace::Net])
                         .and_then(|()| mount::make_private())
                         .map_err(|error| error.to_string())?;
-                    let workshop = Workshop::open(None).map_err(|error| error.to_string())?;
+                    let workshop =
+                        Workshop::open(None, Arc::default()).map_err(|error| error.to_string())?;
                     match workshop.make(&[plan(files.path(), "probe")]) {
                         Ok(made) => close(made),
                         Err(error) if error.is_permission() => return Err(error.to_string()),
