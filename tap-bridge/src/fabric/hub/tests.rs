@@ -181,3 +181,21 @@ fn a_member_that_does_not_read_catches_up_with_what_is_true_by_then() {
     turn(&mut hub);
     assert_eq!(words(&b.hear()), ["up 3", "link 3 #1"]);
 }
+
+#[test]
+fn a_successor_is_announced_as_another_generation_with_its_own_mac() {
+    let mut hub = hub();
+    let a = Raw::join(&mut hub, A);
+    let _first = Raw::join(&mut hub, B);
+    a.hear();
+    let mac = Mac([2, 0, 0, 0, 9, 9]);
+    let _second = hub.add_member(B, mac).unwrap();
+    let mut buffer = [0; MESSAGE_MAX + 1];
+    let mut next = || {
+        let len = scm::recv(a.0.as_fd(), &mut buffer, &mut Vec::new()).unwrap();
+        format!("{:?}", ToMember::parse(&buffer[..len]).unwrap())
+    };
+    assert_eq!(next(), "Down { peer: MemberId(2), generation: 2 }");
+    let up = "Up { peer: MemberId(2), generation: 3, mac: 02:00:00:00:09:09 }";
+    assert_eq!(next(), up);
+}

@@ -1,5 +1,8 @@
 //! The ring's protocol under every interleaving and every value that the memory model allows.
 //!
+//! loom doesn't let a load see a store that comes later, so the fences between reading a slot and giving it back
+//! (`release`, and the acquire fence in `push`) rest on the argument in [`super`] alone.
+//!
 //! Run with `RUSTFLAGS="--cfg loom" cargo test --release -p tap-bridge --lib loom --target-dir target/loom`.
 
 use loom::sync::atomic::{AtomicU64, fence};
