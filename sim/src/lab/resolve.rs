@@ -218,7 +218,10 @@ fn resolve_pods(
             Some(wanted) => {
                 let found = by_name.get(wanted.value.as_str()).copied();
                 if found.is_none() {
-                    let hint = hint(&wanted.value, by_name.keys().copied());
+                    let hint = hint(
+                        &wanted.value,
+                        nodes.iter().map(|node| node.spec.name.as_str()),
+                    );
                     sink.error(wanted.pos, format!("no node \"{}\"{hint}", wanted.value));
                 }
                 found

@@ -19,7 +19,7 @@ use ipnet::Ipv4Net;
 use crate::lab::{
     self, At, CidrChoice, Diagnostics, Fields, NodeFile, PodFile, Pos, Sink, Source, Value, hint,
 };
-use crate::model::{Node, Pod};
+use crate::model::{IfaceKind, Node, Pod};
 use crate::spec::{NodeSpec, PodSpec};
 
 /// What one manifest declares, with its places.
@@ -70,20 +70,78 @@ pub struct NodeManifest {
 }
 
 impl NodeManifest {
-    /// The node with address `addr` (with the prefix length of the node subnet), where the manifest names none.
-    #[must_use]
-    pub fn to_spec(&self, addr: Ipv4Net) -> NodeSpec {
-        let internal_ip = self.internal_ip.unwrap_or_else(|| addr.addr());
-        NodeSpec {
+    /// The node as it joins `nodes`. What the manifest leaves open is taken from them: the address is the next free one
+    /// after the first node's in its subnet, the podCIDR the next free one after the first node's, of the same size.
+    ///
+    /// # Errors
+    /// What is not left, or that there is no node to go by.
+    pub fn joining(&self, nodes: &[Node]) -> Result<NodeSpec, String> {
+        let first = nodes
+            .first()
+            .ok_or_else(|| format!("there is no node that \"{}\" could join", self.name))?;
+        let used: Vec<Ipv4Net> = nodes
+            .iter()
+            .flat_map(|node| &node.ifaces)
+            .filter(|iface| iface.kind == IfaceKind::Ethernet)
+            .flat_map(|iface| iface.addrs.iter().map(|addr| addr.net))
+            .collect();
+        let subnet = used
+            .iter()
+            .find(|net| net.addr() == first.internal_ip)
+            .copied()
+            .ok_or_else(|| format!("node \"{}\" has lost its address", first.name))?;
+        let internal_ip = match self.internal_ip {
+            Some(addr) => addr,
+            None => (u32::from(subnet.addr())..u32::from(subnet.broadcast()))
+                .map(Ipv4Addr::from)
+                .find(|addr| used.iter().all(|net| net.addr() != *addr))
+                .ok_or_else(|| {
+                    format!(
+                        "no address is left in {} for node \"{}\"",
+                        subnet.trunc(),
+                        self.name
+                    )
+                })?,
+        };
+        let pod_cidr = match (self.pod_cidr, first.pod_cidr) {
+            (Some(net), _) => Some(net),
+            (None, None) => None,
+            (None, Some(base)) => Some(next_cidr(base, nodes).ok_or_else(|| {
+                format!(
+                    "no /{} is left for node \"{}\"",
+                    base.prefix_len(),
+                    self.name
+                )
+            })?),
+        };
+        Ok(NodeSpec {
             name: self.name.clone(),
             internal_ip,
-            addresses: vec![Ipv4Net::new_assert(internal_ip, addr.prefix_len())],
+            addresses: vec![Ipv4Net::new_assert(internal_ip, subnet.prefix_len())],
             mac: None,
-            pod_cidr: self.pod_cidr,
+            pod_cidr,
             control_plane: self.control_plane,
             labels: self.labels.clone(),
-        }
+        })
     }
+}
+
+/// The first block of the size of `base`, from `base` on, that no node has.
+fn next_cidr(base: Ipv4Net, nodes: &[Node]) -> Option<Ipv4Net> {
+    let step = 1_u32.checked_shl(32 - u32::from(base.prefix_len()))?;
+    let taken = |block: &Ipv4Net| {
+        nodes
+            .iter()
+            .filter_map(|node| node.pod_cidr)
+            .any(|net| net.contains(block) || block.contains(&net))
+    };
+    std::iter::successors(Some(u32::from(base.network())), |start| {
+        start.checked_add(step)
+    })
+    // Each node blocks one block at least, or many with a wider network of its own.
+    .take(1 << 16)
+    .map(|start| Ipv4Net::new_assert(Ipv4Addr::from(start), base.prefix_len()))
+    .find(|block| !taken(block))
 }
 
 /// The manifests in `sources`, in order.

@@ -1,7 +1,9 @@
 //! Manifests as users have them, and mistakes in them.
 
 use super::*;
+use crate::cluster::Cluster;
 use crate::spec::RestartPolicy;
+use crate::testing::TempDir;
 
 fn read_all(text: &str) -> Vec<Manifest> {
     load(&[Source::new("m.yaml", text)]).unwrap_or_else(|errors| panic!("{errors}"))
@@ -111,8 +113,53 @@ fn a_node_has_its_cidr_address_and_role() {
     assert_eq!(node.internal_ip, Some(Ipv4Addr::new(172, 16, 30, 77)));
     assert_eq!(node.pod_cidr, Some("10.244.77.0/30".parse().unwrap()));
     assert!(node.control_plane);
-    let spec = node.to_spec("172.16.30.9/24".parse().unwrap());
-    assert_eq!(spec.addresses, ["172.16.30.77/24".parse().unwrap()]);
+}
+
+/// What a node's manifest leaves open is the next free, and the cluster takes it.
+#[test]
+fn a_node_joins_with_what_is_free() {
+    let dir = TempDir::new();
+    let lab = lab::load(&[], &lab::Overrides::default()).unwrap();
+    let mut cluster = Cluster::new(&lab, dir.path().to_path_buf(), 0).unwrap().0;
+    let manifest = |text: &str| match read_all(text).remove(0) {
+        Manifest::Node(node) => node,
+        other => panic!("a node is wanted, not {other:?}"),
+    };
+    for (name, addr, cidr) in [
+        ("n4", "172.16.30.6/24", "10.244.3.0/24"),
+        ("n5", "172.16.30.7/24", "10.244.4.0/24"),
+    ] {
+        let text = format!(
+            "apiVersion: v1\nkind: Node\nmetadata: {{name: {name}, labels: {{zone: a}}}}\n"
+        );
+        let nodes: Vec<Node> = cluster.nodes().cloned().collect();
+        let spec = manifest(&text).joining(&nodes).unwrap();
+        assert_eq!(spec.addresses, [addr.parse().unwrap()]);
+        assert_eq!(spec.pod_cidr, Some(cidr.parse().unwrap()));
+        assert_eq!(spec.labels["zone"], "a");
+        cluster.add_node(name, None, Some(spec), 0).unwrap();
+    }
+}
+
+/// Pods without a node go where the fewest are, each counting at once.
+#[test]
+fn pods_without_a_node_are_dealt_out() {
+    let dir = TempDir::new();
+    let lab = lab::load(&[], &lab::Overrides::default()).unwrap();
+    let cluster = Cluster::new(&lab, dir.path().to_path_buf(), 0).unwrap().0;
+    let nodes: Vec<Node> = cluster.nodes().cloned().collect();
+    let running: Vec<Pod> = cluster.pods().cloned().collect();
+    let mut pods: Vec<PodSpec> = ["a", "b", "c"]
+        .map(|name| {
+            only_pod(&format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: [{{name: c}}]}}\n"
+            ))
+        })
+        .into();
+    place(&mut pods, &nodes, &running);
+    let placed: Vec<&str> = pods.iter().map(|pod| pod.node.as_str()).collect();
+    // coredns is on the first node already.
+    assert_eq!(placed, ["minikube-m02", "minikube-m03", "minikube"]);
 }
 
 /// `kubectl get -o yaml` of several things is a List.

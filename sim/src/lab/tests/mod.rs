@@ -1,5 +1,8 @@
 //! Lab files as a whole: what they resolve to, and how mistakes read.
 
+mod schema;
+mod seeds;
+
 use std::fs;
 use std::net::Ipv4Addr;
 
