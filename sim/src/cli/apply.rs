@@ -1,9 +1,6 @@
 //! `podwire apply`, `create` and `delete -f`
 
-use std::net::Ipv4Addr;
-
 use clap::Args;
-use ipnet::Ipv4Net;
 
 use super::failure::{FAILED, INVALID};
 use super::node::change;
@@ -11,11 +8,11 @@ use super::target::{nodes, pods};
 use super::ui::Ui;
 use super::{Failure, Global};
 use crate::client::Client;
-use crate::control::proto::{NodeStatus, Request};
+use crate::control::proto::Request;
 use crate::lab::Source;
 use crate::manifest::{self, Manifest, NodeManifest};
 use crate::model::{Node, Pod};
-use crate::spec::{NodeSpec, PodSpec};
+use crate::spec::PodSpec;
 
 /// Creates what manifests declare.
 #[derive(Args, Debug)]
@@ -82,7 +79,10 @@ fn one(
                     ui,
                 );
             }
-            let spec = complete(&node, &all)?;
+            let all: Vec<Node> = all.into_iter().map(|status| status.node).collect();
+            let spec = node
+                .joining(&all)
+                .map_err(|why| Failure::new(INVALID, why))?;
             let request = Request::AddNode {
                 name: node.name,
                 internal_ip: Some(spec.internal_ip),
@@ -153,45 +153,6 @@ fn differs_pod(wanted: &PodSpec, pod: &Pod) -> Option<&'static str> {
         return Some("hostNetwork");
     }
     (wanted.labels != pod.labels).then_some("set of labels")
-}
-
-/// The node with what its manifest leaves open, chosen as for `node add`: the address and the podCIDR after the last.
-fn complete(wanted: &NodeManifest, nodes: &[NodeStatus]) -> Result<NodeSpec, Failure> {
-    let underlay = |status: &NodeStatus| -> Option<Ipv4Net> {
-        let addrs = status.node.ifaces.iter().flat_map(|iface| &iface.addrs);
-        let own = |net: &Ipv4Net| net.addr() == status.node.internal_ip;
-        addrs.map(|addr| addr.net).find(own)
-    };
-    let all: Vec<Ipv4Net> = nodes.iter().filter_map(underlay).collect();
-    let last = all.iter().max_by_key(|net| net.addr());
-    let addr = match (wanted.internal_ip, last) {
-        (Some(ip), Some(last)) => Ipv4Net::new(ip, last.prefix_len()).ok(),
-        (None, Some(last)) => {
-            let next = u32::from(last.addr()).checked_add(1).map(Ipv4Addr::from);
-            next.filter(|ip| last.contains(ip) && *ip != last.broadcast())
-                .and_then(|ip| Ipv4Net::new(ip, last.prefix_len()).ok())
-        }
-        (_, None) => None,
-    };
-    let none = || {
-        Failure::new(
-            INVALID,
-            format!("node {}: the node subnet has no free address", wanted.name),
-        )
-    };
-    let mut spec = wanted.to_spec(addr.ok_or_else(none)?);
-    if spec.pod_cidr.is_none() {
-        let last = nodes
-            .iter()
-            .filter_map(|status| status.node.pod_cidr)
-            .max_by_key(Ipv4Net::network);
-        spec.pod_cidr = last.and_then(|last| {
-            let size = 1_u32.checked_shl(u32::from(32 - last.prefix_len()))?;
-            let next = u32::from(last.network()).checked_add(size)?;
-            Ipv4Net::new(next.into(), last.prefix_len()).ok()
-        });
-    }
-    Ok(spec)
 }
 
 /// `delete -f`: pods first, then nodes.
