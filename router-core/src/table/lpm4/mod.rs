@@ -9,7 +9,7 @@
 //!
 //! Cost: a look-up loads one cell, rarely two, at worst five; sixteen at a time in [`Lpm4::lookup_batch`]. An update of
 //! a prefix writes the cells it covers (one for a /24 in the large form, 65,536 for a /8) after a walk down the trie. Now and then an update builds the table anew: some microseconds for a small form, some
-//! tens of milliseconds for the large one, after at least as many updates as there were prefixes the last time.
+//! tens of milliseconds for the large one, after at least as many updates as there are prefixes, or were the last time.
 
 mod cells;
 mod rib;
@@ -19,7 +19,7 @@ use core::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use self::cells::{BORDERS, Editor, Groups, Table, Window};
+use self::cells::{BORDERS, Editor, Groups, MAX_GROUPS, Table, Window};
 use self::rib::{Prefix, Rib};
 use crate::arch::Kernel;
 
@@ -144,7 +144,7 @@ impl Lpm4 {
         if old == Some(hop) {
             return Ok(old);
         }
-        if self.paint(prefix, hop, BORDERS).is_err() && self.rebuild().is_err() {
+        if self.paint(prefix, hop, BORDERS).is_err() && self.grow().is_err() {
             let former = match old {
                 Some(old) => self.rib.insert(prefix, old).and(Some(old)),
                 None => self
@@ -215,7 +215,7 @@ impl Lpm4 {
     /// Counts an update and chooses the form of the table anew when it is time.
     fn changed(&mut self) {
         self.changes += 1;
-        if self.pinned.is_none() && shape::is_stale(self.chosen_for, self.changes) {
+        if self.pinned.is_none() && shape::is_stale(self.chosen_for, self.len(), self.changes) {
             self.changes = 0;
             self.chosen_for = self.len();
             let (window, groups) = shape::choose(&self.rib);
@@ -226,7 +226,15 @@ impl Lpm4 {
         }
     }
 
-    /// Builds the table anew from all prefixes, with room for more.
+    /// Builds the table anew with room for more, unless it is as large as it gets: no large form is built for nothing.
+    fn grow(&mut self) -> Result<(), Full> {
+        if self.table.window() == Window::DIR_24 && self.table.groups() == MAX_GROUPS {
+            return Err(Full);
+        }
+        self.rebuild()
+    }
+
+    /// Builds the table anew from all prefixes, in the form that suits them.
     fn rebuild(&mut self) -> Result<(), Full> {
         self.changes = 0;
         self.chosen_for = self.len();

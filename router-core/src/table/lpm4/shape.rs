@@ -53,8 +53,9 @@ pub(super) fn room(rib: &Rib, window: Window) -> usize {
 }
 
 /// Whether another window might suit by now better than one that was chosen for `then` prefixes.
-pub(super) fn is_stale(then: usize, changes: usize) -> bool {
-    changes > 64 + then
+pub(super) fn is_stale(then: usize, now: usize, changes: usize) -> bool {
+    // Choosing costs a walk over what is there now.
+    changes > 64 + then.min(now)
 }
 
 fn small(rib: &Rib) -> Window {

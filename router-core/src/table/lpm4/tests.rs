@@ -286,13 +286,17 @@ fn the_form_follows_a_table_that_grows_and_shrinks() {
         lpm.remove(net);
     }
     assert!(lpm.memory().0 <= 20_000, "{:?} bytes", lpm.memory());
-    // Seventy thousand /24 all over the space.
-    for n in 0..70_000_u32 {
-        let net = Ipv4Net::new(Ipv4Addr::from_bits(n.wrapping_mul(0x9e37_79b1)), 24).unwrap();
-        lpm.insert(net, 1).unwrap();
-    }
-    lpm.rebuild().unwrap();
+    assert!(lpm.is_empty());
+    // Seventy thousand /24, then half of them.
+    let net = |n: u32| Ipv4Net::new(Ipv4Addr::from_bits(0x0a00_0000 + (n << 8)), 24).unwrap();
+    let mut lpm = Lpm4::from_routes((0..70_000).map(|n| (net(n), 1))).unwrap();
     assert_eq!(lpm.table.window(), Window::DIR_24);
+    for n in 0..36_000 {
+        assert_eq!(lpm.remove(net(n)), Some(1));
+    }
+    assert!(lpm.memory().0 < 100_000, "{:?} bytes", lpm.memory());
+    assert_eq!(lpm.lookup(net(35_999).addr()), NO_ROUTE);
+    assert_eq!(lpm.lookup(net(36_000).addr()), 1);
 }
 
 /// A full table says so, stays as it was, and takes prefixes again when others are gone.
