@@ -120,7 +120,10 @@ fn near(word: &str, mut names: Vec<String>) -> String {
     }
     match names.as_slice() {
         [] => String::new(),
-        names if names.len() <= 2 * NEAR => format!("; there is {}", names.join(", ")),
+        few if few.len() <= 2 * NEAR => {
+            names.sort();
+            format!("; there is {}", names.join(", "))
+        }
         _ => String::new(),
     }
 }

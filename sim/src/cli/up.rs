@@ -6,12 +6,11 @@ use clap::{Args, ValueEnum};
 
 use super::failure::INVALID;
 use super::node::change;
-use super::target::{nodes, pods};
 use super::ui::{BOLD, DIM, Ui};
 use super::{Failure, Global};
 use crate::client::launch::{Choice, LaunchError, start};
 use crate::client::{Client, ClientError};
-use crate::control::proto::Request;
+use crate::control::proto::{Request, Response};
 use crate::lab::{self, Overrides, Source};
 use crate::spec::{Backend, LabSpec};
 use crate::view;
@@ -86,7 +85,7 @@ impl Up {
             Err(error) => return Err(error.into()),
         };
         if self.dry_run {
-            return plan(running, &lab, ui);
+            return plan(running, lab, ui);
         }
         match running {
             Some(client) => self.converge(client, lab, ui),
@@ -158,40 +157,29 @@ fn count(lab: &LabSpec) -> String {
     )
 }
 
-/// `--dry-run`: what is missing and what is too much, by name.
-fn plan(running: Option<Client>, lab: &LabSpec, ui: &Ui) -> Result<u8, Failure> {
-    let mut have = Vec::new();
-    if let Some(mut client) = running {
-        have.extend(
-            nodes(&mut client)?
-                .into_iter()
-                .map(|s| format!("node/{}", s.node.name)),
+/// `--dry-run`: by name, what would be created, changed and deleted.
+fn plan(running: Option<Client>, lab: LabSpec, ui: &Ui) -> Result<u8, Failure> {
+    let Some(mut client) = running else {
+        let nodes = lab.nodes.iter().map(|node| format!("node/{}", node.name));
+        let pods = lab
+            .pods
+            .iter()
+            .map(|pod| format!("pod/{}/{}", pod.namespace, pod.name));
+        let names = nodes.chain(pods);
+        ui.data(
+            &names
+                .map(|name| format!("{name} would be created\n"))
+                .collect::<String>(),
         );
-        have.extend(
-            pods(&mut client)?
-                .iter()
-                .map(|pod| format!("pod/{}", pod.key())),
-        );
+        return Ok(0);
+    };
+    let name = lab.name.clone();
+    match client.request(&Request::Plan { lab: Box::new(lab) })? {
+        Response::Changes { lines } if lines.is_empty() => {
+            ui.talk(format_args!("lab {name} is as declared"))
+        }
+        Response::Changes { lines } => ui.data(&(lines.join("\n") + "\n")),
+        _ => return Err(client.unexpected("plan").into()),
     }
-    let nodes = lab.nodes.iter().map(|node| format!("node/{}", node.name));
-    let pods = lab
-        .pods
-        .iter()
-        .map(|pod| format!("pod/{}/{}", pod.namespace, pod.name));
-    let want: Vec<String> = nodes.chain(pods).collect();
-    let mut text = String::new();
-    for name in want.iter().filter(|name| !have.contains(name)) {
-        text += &format!("{name} would be created\n");
-    }
-    for name in have.iter().filter(|name| !want.contains(name)) {
-        text += &format!("{name} would be deleted\n");
-    }
-    if text.is_empty() {
-        ui.talk(format_args!(
-            "lab {}: every node and pod is there",
-            lab.name
-        ));
-    }
-    ui.data(&text);
     Ok(0)
 }

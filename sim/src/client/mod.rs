@@ -216,10 +216,17 @@ impl Client {
     ) -> Result<(Response, Vec<OwnedFd>), ClientError> {
         self.connection
             .set_deadline(Some(Instant::now() + self.timeout));
+        let asked = Instant::now();
         self.connection
             .send(request, &[])
             .map_err(|source| self.lost(source))?;
-        self.next_response()
+        let answer = self.next_response();
+        tracing::debug!(
+            "lab {}: {request:?} answered after {:?}",
+            self.name,
+            asked.elapsed()
+        );
+        answer
     }
 
     /// The next answer to a request that has several (following a log); waits as long as it takes.

@@ -135,7 +135,10 @@ impl ClusterError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchNode { .. } | Self::NoSuchPod { .. } => ErrorKind::NotFound,
+            Self::NoSuchNode { .. }
+            | Self::NoSuchPod { .. }
+            | Self::NodeExists(_)
+            | Self::PodExists { .. } => ErrorKind::NotFound,
             Self::File { .. } => ErrorKind::Internal,
             _ => ErrorKind::Invalid,
         }

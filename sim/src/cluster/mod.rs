@@ -11,6 +11,7 @@ mod kindnetd;
 mod link;
 mod naming;
 mod node;
+mod plan;
 mod snapshot;
 #[cfg(test)]
 mod tests;

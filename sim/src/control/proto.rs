@@ -55,6 +55,11 @@ pub enum Request {
         /// Words of the command: `route add 10.9.0.0/24 via 172.16.30.4`.
         args: Vec<String>,
     },
+    /// What [`Request::Converge`] would do. Answer: [`Response::Changes`].
+    Plan {
+        /// The wanted state.
+        lab: Box<LabSpec>,
+    },
     /// Creates a pod. Answer: [`Response::Changes`].
     AddPod {
         /// What to create.

@@ -315,6 +315,14 @@ impl Lab {
         self.finish(outcome)
     }
 
+    /// What converging would do.
+    ///
+    /// # Errors
+    /// [`LabError`].
+    pub fn plan(&self, spec: &LabSpec) -> Result<Vec<String>, LabError> {
+        Ok(self.cluster.plan(spec)?)
+    }
+
     /// Creates a pod.
     ///
     /// # Errors

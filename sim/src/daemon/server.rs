@@ -273,6 +273,7 @@ fn answer(lab: &mut Lab, request: Request) -> Result<(Response, Vec<OwnedFd>), L
             neighbours: lab.neighbours(&node)?,
         },
         Request::Converge { lab: spec } => changes(lab.converge(&spec)?),
+        Request::Plan { lab: spec } => changes(lab.plan(&spec)?),
         Request::AddPod { pod } => changes(lab.add_pod(&pod)?),
         Request::DeletePod { namespace, name } => changes(lab.delete_pod(&namespace, &name)?),
         Request::AddNode {

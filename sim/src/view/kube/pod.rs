@@ -1,9 +1,11 @@
 //! Pods.
 
+use std::cmp::Reverse;
+
 use serde_json::{Map, Value, json};
 
 use super::{Columns, NONE, field, label_lines, labels_cell};
-use crate::model::{Node, Phase, Pod};
+use crate::model::{Node, Phase, Pod, Scope};
 use crate::view::age;
 use crate::view::table::Table;
 
@@ -196,7 +198,9 @@ pub fn describe(pod: &Pod, nodes: &[Node]) -> String {
         link.host_ifindex, link.host_ifname, link.host_mac, link.gateway
     );
     *out += "Routes:\n";
-    for route in &link.routes {
+    let mut routes: Vec<_> = link.routes.iter().collect();
+    routes.sort_by_key(|route| (route.dst.network(), Reverse(route.dst.prefix_len())));
+    for route in routes {
         let mut line = match route.dst.prefix_len() {
             0 => "default".to_owned(),
             32 => route.dst.addr().to_string(),
@@ -206,6 +210,9 @@ pub fn describe(pod: &Pod, nodes: &[Node]) -> String {
             line += &format!(" via {via}");
         }
         line += &format!(" dev {}", link.ifname);
+        if route.scope == Scope::Link {
+            line += " scope link";
+        }
         if let Some(src) = route.src {
             line += &format!(" src {src}");
         }
