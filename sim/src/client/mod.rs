@@ -222,8 +222,9 @@ impl Client {
             .map_err(|source| self.lost(source))?;
         let answer = self.next_response();
         tracing::debug!(
-            "lab {}: {request:?} answered after {:?}",
+            "lab {}: {} answered after {:?}",
             self.name,
+            kind_of(request),
             asked.elapsed()
         );
         answer
@@ -315,6 +316,12 @@ impl Client {
             }
         }
     }
+}
+
+/// The request's kind, without what it carries.
+fn kind_of(request: &Request) -> String {
+    let text = format!("{request:?}");
+    text.split([' ', '(']).next().unwrap_or_default().to_owned()
 }
 
 /// Every lab whose daemon accepts connections, with a connection, sorted by name.

@@ -4,3 +4,4 @@ mod kube;
 mod model;
 mod oracle;
 mod seed000;
+mod seeds;
