@@ -134,8 +134,8 @@ fn demo_shows_the_main_job(world: &World, backend: &str) {
     assert!(all.contains(backend), "{output}");
     for text in [
         "minikube-m03",
-        "10.244.1.0/24 via 172.16.30.4 dev eth0",
-        "62",
+        "10.244.2.0/24 via 172.16.30.5 dev eth0",
+        "42 of 42 pings answered",
     ] {
         assert!(all.contains(text), "demo should show {text}: {output}");
     }
