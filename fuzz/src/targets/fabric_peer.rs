@@ -182,7 +182,7 @@ fn hostile_member(input: &mut Input<'_>) {
     let mut witness = Member::new(join(WITNESS), WITNESS).expect("the hub's socket");
     let turn = |hub: &mut Hub| {
         hub.turn(Some(Duration::ZERO))
-            .expect("no member can break the hub's epoll")
+            .expect("no member can break the hub's epoll");
     };
     turn(&mut hub);
     honest.receive(&[]);

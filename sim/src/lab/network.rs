@@ -25,7 +25,7 @@ pub(super) fn resolve(file: NetworkFile, conflist: &Conflist, sink: &mut Sink<'_
     let node_subnet = value(&file.node_subnet, preset::NODE_SUBNET);
     if cluster_cidr.contains(&node_subnet) || node_subnet.contains(&cluster_cidr) {
         sink.conflict(
-            pos(&file.cluster_cidr).or(pos(&file.node_subnet)),
+            pos(&file.cluster_cidr).or_else(|| pos(&file.node_subnet)),
             format!("clusterCIDR {cluster_cidr} and nodeSubnet {node_subnet} overlap"),
             pos(&file.node_subnet).filter(|_| file.cluster_cidr.is_some()),
             "the node subnet is here",

@@ -53,8 +53,8 @@ pub(super) fn resolve(
         };
         let cidr = match (&file.pod_cidr, first_cidr) {
             (CidrChoice::None, _) => None,
-            (CidrChoice::Net(at), _) => Some(at.clone()),
-            (CidrChoice::Next, Some(at)) if n == 0 => Some(at.clone()),
+            (CidrChoice::Net(at), _) => Some(*at),
+            (CidrChoice::Next, Some(at)) if n == 0 => Some(*at),
             (CidrChoice::Next, _) => {
                 let Some(net) = cidrs.next() else {
                     sink.error_at(

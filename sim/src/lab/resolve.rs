@@ -54,7 +54,7 @@ pub(super) fn resolve(
     let name = overrides
         .name
         .clone()
-        .or(name.map(|at| at.value))
+        .or_else(|| name.map(|at| at.value))
         .unwrap_or_else(|| preset::NAME.to_owned());
     let seed = seed.map_or(0, |at| at.value);
 
