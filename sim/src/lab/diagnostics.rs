@@ -194,8 +194,11 @@ impl<'a> Sink<'a> {
 
     /// `file:line:column`
     pub(crate) fn describe(&self, pos: Pos) -> String {
-        let place = self.place(pos);
-        format!("{}:{}:{}", place.file, place.line, place.column)
+        let file = self
+            .sources
+            .get(pos.source)
+            .map_or("", |source| source.name.as_str());
+        format!("{file}:{}:{}", pos.line, pos.column)
     }
 
     fn place(&self, pos: Pos) -> Place {

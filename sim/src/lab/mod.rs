@@ -7,6 +7,7 @@
 
 mod conflist;
 mod diagnostics;
+mod names;
 mod network;
 mod nodes;
 mod preset;
@@ -20,15 +21,13 @@ mod written;
 
 pub(crate) use diagnostics::{At, Pos, Sink, hint};
 pub use diagnostics::{Diagnostic, Diagnostics};
+pub use names::{check_label, check_subdomain};
+pub(crate) use names::{label, node_name, subdomain};
 pub(crate) use read::{Fields, boolean, list, text, texts};
 pub(crate) use resolve::spec as spec_of;
 pub use source::{BUILT_IN, Source};
 pub(crate) use tree::{Kind, Value, parse};
-pub(crate) use written::{
-    CidrChoice, NodeFile, PodFile, address, label, labels, net, node_name, restart_policy,
-    subdomain,
-};
-pub use written::{check_label, check_subdomain};
+pub(crate) use written::{CidrChoice, NodeFile, PodFile, address, labels, net, restart_policy};
 
 use crate::manifest::{self, Object};
 use crate::spec::LabSpec;

@@ -7,8 +7,9 @@ use router_core::Mac;
 
 use super::conflist::Conflist;
 use super::diagnostics::{At, Pos, Sink, hint};
+use super::names::check_label;
 use super::nodes::{self, Node};
-use super::written::{LabFile, NetworkFile, NodeFile, Nodes, PodFile, check_label};
+use super::written::{LabFile, NetworkFile, NodeFile, Nodes, PodFile};
 use super::{Overrides, network, preset};
 use crate::manifest::Object;
 use crate::spec::{LabSpec, PodSpec, Preset};

@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use router_core::Mac;
 
 use super::diagnostics::{At, Pos, Sink, hint};
+use super::names::{label, node_name, subdomain};
 use super::read::{self, Fields};
 use super::tree::{Kind, Value};
 use crate::spec::RestartPolicy;
@@ -182,9 +183,6 @@ pub(crate) struct PodFile {
 const ADDRESS: &str = "an IPv4 address";
 const NETWORK: &str = "an IPv4 network (10.244.0.0/16)";
 const MAC: &str = "a MAC address (six two-digit hexadecimal octets separated by ':')";
-
-/// Longest name of any kind, bytes.
-const MAX_NAME: usize = 253;
 
 /// Reads a document of `kind: Lab`.
 pub(super) fn lab(document: &Value, sink: &mut Sink<'_>) -> Option<LabFile> {
@@ -488,81 +486,6 @@ fn plain(map: IndexMap<String, At<String>>) -> IndexMap<String, String> {
     map.into_iter()
         .map(|(key, word)| (key, word.value))
         .collect()
-}
-
-/// A DNS label: what namespaces and labs are called (RFC 1123).
-pub(crate) fn label(value: &Value, what: &str, sink: &mut Sink<'_>) -> Option<At<String>> {
-    let word = read::text(value, what, sink)?;
-    if let Err(why) = check_label(&word.value) {
-        sink.error(word.pos, format!("{what} {why}"));
-        return None;
-    }
-    Some(word)
-}
-
-/// A DNS subdomain: what pods are called (RFC 1123).
-pub(crate) fn subdomain(value: &Value, what: &str, sink: &mut Sink<'_>) -> Option<At<String>> {
-    let word = read::text(value, what, sink)?;
-    if let Err(why) = check_subdomain(&word.value) {
-        sink.error(word.pos, format!("{what} {why}"));
-        return None;
-    }
-    Some(word)
-}
-
-/// A node's name: a DNS subdomain that also is a host name.
-pub(crate) fn node_name(value: &Value, sink: &mut Sink<'_>) -> Option<At<String>> {
-    let word = subdomain(value, "the name of a node", sink)?;
-    if word.value.len() > 63 {
-        sink.error(
-            word.pos,
-            "the name of a node may have 63 characters at most",
-        );
-        return None;
-    }
-    Some(word)
-}
-
-/// Whether `name` is a DNS label: lower-case letters, digits and '-', at most 63 bytes.
-///
-/// # Errors
-/// What is wrong, to follow the thing's name: `must consist of ..`.
-pub fn check_label(name: &str) -> Result<(), String> {
-    if name.contains('.') {
-        return Err(format!("must not contain '.': \"{}\"", shorten(name)));
-    }
-    if name.len() > 63 {
-        return Err("may have 63 characters at most".to_owned());
-    }
-    check_subdomain(name)
-}
-
-/// Whether `name` is a DNS subdomain: labels joined by '.', at most 253 bytes.
-///
-/// # Errors
-/// What is wrong, to follow the thing's name: `must consist of ..`.
-pub fn check_subdomain(name: &str) -> Result<(), String> {
-    let good = |part: &str| {
-        !part.is_empty()
-            && part
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && !part.starts_with('-')
-            && !part.ends_with('-')
-    };
-    if name.len() > MAX_NAME {
-        return Err(format!("may have {MAX_NAME} characters at most"));
-    }
-    if !name.split('.').all(good) {
-        return Err(format!(
-            "must consist of lower-case letters, digits, '-' and '.' and begin and end with a letter or digit, unlike \"{name}\""
-        ));
-    }
-    Ok(())
-}
-
-fn shorten(name: &str) -> String {
-    name.chars().take(80).collect()
 }
 
 /// `kind` of a document, to tell labs from manifests.
