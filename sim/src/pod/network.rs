@@ -247,3 +247,176 @@ const fn protocol(proto: Proto) -> u8 {
         Proto::Dhcp => 16,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Hop, IfAddr, Iface, RouteEntry, RouteOwner};
+    use router_core::PortId;
+
+    const ROUTER: Mac = Mac([2, 0, 0, 0, 0, 9]);
+
+    fn net(text: &str) -> Ipv4Net {
+        text.parse().unwrap()
+    }
+
+    fn iface(index: u32, name: &str, kind: IfaceKind, addr: &str) -> Iface {
+        Iface {
+            index,
+            name: name.into(),
+            kind,
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            mtu: 1500,
+            qdisc: "noqueue".into(),
+            qlen: None,
+            up: true,
+            carrier: true,
+            addrs: vec![IfAddr {
+                net: net(addr),
+                broadcast: Some(net(addr).broadcast()),
+                scope: model::Scope::Global,
+                lease_secs: None,
+                manual: false,
+            }],
+            link_local: None,
+            master: None,
+            port: Some(PortId(1)),
+        }
+    }
+
+    fn route(dst: &str, via: Option<&str>, dev: &str, proto: Proto) -> RouteEntry {
+        RouteEntry {
+            dst: net(dst),
+            kind: RouteKind::Unicast,
+            hops: vec![Hop {
+                via: via.map(|via| via.parse().unwrap()),
+                dev: dev.into(),
+                onlink: false,
+                weight: 1,
+            }],
+            proto,
+            scope: model::Scope::Global,
+            src: None,
+            metric: 0,
+            owner: RouteOwner::Base,
+        }
+    }
+
+    fn veth(pod: &str) -> IfaceKind {
+        IfaceKind::Veth {
+            peer_index: 4,
+            netnsid: 0,
+            pod: pod.into(),
+        }
+    }
+
+    fn node() -> Node {
+        Node {
+            name: "n".into(),
+            internal_ip: Ipv4Addr::new(172, 16, 30, 3),
+            pod_cidr: Some(net("10.244.0.0/24")),
+            control_plane: false,
+            labels: indexmap::IndexMap::new(),
+            created_ms: 0,
+            ifaces: vec![
+                iface(1, "lo", IfaceKind::Loopback, "127.0.0.1/8"),
+                iface(2, "eth0", IfaceKind::Ethernet, "172.16.30.3/24"),
+                iface(4, "docker0", IfaceKind::Bridge, "172.17.0.1/16"),
+                iface(5, "veth0", veth("default/a"), "10.244.0.1/32"),
+                iface(6, "veth1", veth("default/b"), "10.244.0.1/32"),
+            ],
+            routes: vec![
+                route("10.244.1.0/24", Some("172.16.30.4"), "eth0", Proto::Boot),
+                route("172.16.30.0/24", None, "eth0", Proto::Kernel),
+                route("10.244.0.2/32", None, "veth0", Proto::Boot),
+                route("10.9.9.9/32", None, "veth1", Proto::Boot),
+                route("172.17.0.0/16", None, "docker0", Proto::Kernel),
+            ],
+        }
+    }
+
+    /// Decision 5: every address of the node is there, each once, and lo's is the kernel's business.
+    #[test]
+    fn a_nodes_addresses_stand_on_eth0() {
+        let network = Network::of_node(&node(), ROUTER);
+        let brd = |text: &str| Some(text.parse().unwrap());
+        assert_eq!(
+            network.addresses,
+            [
+                (net("172.16.30.3/24"), brd("172.16.30.255")),
+                (net("172.17.0.1/32"), None),
+                (net("10.244.0.1/32"), None),
+            ]
+        );
+    }
+
+    /// KM-5: the host reaches its own pods from the gateway's address, old pods outside the podCIDR too, and everything
+    /// unknown goes to the router. Gateways are permanent neighbours (decision 11).
+    #[test]
+    fn a_nodes_routes_lead_to_the_router() {
+        let network = Network::of_node(&node(), ROUTER);
+        let gateway = Some(Ipv4Addr::new(10, 244, 0, 1));
+        let on_link = |dst: &str, src| Route {
+            scope: Scope::Link,
+            src,
+            ..Route::new(net(dst), 0)
+        };
+        let peer = Ipv4Addr::new(172, 16, 30, 4);
+        assert_eq!(
+            network.routes,
+            [
+                on_link("10.244.0.0/24", gateway),
+                on_link("10.9.9.9/32", gateway),
+                on_link("0.0.0.0/0", None),
+                Route {
+                    via: Some(peer),
+                    ..Route::new(net("10.244.1.0/24"), 0)
+                },
+            ]
+        );
+        assert_eq!(network.neighbours, [(peer, ROUTER)]);
+        // A source that is no address here would be refused by the kernel.
+        let mut without = node();
+        without.ifaces.truncate(2);
+        without.routes[0].src = gateway;
+        let network = Network::of_node(&without, ROUTER);
+        assert!(network.routes.iter().all(|route| route.src.is_none()));
+    }
+
+    /// Nothing to change is no change; what is gone is removed and what is new is added.
+    #[test]
+    fn only_differences_are_changed() {
+        let before = Network::of_node(&node(), ROUTER);
+        assert!(before.changes_to(&before, 2).is_empty());
+        let mut other = node();
+        other.routes.remove(0);
+        let after = Network::of_node(&other, ROUTER);
+        assert_eq!(
+            before.changes_to(&after, 2).describe(),
+            [
+                "remove route 10.244.1.0/24",
+                "remove neighbour 172.16.30.4 of interface 2",
+            ]
+        );
+        assert_eq!(
+            after.changes_to(&before, 2).describe(),
+            [
+                "set route 10.244.1.0/24",
+                "set neighbour 172.16.30.4 on interface 2",
+            ]
+        );
+    }
+
+    /// Routes that may have gone with an address are set again.
+    #[test]
+    fn a_lost_address_renews_the_routes() {
+        let before = Network::of_node(&node(), ROUTER);
+        let mut other = node();
+        other.ifaces.remove(2);
+        let after = Network::of_node(&other, ROUTER);
+        let changes = before.changes_to(&after, 2);
+        let described = changes.describe();
+        assert_eq!(described[0], "remove address 172.17.0.1/32 of interface 2");
+        assert_eq!(described.len(), 1 + after.routes.len());
+    }
+}

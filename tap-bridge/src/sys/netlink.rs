@@ -129,6 +129,15 @@ impl Changes {
         self.list.is_empty()
     }
 
+    /// A sentence for each change, in order.
+    #[must_use]
+    pub fn describe(&self) -> Vec<&str> {
+        self.list
+            .iter()
+            .map(|change| change.what.as_str())
+            .collect()
+    }
+
     fn push(
         &mut self,
         what: String,
