@@ -1,6 +1,6 @@
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use super::*;
 use crate::fabric::{FabricPort, Hub, MemberId};
@@ -176,6 +176,24 @@ fn an_empty_pool_delays_frames_and_loses_none() {
     assert!(turns < 30, "{turns} breaths");
     assert_eq!(b.receive(), [0, 1, 2, 3, 4, 5]);
     assert_eq!(l.pool().missing(), 0);
+}
+
+/// The poller reports an edge once; what the first breath left must not wait for another.
+#[test]
+fn what_one_breath_leaves_in_a_device_the_next_one_reads() {
+    let (near, far) = UnixDatagram::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    let mut l = patch(&[(A, B)], 2);
+    l.add_port(A, TapPort::new(near.into(), "pod", 1500))
+        .unwrap();
+    let mut b = Station::attach(&mut l, B);
+    for tag in 0..6 {
+        far.send(&[tag; 60]).unwrap();
+    }
+    for _ in 0..4 {
+        l.turn(Some(Duration::ZERO)).unwrap();
+    }
+    assert_eq!(b.receive(), [0, 1, 2, 3, 4, 5]);
 }
 
 #[test]

@@ -195,6 +195,19 @@ fn the_first_unicast_frames_wait_for_the_link_and_keep_their_order() {
 }
 
 #[test]
+fn a_frame_that_came_before_the_announcement_forbids_sleep() {
+    let (_hub, mut a, mut b, _c) = three();
+    pass(&mut a, &mut b, 0);
+    // B is awake, so nobody rings.
+    a.send(mac(2), 1);
+    assert!(!b.port.prepare_sleep());
+    b.port.end_sleep();
+    assert_eq!(b.receive(), [(1, 1)]);
+    assert!(b.port.prepare_sleep());
+    b.port.end_sleep();
+}
+
+#[test]
 fn both_ends_may_ask_for_the_link_at_once() {
     let (hub, mut a, mut b, _c) = three();
     a.send(mac(2), 1);
