@@ -291,6 +291,9 @@ impl Workshop {
         if !plan.ipv6_link_local {
             disable_ipv6();
         }
+        if plan.node.is_some() {
+            accept_local();
+        }
         let (tap, ifindex) = self.interface(plan)?;
         self.network(plan, ifindex)?;
         files(plan)?;
@@ -384,6 +387,14 @@ fn interface_index(name: &str) -> io::Result<u32> {
 fn disable_ipv6() {
     if let Err(error) = fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1") {
         tracing::debug!("IPv6 can't be switched off: {error}");
+    }
+}
+
+/// Lets a node's host side take ICMP errors that its own router sends it: their source is an address of the node, which
+/// the kernel would drop as a martian.
+fn accept_local() {
+    if let Err(error) = fs::write("/proc/sys/net/ipv4/conf/all/accept_local", "1") {
+        tracing::debug!("the node's own ICMP errors won't reach its programs: {error}");
     }
 }
 
