@@ -176,7 +176,7 @@ fn plan(running: Option<Client>, lab: LabSpec, ui: &Ui) -> Result<u8, Failure> {
     let name = lab.name.clone();
     match client.request(&Request::Plan { lab: Box::new(lab) })? {
         Response::Changes { lines } if lines.is_empty() => {
-            ui.talk(format_args!("lab {name} is as declared"))
+            ui.talk(format_args!("lab {name} is as declared"));
         }
         Response::Changes { lines } => ui.data(&(lines.join("\n") + "\n")),
         _ => return Err(client.unexpected("plan").into()),

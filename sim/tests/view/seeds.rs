@@ -208,7 +208,7 @@ default via 172.18.0.1 dev eth0
     // The document's mask hides that names are as long as the column.
     assert_eq!(
         veths,
-        vec!["VETH@if3 UP             10.244.2.1/32"; 5].join("\n")
+        ["VETH@if3 UP             10.244.2.1/32"; 5].join("\n")
     );
     let get = |node: &str| {
         lab.ip(node, "route get 10.244.0.5")
@@ -234,7 +234,7 @@ fn seed_003_pairs_and_routes() {
     let brief = about(&lab.ip("minikube", "-br addr"), "VETH");
     assert_eq!(
         brief,
-        vec!["VETH@if2 UP             10.244.0.1/32 FE80/64"; 2].join("\n")
+        ["VETH@if2 UP             10.244.0.1/32 FE80/64"; 2].join("\n")
     );
     let node = lab.cluster.node("minikube").expect("a node");
     let first = node
