@@ -1,7 +1,7 @@
-//! The binary without any lab: words, streams and exit codes.
+//! The binary's words, streams and exit codes, without a lab or with the demo's.
 
-use std::io::Read as _;
-use std::process::{Command, Output, Stdio};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 fn podwire(args: &[&str]) -> Output {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -149,4 +149,57 @@ fn colour_is_for_terminals_unless_asked_for() {
     assert!(!err(&plain).contains('\x1b'), "{}", err(&plain));
     let coloured = podwire(&["--color", "always", "get", "pods"]);
     assert!(err(&coloured).contains('\x1b'), "{}", err(&coloured));
+}
+
+/// A demo whose lab runs: its first lines are read, more are to come.
+fn running_demo(dir: &std::path::Path) -> (Child, BufReader<ChildStdout>) {
+    let mut child = command(&["demo", "--backend", "inproc", "--wait", "30s"], dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
+    let mut line = String::new();
+    while !line.contains("up --preset kindnet") {
+        line.clear();
+        let read = stdout.read_line(&mut line).expect("text");
+        assert_ne!(read, 0, "the demo ended before its lab was up");
+    }
+    (child, stdout)
+}
+
+fn nothing_left(dir: &std::path::Path) {
+    let left: Vec<_> = std::fs::read_dir(dir)
+        .expect("the runtime directory")
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn an_interrupted_demo_takes_its_lab_down() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (mut child, mut stdout) = running_demo(dir.path());
+    let pid = i32::try_from(child.id())
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    rustix::process::kill_process(pid.expect("a process id"), rustix::process::Signal::INT)
+        .expect("it runs");
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).expect("text");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130), "{rest}");
+    nothing_left(dir.path());
+}
+
+/// `podwire demo | head -5`
+#[test]
+fn a_demo_that_nobody_reads_takes_its_lab_down() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (mut child, stdout) = running_demo(dir.path());
+    drop(stdout);
+    let mut said = String::new();
+    let mut stderr = child.stderr.take().expect("stderr is a pipe");
+    stderr.read_to_string(&mut said).expect("text");
+    assert_eq!(child.wait().expect("it ends").code(), Some(141), "{said}");
+    assert_eq!(said, "");
+    nothing_left(dir.path());
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::{SigId, flag};
 use tap_bridge::sys::spawn::{Spawn, spawn};
 
 use super::runtime::{LabLock, RuntimeDir, RuntimeError};
@@ -321,22 +321,22 @@ struct Patience<'a> {
     interrupt: &'a Interrupt,
 }
 
-/// SIGINT and SIGTERM while a lab is being started: the lab is undone before we end. Before and after that they do what
-/// they always do.
+/// SIGINT and SIGTERM while a lab is being started: the lab is undone before we end. Afterwards they are the caller's, who
+/// has a lab to think of; without actions of its own they do nothing.
 struct Interrupt {
     came: Arc<AtomicBool>,
-    idle: Arc<AtomicBool>,
+    actions: Vec<SigId>,
 }
 
 impl Interrupt {
     fn watch() -> std::io::Result<Self> {
-        let interrupt = Self {
+        let mut interrupt = Self {
             came: Arc::default(),
-            idle: Arc::default(),
+            actions: Vec::new(),
         };
         for signal in [SIGINT, SIGTERM] {
-            flag::register_conditional_default(signal, Arc::clone(&interrupt.idle))?;
-            flag::register(signal, Arc::clone(&interrupt.came))?;
+            let action = flag::register(signal, Arc::clone(&interrupt.came))?;
+            interrupt.actions.push(action);
         }
         Ok(interrupt)
     }
@@ -348,7 +348,9 @@ impl Interrupt {
 
 impl Drop for Interrupt {
     fn drop(&mut self) {
-        self.idle.store(true, Ordering::Relaxed);
+        for action in self.actions.drain(..) {
+            signal_hook::low_level::unregister(action);
+        }
     }
 }
 
