@@ -304,7 +304,7 @@ fn the_form_follows_a_table_that_grows_and_shrinks() {
 fn a_full_table_refuses_and_stays_as_it_was() {
     // A /32 in each of many /24: a group for each.
     let host = |n: u32| Ipv4Net::new(Ipv4Addr::from_bits(n << 9 | 5), 32).unwrap();
-    let most = u32::try_from(cells::MAX_GROUPS - BORDERS).unwrap();
+    let most = u32::try_from(MAX_GROUPS - BORDERS).unwrap();
     let mut lpm = Lpm4 {
         pinned: Some(Window::DIR_24),
         ..Lpm4::new()
