@@ -1,6 +1,6 @@
 //! The command line: words in, exit status out.
 //!
-//! One file per verb. Data goes to stdout, talk to stderr ([`ui`]); every failure is a [`Failure`] with its documented exit
+//! One file per verb. Data goes to stdout, talk to stderr (`ui`); every failure is a [`Failure`] with its documented exit
 //! code. Asking the daemon is the client's business, printing state is `view`'s. The names that begin with `__` are the
 //! program in another role (daemon, node process) and are dispatched before clap sees them, as bring-up time counts.
 

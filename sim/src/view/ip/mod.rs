@@ -1,7 +1,7 @@
 //! `podwire ip -n NODE ..`: a node's links, addresses, routes, neighbours and rules in iproute2's own text and JSON.
 //!
 //! [`parse`] reads the words after `ip` as iproute2 6.1 does (options, abbreviations, error texts, exit statuses) and
-//! tells views from changes; [`print`] renders a view of a [`Node`]. A change is only recognized here: the daemon
+//! tells views from changes; [`print()`] renders a view of a [`Node`]. A change is only recognized here: the daemon
 //! carries it out. What iproute2 knows and this does not (statistics, details, other objects) is answered with
 //! iproute2's own error for an unknown word, never with an empty success.
 //!
@@ -79,7 +79,7 @@ pub enum View {
 }
 
 impl View {
-    /// True when [`print`] wants the node's live neighbour table.
+    /// True when [`print()`] wants the node's live neighbour table.
     #[must_use]
     pub const fn wants_neighbours(&self) -> bool {
         matches!(self, Self::Neigh(_))
