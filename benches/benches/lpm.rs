@@ -53,112 +53,112 @@ fn sum(destinations: &[Ipv4Addr], lookup: impl Fn(Ipv4Addr) -> NextHop) -> u64 {
     destinations.iter().map(|&dst| u64::from(lookup(dst))).sum()
 }
 
-fn lookups(c: &mut Criterion) {
+fn lpm(c: &mut Criterion) {
     for table in [Table::Cluster, Table::Internet] {
+        // Where the file is not, there is nothing to measure.
         let Ok(routes) = table.routes() else { continue };
-        let tables = Tables::new(&routes);
-        for mix in Mix::ALL {
-            let bits = mix.destinations(&routes, DESTINATIONS);
-            let addresses: Vec<Ipv4Addr> = bits.iter().copied().map(Ipv4Addr::from_bits).collect();
-            let mut group = c.benchmark_group(format!("lpm/{}/{}", mix.name(), table.name()));
-            group.throughput(Throughput::Elements(DESTINATIONS.try_into().expect("fits")));
-            group.bench_function("batch", |b| {
-                let mut hops = [0; BATCH];
-                b.iter(|| {
-                    for bits in bits.chunks(BATCH) {
-                        tables.ours.lookup_batch(bits, &mut hops);
-                        black_box(&mut hops);
-                    }
-                });
-            });
-            group.bench_function("scalar", |b| {
-                b.iter(|| sum(&addresses, |dst| tables.ours.lookup(dst)));
-            });
-            group.bench_function("generic", |b| {
-                b.iter(|| {
-                    sum(&addresses, |dst| {
-                        tables.generic.lookup(dst).copied().unwrap_or(0)
-                    })
-                });
-            });
-            group.bench_function("prefix-trie", |b| {
-                b.iter(|| {
-                    sum(&addresses, |dst| {
-                        let hop = tables.prefix_trie.get_lpm(&Ipv4Net::from(dst));
-                        hop.map_or(0, |(_, &hop)| hop)
-                    })
-                });
-            });
-            group.bench_function("treebitmap", |b| {
-                b.iter(|| {
-                    sum(&addresses, |dst| {
-                        tables
-                            .treebitmap
-                            .longest_match(dst)
-                            .map_or(0, |(_, _, &hop)| hop)
-                    })
-                });
-            });
-            group.bench_function("iptrie", |b| {
-                b.iter(|| sum(&addresses, |dst| *tables.iptrie.lookup(&dst).1));
-            });
-            group.finish();
-        }
+        let mut tables = Tables::new(&routes);
+        lookups(c, table, &routes, &tables);
+        updates(c, table, &routes, &mut tables);
+        builds(c, table, &routes);
     }
 }
 
-fn updates(c: &mut Criterion) {
-    for table in [Table::Cluster, Table::Internet] {
-        let Ok(routes) = table.routes() else { continue };
-        let mut tables = Tables::new(&routes);
-        let step = routes.len() / 1_000;
-        // Not in the order in which they were inserted.
-        let some: Vec<_> = (0..1_000).map(|n| routes[n * 617 % 1_000 * step]).collect();
-        let mut group = c.benchmark_group(format!("lpm/update/{}", table.name()));
-        // One removal and one insertion for each.
-        group.throughput(Throughput::Elements(2_000));
-        group.bench_function("ours", |b| {
+fn lookups(c: &mut Criterion, table: Table, routes: &[(Ipv4Net, NextHop)], tables: &Tables) {
+    for mix in Mix::ALL {
+        let bits = mix.destinations(routes, DESTINATIONS);
+        let addresses: Vec<Ipv4Addr> = bits.iter().copied().map(Ipv4Addr::from_bits).collect();
+        let mut group = c.benchmark_group(format!("lpm/{}/{}", mix.name(), table.name()));
+        group.throughput(Throughput::Elements(DESTINATIONS.try_into().expect("fits")));
+        group.bench_function("batch", |b| {
+            let mut hops = [0; BATCH];
             b.iter(|| {
-                for &(net, hop) in &some {
-                    tables.ours.remove(net);
-                    tables.ours.insert(net, hop).expect("it was there");
+                for bits in bits.chunks(BATCH) {
+                    tables.ours.lookup_batch(bits, &mut hops);
+                    black_box(&mut hops);
                 }
+            });
+        });
+        group.bench_function("scalar", |b| {
+            b.iter(|| sum(&addresses, |dst| tables.ours.lookup(dst)));
+        });
+        group.bench_function("generic", |b| {
+            b.iter(|| {
+                sum(&addresses, |dst| {
+                    tables.generic.lookup(dst).copied().unwrap_or(0)
+                })
             });
         });
         group.bench_function("prefix-trie", |b| {
             b.iter(|| {
-                for &(net, hop) in &some {
-                    tables.prefix_trie.remove(&net);
-                    tables.prefix_trie.insert(net, hop);
-                }
+                sum(&addresses, |dst| {
+                    let hop = tables.prefix_trie.get_lpm(&Ipv4Net::from(dst));
+                    hop.map_or(0, |(_, &hop)| hop)
+                })
             });
         });
         group.bench_function("treebitmap", |b| {
             b.iter(|| {
-                for &(net, hop) in &some {
-                    let len = u32::from(net.prefix_len());
-                    tables.treebitmap.remove(net.addr(), len);
-                    tables.treebitmap.insert(net.addr(), len, hop);
-                }
+                sum(&addresses, |dst| {
+                    tables
+                        .treebitmap
+                        .longest_match(dst)
+                        .map_or(0, |(_, _, &hop)| hop)
+                })
             });
+        });
+        group.bench_function("iptrie", |b| {
+            b.iter(|| sum(&addresses, |dst| *tables.iptrie.lookup(&dst).1));
         });
         group.finish();
     }
 }
 
-fn builds(c: &mut Criterion) {
-    for table in [Table::Cluster, Table::Internet] {
-        let Ok(routes) = table.routes() else { continue };
-        let mut group = c.benchmark_group(format!("lpm/build/{}", table.name()));
-        group.throughput(Throughput::Elements(routes.len().try_into().expect("fits")));
-        group.bench_function("ours", |b| {
-            b.iter(|| Lpm4::from_routes(routes.iter().copied()).expect("they fit"));
+fn updates(c: &mut Criterion, table: Table, routes: &[(Ipv4Net, NextHop)], tables: &mut Tables) {
+    let step = routes.len() / 1_000;
+    // Not in the order in which they were inserted.
+    let some: Vec<_> = (0..1_000).map(|n| routes[n * 617 % 1_000 * step]).collect();
+    let mut group = c.benchmark_group(format!("lpm/update/{}", table.name()));
+    // One removal and one insertion for each.
+    group.throughput(Throughput::Elements(2_000));
+    group.bench_function("ours", |b| {
+        b.iter(|| {
+            for &(net, hop) in &some {
+                tables.ours.remove(net);
+                tables.ours.insert(net, hop).expect("it was there");
+            }
         });
-        group.bench_function("prefix-trie", |b| {
-            b.iter(|| routes.iter().copied().collect::<PrefixMap<_, _>>());
+    });
+    group.bench_function("prefix-trie", |b| {
+        b.iter(|| {
+            for &(net, hop) in &some {
+                tables.prefix_trie.remove(&net);
+                tables.prefix_trie.insert(net, hop);
+            }
         });
-        group.finish();
-    }
+    });
+    group.bench_function("treebitmap", |b| {
+        b.iter(|| {
+            for &(net, hop) in &some {
+                let len = u32::from(net.prefix_len());
+                tables.treebitmap.remove(net.addr(), len);
+                tables.treebitmap.insert(net.addr(), len, hop);
+            }
+        });
+    });
+    group.finish();
+}
+
+fn builds(c: &mut Criterion, table: Table, routes: &[(Ipv4Net, NextHop)]) {
+    let mut group = c.benchmark_group(format!("lpm/build/{}", table.name()));
+    group.throughput(Throughput::Elements(routes.len().try_into().expect("fits")));
+    group.bench_function("ours", |b| {
+        b.iter(|| Lpm4::from_routes(routes.iter().copied()).expect("they fit"));
+    });
+    group.bench_function("prefix-trie", |b| {
+        b.iter(|| routes.iter().copied().collect::<PrefixMap<_, _>>());
+    });
+    group.finish();
 }
 
 criterion_group! {
@@ -167,6 +167,6 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(100))
         .measurement_time(Duration::from_millis(300));
-    targets = lookups, updates, builds
+    targets = lpm
 }
 criterion_main!(benches);
