@@ -5,13 +5,16 @@
 //! carries out in their order. The only I/O is what the imitated programs keep in files (IPAM state, CNI configuration) below
 //! one given directory. Time is passed in. Every change is all or nothing.
 
+mod converge;
 mod error;
 mod ip_change;
 mod kindnetd;
 mod link;
 mod naming;
 mod node;
+mod nodes;
 mod plan;
+mod pods;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -31,9 +34,8 @@ pub use naming::suffix;
 pub use node::{ETH0_PORT, HOST_PORT};
 pub use snapshot::{GatewayMacs, INTERNET_PORT};
 
-use crate::conflist;
 use crate::ipam::HostLocal;
-use crate::model::{Node, Phase, Pod};
+use crate::model::{Node, Pod};
 use crate::spec::{LabSpec, NetworkSpec, NodeSpec, PodSpec, Preset};
 
 /// Something that the daemon must now do. Effects are in the order in which they have to be done.
@@ -130,6 +132,8 @@ struct NodeState {
     epoch: u32,
     /// PERMANENT neighbours that were set by hand: interface, address, MAC.
     neighbours: Vec<(String, Ipv4Addr, Mac)>,
+    /// Came with the lab file, and goes with it when the lab converges to a file without it.
+    declared: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -164,7 +168,7 @@ impl Cluster {
         };
         let mut outcome = Outcome::default();
         for node in &spec.nodes {
-            cluster.insert_node(node, now_ms, &mut outcome)?;
+            cluster.insert_node(node, true, now_ms, &mut outcome)?;
         }
         for pod in &spec.pods {
             cluster.insert_pod(pod, true, now_ms, &mut outcome)?;
@@ -331,7 +335,7 @@ impl Cluster {
             None => self.plain_node(name, internal_ip)?,
         };
         let mut outcome = Outcome::default();
-        self.insert_node(&spec, now_ms, &mut outcome)?;
+        self.insert_node(&spec, false, now_ms, &mut outcome)?;
         self.run_kindnetd(&mut outcome);
         outcome.effects = tidy(outcome.effects);
         Ok(outcome)
@@ -347,45 +351,6 @@ impl Cluster {
         self.run_kindnetd(&mut outcome);
         outcome.effects = tidy(outcome.effects);
         Ok(outcome)
-    }
-
-    /// Brings the cluster to the state of `spec`: what is new is added, what the file declared before and declares no more
-    /// is removed, what changed is made anew. Pods that were made by hand stay.
-    ///
-    /// # Errors
-    /// When that contradicts itself or needs a restart; nothing has changed then.
-    pub fn converge(&mut self, spec: &LabSpec, now_ms: u64) -> Result<Outcome, ClusterError> {
-        let needs_restart = |what| Err(ClusterError::NeedsRestart { what });
-        if spec.preset != self.state.preset {
-            return needs_restart("the preset");
-        }
-        if spec.seed != self.state.seed {
-            return needs_restart("the seed");
-        }
-        if spec.network != self.state.network {
-            return needs_restart("the network's parameters");
-        }
-        let saved_state = self.state.clone();
-        let mut saved_ipam = Vec::new();
-        for (name, state) in &self.state.nodes {
-            if let Some(ipam) = &state.ipam {
-                let saved = ipam.save().map_err(|source| ClusterError::Range {
-                    node: name.clone(),
-                    source,
-                })?;
-                saved_ipam.push((ipam.clone(), saved));
-            }
-        }
-        let result = self.try_converge(spec, now_ms);
-        if result.is_err() {
-            self.state = saved_state;
-            for (ipam, saved) in saved_ipam {
-                if let Err(error) = ipam.restore(&saved) {
-                    tracing::error!("put IPAM state back: {error}");
-                }
-            }
-        }
-        result
     }
 
     /// kindnetd's tick, due every ten seconds on every node.
@@ -450,450 +415,6 @@ impl Cluster {
             name: name.to_owned(),
             hint: did_you_mean(name, names),
         }
-    }
-
-    fn try_converge(&mut self, spec: &LabSpec, now_ms: u64) -> Result<Outcome, ClusterError> {
-        let mut outcome = Outcome::default();
-        let wanted_nodes: IndexMap<&str, &NodeSpec> = spec
-            .nodes
-            .iter()
-            .map(|node| (node.name.as_str(), node))
-            .collect();
-        let wanted_pods: IndexMap<String, &PodSpec> = spec
-            .pods
-            .iter()
-            .map(|pod| (key(&pod.namespace, &pod.name), pod))
-            .collect();
-        let mut evicted = Vec::new();
-        for name in self.state.nodes.keys().cloned().collect::<Vec<_>>() {
-            let Some(wanted) = wanted_nodes.get(name.as_str()) else {
-                self.remove_node(&name, &mut outcome)?;
-                continue;
-            };
-            let have = &self.state.nodes[&name].spec;
-            if **wanted == *have {
-                continue;
-            }
-            let only_cidr = NodeSpec {
-                pod_cidr: wanted.pod_cidr,
-                ..have.clone()
-            };
-            if **wanted == only_cidr {
-                self.change_pod_cidr(&name, wanted.pod_cidr, &mut outcome)?;
-            } else {
-                // Pods made by hand come back on the changed node.
-                evicted.extend(
-                    self.state
-                        .pods
-                        .values()
-                        .filter(|state| state.pod.node == name && !state.declared)
-                        .map(|state| state.spec.clone()),
-                );
-                self.remove_node(&name, &mut outcome)?;
-            }
-        }
-        let stale: Vec<(String, String)> = self
-            .state
-            .pods
-            .iter()
-            .filter(|(key, state)| match wanted_pods.get(*key) {
-                Some(wanted) => !same_pod(wanted, &state.spec),
-                None => state.declared,
-            })
-            .map(|(_, state)| (state.pod.namespace.clone(), state.pod.name.clone()))
-            .collect();
-        for (namespace, name) in stale {
-            self.remove_pod(&namespace, &name, &mut outcome)?;
-        }
-        for node in &spec.nodes {
-            if !self.state.nodes.contains_key(&node.name) {
-                self.insert_node(node, now_ms, &mut outcome)?;
-            }
-        }
-        for (key, pod) in &wanted_pods {
-            match self.state.pods.get_mut(key) {
-                Some(state) => state.declared = true,
-                None => self.insert_pod(pod, true, now_ms, &mut outcome)?,
-            }
-        }
-        for pod in &evicted {
-            if !self
-                .state
-                .pods
-                .contains_key(&key(&pod.namespace, &pod.name))
-            {
-                self.insert_pod(pod, false, now_ms, &mut outcome)?;
-            }
-        }
-        self.run_kindnetd(&mut outcome);
-        outcome.effects = tidy(outcome.effects);
-        Ok(outcome)
-    }
-
-    fn plain_node(
-        &self,
-        name: &str,
-        internal_ip: Option<Ipv4Addr>,
-    ) -> Result<NodeSpec, ClusterError> {
-        let network = &self.state.network;
-        let subnet = network.node_subnet;
-        let highest = self
-            .state
-            .nodes
-            .values()
-            .map(|state| u32::from(state.spec.internal_ip))
-            .max()
-            .unwrap_or_else(|| u32::from(subnet.network()) + 1);
-        let last = u32::from(subnet.broadcast());
-        let internal_ip = match internal_ip {
-            Some(ip) => ip,
-            None => (highest.saturating_add(1)..last)
-                .chain(u32::from(subnet.network()) + 1..last)
-                .map(Ipv4Addr::from)
-                .find(|ip| self.owner_of(*ip).is_none())
-                .ok_or(ClusterError::NodeSubnetFull(subnet))?,
-        };
-        let taken: Vec<Ipv4Net> = self
-            .state
-            .nodes
-            .values()
-            .filter_map(|state| state.spec.pod_cidr)
-            .collect();
-        let length = taken.first().map_or(24, Ipv4Net::prefix_len);
-        let pod_cidr = network
-            .cluster_cidr
-            .subnets(length)
-            .ok()
-            .and_then(|mut all| all.find(|cidr| taken.iter().all(|other| !overlap(*cidr, *other))));
-        Ok(NodeSpec {
-            name: name.to_owned(),
-            internal_ip,
-            addresses: vec![
-                Ipv4Net::new(internal_ip, subnet.prefix_len())
-                    .unwrap_or_else(|_| internal_ip.into()),
-            ],
-            mac: None,
-            pod_cidr,
-            control_plane: false,
-            labels: IndexMap::new(),
-        })
-    }
-
-    /// Who has an address of the underlay.
-    fn owner_of(&self, addr: Ipv4Addr) -> Option<String> {
-        let network = &self.state.network;
-        if network
-            .gateway
-            .as_ref()
-            .is_some_and(|gateway| gateway.addr == addr)
-        {
-            return Some("the default gateway".into());
-        }
-        self.state
-            .nodes
-            .values()
-            .find(|state| state.spec.addresses.iter().any(|net| net.addr() == addr))
-            .map(|state| format!("node \"{}\"", state.spec.name))
-    }
-
-    fn insert_node(
-        &mut self,
-        spec: &NodeSpec,
-        now_ms: u64,
-        outcome: &mut Outcome,
-    ) -> Result<(), ClusterError> {
-        check_name("node", &spec.name)?;
-        if self.state.nodes.contains_key(&spec.name) {
-            return Err(ClusterError::NodeExists(spec.name.clone()));
-        }
-        let subnet = self.state.network.node_subnet;
-        for addr in spec
-            .addresses
-            .iter()
-            .map(Ipv4Net::addr)
-            .chain([spec.internal_ip])
-        {
-            if !subnet.contains(&addr) {
-                return Err(ClusterError::OutsideNodeSubnet {
-                    addr,
-                    node: spec.name.clone(),
-                    subnet,
-                });
-            }
-            if let Some(owner) = self.owner_of(addr) {
-                return Err(ClusterError::AddressTaken {
-                    addr,
-                    what: format!("node \"{}\"", spec.name),
-                    owner,
-                });
-            }
-        }
-        let ipam = self.range_of(&spec.name, spec.pod_cidr)?;
-        let node = node::build(spec, &self.state.network, self.state.seed, now_ms);
-        let next_ifindex = node
-            .ifaces
-            .iter()
-            .map(|iface| iface.index)
-            .max()
-            .unwrap_or(0)
-            + 1;
-        self.write_cni_files(&spec.name, spec.pod_cidr)?;
-        self.state.nodes.insert(
-            spec.name.clone(),
-            NodeState {
-                spec: spec.clone(),
-                node,
-                ipam,
-                next_ifindex,
-                next_port: node::FIRST_POD_PORT,
-                epoch: 1,
-                neighbours: Vec::new(),
-            },
-        );
-        outcome.line(format!("node/{} created", spec.name));
-        outcome.effect(Effect::CreateNode {
-            node: spec.name.clone(),
-        });
-        Ok(())
-    }
-
-    /// The allocator of a podCIDR, checked against the other nodes' (but not against `node`'s own).
-    fn range_of(
-        &self,
-        node: &str,
-        cidr: Option<Ipv4Net>,
-    ) -> Result<Option<HostLocal>, ClusterError> {
-        let Some(cidr) = cidr else { return Ok(None) };
-        for other in self
-            .state
-            .nodes
-            .values()
-            .filter(|other| other.spec.name != node)
-        {
-            if let Some(other_cidr) = other.spec.pod_cidr.filter(|it| overlap(cidr, *it)) {
-                return Err(ClusterError::PodCidrOverlap {
-                    cidr,
-                    node: node.to_owned(),
-                    other_cidr,
-                    other: other.spec.name.clone(),
-                });
-            }
-        }
-        HostLocal::new(&self.node_dir(node).join("ipam"), conflist::NETWORK, cidr)
-            .map(Some)
-            .map_err(|source| ClusterError::Range {
-                node: node.to_owned(),
-                source,
-            })
-    }
-
-    fn write_cni_files(&self, node: &str, cidr: Option<Ipv4Net>) -> Result<(), ClusterError> {
-        let dir = self.node_dir(node).join("cni");
-        let network = &self.state.network;
-        let write = |name: &str, content: &str| {
-            conflist::write_if_changed(&dir, name, content)
-                .map(drop)
-                .map_err(|source| ClusterError::File {
-                    path: dir.join(name),
-                    source,
-                })
-        };
-        if let Some(cidr) = cidr {
-            write(
-                conflist::FILE_NAME,
-                &conflist::kindnet(cidr, Some(network.mtu)),
-            )?;
-        }
-        for (name, content) in &network.cni_extra_files {
-            write(name, content)?;
-        }
-        Ok(())
-    }
-
-    /// KND-9: pods keep their addresses, new ones come from the new range.
-    fn change_pod_cidr(
-        &mut self,
-        name: &str,
-        cidr: Option<Ipv4Net>,
-        outcome: &mut Outcome,
-    ) -> Result<(), ClusterError> {
-        let ipam = self.range_of(name, cidr)?;
-        self.write_cni_files(name, cidr)?;
-        if let Some(state) = self.state.nodes.get_mut(name) {
-            state.ipam = ipam;
-            state.spec.pod_cidr = cidr;
-            state.node.pod_cidr = cidr;
-            outcome.line(format!("node/{name} configured"));
-        }
-        Ok(())
-    }
-
-    fn remove_node(&mut self, name: &str, outcome: &mut Outcome) -> Result<(), ClusterError> {
-        self.node_state(name)?;
-        let pods: Vec<(String, String)> = self
-            .pods()
-            .filter(|pod| pod.node == name)
-            .map(|pod| (pod.namespace.clone(), pod.name.clone()))
-            .collect();
-        for (namespace, pod) in pods {
-            self.remove_pod(&namespace, &pod, outcome)?;
-        }
-        self.state.nodes.shift_remove(name);
-        let dir = self.node_dir(name);
-        if let Err(error) = std::fs::remove_dir_all(&dir)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!("{}: {error}", dir.display());
-        }
-        outcome.line(format!("node/{name} deleted"));
-        outcome.effect(Effect::RemoveNode {
-            node: name.to_owned(),
-        });
-        Ok(())
-    }
-
-    fn insert_pod(
-        &mut self,
-        spec: &PodSpec,
-        declared: bool,
-        now_ms: u64,
-        outcome: &mut Outcome,
-    ) -> Result<(), ClusterError> {
-        check_name("pod", &spec.name)?;
-        check_name("namespace", &spec.namespace)?;
-        let key = key(&spec.namespace, &spec.name);
-        if self.state.pods.contains_key(&key) {
-            return Err(ClusterError::PodExists {
-                namespace: spec.namespace.clone(),
-                name: spec.name.clone(),
-            });
-        }
-        if !self.state.nodes.contains_key(&spec.node) {
-            return Err(self.no_such_node(&spec.node));
-        }
-        let container_id = naming::container_id(self.state.seed, &key, self.state.serial);
-        let (ip, link) = if spec.host_network {
-            (self.state.nodes[&spec.node].node.internal_ip, None)
-        } else {
-            let (ip, link) = self.cni_add(spec, &key, &container_id)?;
-            (ip, Some(link))
-        };
-        self.state.serial += 1;
-        let pod = Pod {
-            namespace: spec.namespace.clone(),
-            name: spec.name.clone(),
-            node: spec.node.clone(),
-            labels: spec.labels.clone(),
-            ip,
-            host_network: spec.host_network,
-            link,
-            created_ms: now_ms,
-            command: spec.command.clone(),
-            container_id,
-            phase: Phase::Running,
-            restarts: 0,
-            pid: None,
-            netns: None,
-        };
-        outcome.line(format!("pod/{} created", spec.name));
-        outcome.effect(Effect::CreatePod {
-            namespace: spec.namespace.clone(),
-            name: spec.name.clone(),
-        });
-        if pod.link.is_some() {
-            self.reconfigure(&spec.node, outcome);
-        }
-        self.state.pods.insert(
-            key,
-            PodState {
-                spec: spec.clone(),
-                pod,
-                declared,
-            },
-        );
-        Ok(())
-    }
-
-    fn cni_add(
-        &mut self,
-        spec: &PodSpec,
-        key: &str,
-        container_id: &str,
-    ) -> Result<(Ipv4Addr, crate::model::PodLink), ClusterError> {
-        let Some(state) = self.state.nodes.get_mut(&spec.node) else {
-            return Err(self.no_such_node(&spec.node));
-        };
-        let (Some(ipam), Some(subnet)) = (&state.ipam, state.spec.pod_cidr) else {
-            return Err(ClusterError::NoPodCidr {
-                node: spec.node.clone(),
-                pod: spec.name.clone(),
-            });
-        };
-        let Some(next_port) = state.next_port.checked_add(1) else {
-            return Err(ClusterError::PortsExhausted(spec.node.clone()));
-        };
-        let gateway = ipam.gateway();
-        let ip = ipam
-            .allocate(container_id, "eth0", spec.ip)
-            .map_err(|source| ClusterError::Ipam {
-                pod: spec.name.clone(),
-                node: spec.node.clone(),
-                source,
-            })?;
-        let add = link::Add {
-            pod: spec,
-            key,
-            ip,
-            subnet,
-            gateway,
-            port: PortId(state.next_port),
-            ifindex: state.next_ifindex,
-            seed: self.state.seed,
-        };
-        let link = link::add(&mut state.node, &self.state.network, &add);
-        state.next_port = next_port;
-        state.next_ifindex += 1;
-        Ok((ip, link))
-    }
-
-    fn remove_pod(
-        &mut self,
-        namespace: &str,
-        name: &str,
-        outcome: &mut Outcome,
-    ) -> Result<(), ClusterError> {
-        let key = key(namespace, name);
-        let Some(pod) = self.state.pods.get(&key).map(|state| state.pod.clone()) else {
-            return Err(self.no_such_pod(namespace, name));
-        };
-        if let Some(link) = &pod.link {
-            self.cni_delete(&pod, link)?;
-            self.reconfigure(&pod.node, outcome);
-        }
-        self.state.pods.shift_remove(&key);
-        outcome.line(format!("pod \"{name}\" deleted"));
-        outcome.effect(Effect::RemovePod { pod: Box::new(pod) });
-        Ok(())
-    }
-
-    fn cni_delete(&mut self, pod: &Pod, link: &crate::model::PodLink) -> Result<(), ClusterError> {
-        let data_dir = self.node_dir(&pod.node).join("ipam");
-        let Some(state) = self.state.nodes.get_mut(&pod.node) else {
-            return Ok(());
-        };
-        // The range may have changed since (KND-9); the files of the old one are in the same directory.
-        let ipam = match &state.ipam {
-            Some(ipam) => Ok(ipam.clone()),
-            None => HostLocal::new(&data_dir, conflist::NETWORK, link.addr.trunc()),
-        };
-        ipam.and_then(|ipam| ipam.release(&pod.container_id, &link.ifname))
-            .map_err(|source| ClusterError::Ipam {
-                pod: pod.name.clone(),
-                node: pod.node.clone(),
-                source,
-            })?;
-        link::delete(&mut state.node, link);
-        Ok(())
     }
 
     /// The node's router and host side need a new configuration.

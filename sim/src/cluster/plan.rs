@@ -27,6 +27,7 @@ impl Cluster {
         let mut gone = Vec::new();
         for (name, have) in &state.nodes {
             let line = match spec.nodes.iter().find(|node| node.name == *name) {
+                None if !have.declared => continue,
                 None => {
                     gone.push(name);
                     "deleted"

@@ -256,6 +256,7 @@ fn converge_follows_the_file_and_leaves_what_was_made_by_hand() {
     let dir = TempDir::new();
     let mut cluster = cluster(&dir);
     cluster.add_pod(&pod("mine", "minikube"), 1).unwrap();
+    cluster.add_node("by-hand", None, None, 1).unwrap();
     let mut spec = seed_000();
     spec.pods = vec![pod("web", "minikube-m02")];
     let outcome = cluster.converge(&spec, 2).unwrap();
@@ -265,6 +266,7 @@ fn converge_follows_the_file_and_leaves_what_was_made_by_hand() {
     );
     let names: Vec<&str> = cluster.pods().map(|pod| pod.name.as_str()).collect();
     assert_eq!(names, ["mine", "web"]);
+    assert!(cluster.node("by-hand").is_ok());
     assert_eq!(cluster.converge(&spec, 3).unwrap(), Outcome::default());
 }
 

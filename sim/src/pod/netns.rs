@@ -286,7 +286,9 @@ impl Workshop {
             source,
         };
         let (net, mount, uts) = self.namespaces().map_err(refused)?;
-        rustix::system::sethostname(plan.hostname.as_bytes())
+        // Linux takes 64 bytes; kubelet cuts a pod's name to 63, and not so that it ends in a dash or dot.
+        let cut = plan.hostname.get(..63).unwrap_or(&plan.hostname);
+        rustix::system::sethostname(cut.trim_end_matches(['-', '.']).as_bytes())
             .map_err(|errno| refused(errno.into()))?;
         if !plan.ipv6_link_local {
             disable_ipv6();
