@@ -1,6 +1,7 @@
 //! The seeds' nodes and pods, made without any privilege (dataplane 10.1, 10.3, 5.2, 5.3).
 
 use super::*;
+use crate::conflist;
 use crate::model::{RouteKind, RouteOwner, Scope};
 use crate::spec::{GatewaySpec, InternetSpec, RestartPolicy};
 use crate::testing::TempDir;
