@@ -1,7 +1,7 @@
 //! Longest prefix match on two tables and six mixes of destinations, beside the crates that do the same.
 //!
 //! Ids are `lpm/<mix>/<table>/<who>`; `batch` is [`Lpm4::lookup_batch`] with 64 addresses, `scalar` one look-up after the
-//! other, `generic` the trie that also serves IPv6. All figures are million look-ups (or updates) a second.
+//! other. All figures are million look-ups (or updates) a second.
 
 use core::net::Ipv4Addr;
 use core::time::Duration;
@@ -13,7 +13,6 @@ use ip_network_table_deps_treebitmap::IpLookupTable;
 use ipnet::Ipv4Net;
 use iptrie::map::{LCTrieMap, RTrieMap};
 use prefix_trie::PrefixMap;
-use router_core::table::lpm::Lpm;
 use router_core::table::lpm4::{Lpm4, NextHop};
 
 /// More than the caches of a core remember of the large table.
@@ -22,7 +21,6 @@ const BATCH: usize = 64;
 
 struct Tables {
     ours: Lpm4,
-    generic: Lpm<NextHop>,
     prefix_trie: PrefixMap<Ipv4Net, NextHop>,
     treebitmap: IpLookupTable<Ipv4Addr, NextHop>,
     iptrie: LCTrieMap<Ipv4Net, NextHop>,
@@ -36,7 +34,6 @@ impl Tables {
         }
         Self {
             ours: Lpm4::from_routes(routes.iter().copied()).expect("they fit"),
-            generic: Lpm::from_routes(routes.iter().copied()),
             prefix_trie: routes.iter().copied().collect(),
             treebitmap,
             iptrie: routes
@@ -81,13 +78,6 @@ fn lookups(c: &mut Criterion, table: Table, routes: &[(Ipv4Net, NextHop)], table
         });
         group.bench_function("scalar", |b| {
             b.iter(|| sum(&addresses, |dst| tables.ours.lookup(dst)));
-        });
-        group.bench_function("generic", |b| {
-            b.iter(|| {
-                sum(&addresses, |dst| {
-                    tables.generic.lookup(dst).copied().unwrap_or(0)
-                })
-            });
         });
         group.bench_function("prefix-trie", |b| {
             b.iter(|| {

@@ -1,5 +1,4 @@
 //! Pure data structures with a cost model in their documentation. They know nothing of packets.
 
 pub(crate) mod index;
-pub mod lpm;
 pub mod lpm4;
