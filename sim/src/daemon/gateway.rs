@@ -1,7 +1,7 @@
 //! The process behind the nodes' default gateway: the simulated internet, where the lab has one.
 //!
 //! Decides its MAC (locally administered, made of its address, so that a restarted gateway keeps it) and when it is started.
-//! What it does is decided in [`internet`](crate::internet).
+//! What it does is decided in [`internet`].
 
 use std::time::Instant;
 

@@ -1,6 +1,6 @@
 //! One end of a link in this process: the ring over mapped memory, and the peer's doorbell.
 //!
-//! Decides nothing; puts [`ring`](super::ring) on [`shm`](crate::sys::shm). Source of the parts: the hub's `Link` message.
+//! Decides nothing; puts [`ring`](super::ring) on [`shm`]. Source of the parts: the hub's `Link` message.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};

@@ -12,7 +12,7 @@ use super::FabricPort;
 use crate::port::PortError;
 use crate::sys::scm;
 
-/// Messages of the hub that are read per [`Port::rx`] besides flooded frames, so that links are served too.
+/// Messages of the hub that are read per [`Port::rx`](crate::port::Port::rx) besides flooded frames, so that links are served too.
 const MESSAGES_PER_RX: usize = 64;
 
 impl FabricPort {
