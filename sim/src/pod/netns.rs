@@ -28,6 +28,9 @@ const MAKERS: usize = 4;
 /// time share (decision 12).
 const CLOSERS: usize = 256;
 
+/// Index of the first interface of a new network namespace after `lo`.
+const FIRST_IFINDEX: u32 = 2;
+
 /// Bytes that a node's own `/run` may hold.
 const RUN_BYTES: u64 = 64 << 20;
 
@@ -325,30 +328,30 @@ impl Workshop {
     fn interface(&self, plan: &Plan) -> Result<(OwnedFd, u32), SandboxError> {
         let mut config = TapConfig {
             name: plan.ifname.clone(),
-            ifindex: Some(plan.ifindex),
+            // What the kernel gives by itself needs no wish: these are plain devices.
+            ifindex: (plan.ifindex != FIRST_IFINDEX).then_some(plan.ifindex),
             device: self.device.clone(),
         };
-        let broken = |source| SandboxError::Tap {
+        let mut made = tap::create(&config);
+        if let Err(TapError::Attach { source, .. }) = &made
+            && source.kind() == io::ErrorKind::ResourceBusy
+        {
+            config.ifindex = None;
+            made = tap::create(&config);
+        }
+        let fd = made.map_err(|source| SandboxError::Tap {
             name: plan.name.clone(),
             source,
+        })?;
+        let ifindex = match config.ifindex {
+            Some(ifindex) => ifindex,
+            None => interface_index(&plan.ifname).map_err(|source| SandboxError::Files {
+                name: plan.name.clone(),
+                what: "find the index of the interface",
+                source,
+            })?,
         };
-        match tap::create(&config) {
-            Ok(fd) => Ok((fd, plan.ifindex)),
-            Err(TapError::Attach { source, .. })
-                if source.kind() == io::ErrorKind::ResourceBusy =>
-            {
-                config.ifindex = None;
-                let fd = tap::create(&config).map_err(broken)?;
-                let index =
-                    interface_index(&plan.ifname).map_err(|source| SandboxError::Files {
-                        name: plan.name.clone(),
-                        what: "find the index of the interface",
-                        source,
-                    })?;
-                Ok((fd, index))
-            }
-            Err(source) => Err(broken(source)),
-        }
+        Ok((fd, ifindex))
     }
 
     fn network(&self, plan: &Plan, ifindex: u32) -> Result<(), SandboxError> {
