@@ -14,6 +14,8 @@ const FAR_MAC: Mac = Mac([2, 0, 0, 0, 0, 9]);
 struct Pair {
     near: FabricPort,
     far: FabricPort,
+    /// Members whose hub is gone are cut off.
+    hub: Hub,
     pool: FramePool,
     batch: Batch,
 }
@@ -30,6 +32,7 @@ impl Pair {
         let mut pair = Self {
             near,
             far,
+            hub,
             pool: FramePool::new(512),
             batch: Batch::new(),
         };
@@ -37,10 +40,13 @@ impl Pair {
         while !(pair.near.is_linked(MemberId(2)) && pair.far.is_linked(MemberId(1))) {
             assert!(Instant::now() < end, "no link after 10 s");
             pair.send(&to_far(64), 1);
-            hub.turn(Some(Duration::from_millis(1)))
+            pair.hub
+                .turn(Some(Duration::from_millis(1)))
                 .expect("the hub turns");
             // The near end has messages of the hub to read as well.
-            let _ = pair.near.rx(&mut pair.pool, &mut pair.batch, 256);
+            pair.near
+                .rx(&mut pair.pool, &mut pair.batch, 256)
+                .expect("the hub is there");
             pair.batch.free_all(&mut pair.pool);
             pair.receive();
         }
@@ -63,7 +69,9 @@ impl Pair {
     }
 
     fn receive(&mut self) -> usize {
-        let _ = self.far.rx(&mut self.pool, &mut self.batch, 256);
+        self.far
+            .rx(&mut self.pool, &mut self.batch, 256)
+            .expect("the hub is there");
         let received = self.batch.len();
         self.batch.free_all(&mut self.pool);
         received
