@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(text(999), "0.999 ms");
         assert_eq!(text(1234), "1.23 ms");
         assert_eq!(text(1235), "1.24 ms");
-        assert_eq!(text(9_994), "10.00 ms");
+        assert_eq!(text(9_994), "9.99 ms");
         assert_eq!(text(9_995), "10.0 ms");
         assert_eq!(text(12_345), "12.3 ms");
         assert_eq!(text(99_949), "99.9 ms");
