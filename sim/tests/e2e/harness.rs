@@ -217,7 +217,13 @@ impl World {
         if uid.is_some() {
             // The target directory may lie in a home that the ordinary user may not enter.
             let copy = dir.path().join("podwire");
-            fs::copy(&bin, &copy).expect("the binary can be copied");
+            // By a process of its own: a child that another test forks meanwhile would hold our descriptor for writing,
+            // and a file that is open for writing can't be executed.
+            let copied = Command::new("cp").arg(&bin).arg(&copy).status();
+            assert!(
+                copied.is_ok_and(|status| status.success()),
+                "the binary can be copied"
+            );
             fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
             bin = copy;
         }
