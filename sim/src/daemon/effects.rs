@@ -87,7 +87,9 @@ impl Lab {
         if effects.is_empty() {
             return Ok(());
         }
+        let started = Instant::now();
         let mut made = self.make(&effects)?;
+        let made_after = started.elapsed();
         let mut later = Later::default();
         let mut result = First(Ok(()));
         for effect in effects {
@@ -99,8 +101,13 @@ impl Lab {
         for (namespace, name) in std::mem::take(&mut later.programs) {
             result.note(self.start_program(&namespace, &name));
         }
+        let answered_after = started.elapsed();
         later.grave.extend(made.into_values());
         close(later.grave);
+        tracing::debug!(
+            "made after {made_after:?}, answered after {answered_after:?}, closed after {:?}",
+            started.elapsed()
+        );
         if let Err(error) = self.write_hosts() {
             tracing::warn!("the hosts file can't be written: {error}");
         }

@@ -15,6 +15,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tap_bridge::sys::mount;
+use tap_bridge::sys::spawn::set_command_name;
 
 use super::children::Children;
 use super::lab::{Lab, LabError, Setting};
@@ -91,6 +92,7 @@ enum Progress {
 
 /// Body of the daemon. Returns the exit code.
 pub(super) fn run(mut launch: Connection, name: &str, stage: Stage) -> u8 {
+    set_command_name("podwire-daemon");
     let (order, lock) = match receive(&mut launch) {
         Ok(received) => received,
         Err(event) => return report(&mut launch, &event),
