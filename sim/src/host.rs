@@ -125,6 +125,8 @@ fn try_out() -> Result<Vec<(Ability, Option<String>)>, CodecError> {
             "--launch-fd".into(),
             theirs.as_fd().as_raw_fd().to_string().into(),
         ],
+        env: &[],
+        own_group: false,
         fds: &[theirs.as_fd()],
         log: stderr.as_fd(),
         die_with_thread: false,
@@ -159,7 +161,7 @@ fn judge((ability, failure): &(Ability, Option<String>), device: &str) -> Check 
         Ability::Proc => (
             "fresh /proc",
             "the lab has process ids of its own, and dies with its daemon",
-            "the lab shares the host's process ids; a killed daemon's programs end one after the other",
+            "the lab shares the host's process ids; what `exec` started outlives a killed daemon",
             "in a container: unmask /proc (docker: --security-opt systempaths=unconfined)",
             State::Warn,
         ),

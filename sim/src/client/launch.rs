@@ -268,6 +268,8 @@ impl Daemon {
                 "--launch-fd".into(),
                 theirs.as_fd().as_raw_fd().to_string().into(),
             ],
+            env: &[],
+            own_group: false,
             fds: &[theirs.as_fd()],
             log: stderr.as_fd(),
             die_with_thread: false,

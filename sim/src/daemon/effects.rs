@@ -480,6 +480,7 @@ impl Lab {
             sandbox,
             self.setting.children.clone(),
             self.setting.logs.clone(),
+            !self.setting.pid_namespace,
         )
         .map_err(|error| {
             LabError::internal(format!("pod {key}: its program can't be started: {error}"))

@@ -68,6 +68,8 @@ pub(super) fn exec(launch: &Connection, lab: &str, stage: Stage) -> io::Result<(
             "--launch-fd".into(),
             launch.as_fd().as_raw_fd().to_string().into(),
         ],
+        env: &[],
+        own_group: false,
         fds: &[launch.as_fd()],
         log: stderr.as_fd(),
         die_with_thread: false,

@@ -6,8 +6,8 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use indexmap::IndexMap;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tap_bridge::sys::netns::{self, Namespace};
+use tap_bridge::sys::spawn::{Spawn, spawn};
 
 use super::children::Children;
 use super::logs::{Logs, duplicate};
@@ -81,7 +82,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts the supervision of `spec` in `sandbox`.
+    /// Starts the supervision of `spec` in `sandbox`. With `die_with_daemon` the program is killed when the daemon ends
+    /// without having stopped it, which a PID namespace does by itself.
     ///
     /// # Errors
     /// At the limit of open files or threads.
@@ -90,6 +92,7 @@ impl Program {
         sandbox: &Sandbox,
         children: Arc<Children>,
         logs: Arc<Logs>,
+        die_with_daemon: bool,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
@@ -111,6 +114,7 @@ impl Program {
             ],
             children,
             logs,
+            die_with_daemon,
             shared: Arc::clone(&shared),
         };
         let thread = std::thread::Builder::new()
@@ -189,6 +193,7 @@ struct Supervisor {
     namespaces: [(OwnedFd, Namespace); 3],
     children: Arc<Children>,
     logs: Arc<Logs>,
+    die_with_daemon: bool,
     shared: Arc<Shared>,
 }
 
@@ -288,21 +293,24 @@ impl Supervisor {
             .split_first()
             .expect("a program has a name");
         let output = self.logs.pipe(&self.spec.log)?;
-        let mut command = Command::new(program);
-        command
-            .args(args)
-            .envs(&self.spec.env)
-            .current_dir("/")
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(duplicate(&output)?)
-            .stderr(output);
+        let env: Vec<_> = self.spec.env.clone().into_iter().collect();
+        let what = Spawn {
+            program: Some(program.into()),
+            title: program,
+            args: args.iter().map(Into::into).collect(),
+            env: &env,
+            own_group: true,
+            fds: &[],
+            log: output.as_fd(),
+            // This thread waits for the program. In a PID namespace the kernel ends it with the daemon anyway.
+            die_with_thread: self.die_with_daemon,
+        };
         let mut state = self.shared.state();
         if state.stop {
             return Ok(None);
         }
         let child = self.children.start(|| {
-            let child = command.spawn()?;
+            let child = spawn(&what)?;
             let pid = child.id();
             Ok((child, pid))
         })?;

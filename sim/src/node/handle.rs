@@ -125,6 +125,8 @@ impl NodeHandle {
             program: what.program.clone(),
             title: &format!("podwire: {role} {} (lab {})", what.node, what.lab),
             args: args.to_words(),
+            env: &[],
+            own_group: false,
             fds: &[fd],
             log: what.log,
             die_with_thread: what.die_with_thread,

@@ -1,4 +1,4 @@
-//! Starting this program again in another role.
+//! Starting this program again in another role, or another program.
 //!
 //! Decides what a child inherits: the named descriptors and nothing else, /dev/null as stdin, a given descriptor as
 //! stdout and stderr. Doesn't decide what the child does nor who waits for it. Source: execve(2), close_range(2), prctl(2).
@@ -23,6 +23,10 @@ pub struct Spawn<'a> {
     pub title: &'a str,
     /// The arguments after it. They name the numbers of [`Spawn::fds`], which stay what they are.
     pub args: Vec<OsString>,
+    /// Added to this process's environment.
+    pub env: &'a [(String, String)],
+    /// In a process group of its own, so that it can be ended with everything that it starts.
+    pub own_group: bool,
     /// Descriptors that the child inherits under their present numbers, and adopts with [`adopt`].
     pub fds: &'a [BorrowedFd<'a>],
     /// The child's stdout and stderr.
@@ -45,10 +49,14 @@ pub fn spawn(what: &Spawn<'_>) -> io::Result<Child> {
     command
         .arg0(what.title)
         .args(&what.args)
+        .envs(what.env.iter().map(|(name, value)| (name, value)))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(what.log.try_clone_to_owned()?)
         .stderr(what.log.try_clone_to_owned()?);
+    if what.own_group {
+        command.process_group(0);
+    }
     let keep: Vec<RawFd> = what.fds.iter().map(|fd| fd.as_raw_fd()).collect();
     let die_with_thread = what.die_with_thread;
     let parent = rustix::process::getpid();
@@ -130,6 +138,8 @@ mod tests {
             program: Some("/bin/sh".into()),
             title: "podwire: test",
             args: vec!["-c".into(), script.into()],
+            env: &[],
+            own_group: false,
             fds,
             log: theirs.as_fd(),
             die_with_thread: true,
@@ -161,6 +171,31 @@ mod tests {
         assert!(flags.contains(FdFlags::CLOEXEC));
     }
 
+    /// A program gets what is added to its environment, and a process group of its own when it wants one.
+    #[test]
+    fn environment_and_group_are_set() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let mut child = spawn(&Spawn {
+            program: Some("sh".into()),
+            title: "sh",
+            args: vec![
+                "-c".into(),
+                "echo $NAME; cut -d' ' -f5 /proc/$$/stat".into(),
+            ],
+            env: &[("NAME".to_owned(), "value".to_owned())],
+            own_group: true,
+            fds: &[],
+            log: theirs.as_fd(),
+            die_with_thread: true,
+        })
+        .unwrap();
+        drop(theirs);
+        let mut text = String::new();
+        ours.read_to_string(&mut text).unwrap();
+        assert!(child.wait().unwrap().success());
+        assert_eq!(text, format!("value\n{}\n", child.id()));
+    }
+
     /// `ps` shows the title.
     #[test]
     fn the_title_is_argv_0() {
@@ -176,6 +211,8 @@ mod tests {
             program: Some("/nonexistent/program".into()),
             title: "x",
             args: Vec::new(),
+            env: &[],
+            own_group: false,
             fds: &[],
             log: a.as_fd(),
             die_with_thread: false,
