@@ -32,7 +32,6 @@ pub use error::{ClusterError, IpError};
 pub use ip_change::Flush;
 pub use naming::suffix;
 pub use node::{ETH0_PORT, HOST_PORT};
-pub use snapshot::{GatewayMacs, INTERNET_PORT};
 
 use crate::ipam::HostLocal;
 use crate::model::{Node, Pod};
@@ -262,21 +261,6 @@ impl Cluster {
     #[must_use]
     pub fn host_mac(&self, node: &str) -> Mac {
         naming::mac(self.state.seed, "host", node)
-    }
-
-    /// What the default gateway's router obeys, where the lab has a simulated internet, and the MACs it was made with.
-    #[must_use]
-    pub fn internet_snapshot(&self) -> Option<(Snapshot, GatewayMacs)> {
-        let network = &self.state.network;
-        let gateway = network.gateway.as_ref()?;
-        let internet = network.internet.as_ref()?;
-        let mac = |what| naming::mac(self.state.seed, "internet", what);
-        let macs = GatewayMacs {
-            underlay: mac("underlay"),
-            upstream: mac("upstream"),
-            internet: mac("internet"),
-        };
-        Some((snapshot::of_gateway(network, gateway, internet, macs), macs))
     }
 
     /// Directory of the files that a node sees: `cni/` and `ipam/`.

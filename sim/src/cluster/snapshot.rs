@@ -11,12 +11,8 @@ use router_core::config::{
 };
 use router_core::{Mac, PortId, Snapshot};
 
-use super::node::{ETH0_PORT, HOST_PORT};
+use super::node::HOST_PORT;
 use crate::model::{Iface, IfaceKind, Node, Pod, RouteEntry, RouteKind};
-use crate::spec::{GatewaySpec, InternetSpec, NetworkSpec};
-
-/// Router port of the gateway that leads to the simulated internet.
-pub const INTERNET_PORT: PortId = PortId(1);
 
 /// What the router of `node` obeys. `host_mac` is the router's MAC towards the node's host namespace.
 pub(crate) fn of_node(
@@ -74,71 +70,6 @@ pub(crate) fn of_node(
         })
         .collect();
     snapshot
-}
-
-/// What the router of the default gateway obeys: the node subnet on one side, everything else on the other.
-pub(crate) fn of_gateway(
-    network: &NetworkSpec,
-    gateway: &GatewaySpec,
-    internet: &InternetSpec,
-    macs: GatewayMacs,
-) -> Snapshot {
-    let hop = |port| {
-        RouteTarget::Unicast(vec![NextHop {
-            port,
-            via: None,
-            weight: 1,
-        }])
-    };
-    let subnet = network.node_subnet;
-    let route = |dst, src, port| Route {
-        dst,
-        metric: 0,
-        src,
-        target: hop(port),
-    };
-    Snapshot {
-        epoch: 1,
-        forwarding: true,
-        ports: vec![
-            PortConfig::ethernet(ETH0_PORT.0, "eth0", macs.underlay, network.mtu),
-            PortConfig::ethernet(INTERNET_PORT.0, "inet0", macs.upstream, network.mtu),
-        ],
-        addresses: vec![LocalAddress {
-            addr: gateway.addr,
-            prefix_len: subnet.prefix_len(),
-            broadcast: Some(subnet.broadcast()),
-            port: ETH0_PORT,
-        }],
-        routes: std::iter::once(route(subnet, Some(gateway.addr), ETH0_PORT))
-            .chain(
-                internet
-                    .addresses
-                    .iter()
-                    .map(|addr| route((*addr).into(), None, INTERNET_PORT)),
-            )
-            .collect(),
-        neighbours: internet
-            .addresses
-            .iter()
-            .map(|addr| PermanentNeighbour {
-                port: INTERNET_PORT,
-                ip: *addr,
-                mac: macs.internet,
-            })
-            .collect(),
-    }
-}
-
-/// The MACs of the default gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GatewayMacs {
-    /// On the nodes' segment.
-    pub underlay: Mac,
-    /// Towards the internet.
-    pub upstream: Mac,
-    /// The internet's own side.
-    pub internet: Mac,
 }
 
 fn port_config(iface: &Iface, port: PortId, pods: &[&Pod]) -> PortConfig {

@@ -316,7 +316,4 @@ fn the_snapshot_says_what_the_model_says() {
             .any(|addr| addr.addr == ip("10.244.0.1"))
     );
     assert_eq!(snapshot.routes.len(), 7);
-    let (internet, macs) = cluster.internet_snapshot().unwrap();
-    assert_eq!(internet.neighbours.len(), 2);
-    assert_ne!(macs.underlay, macs.upstream);
 }
