@@ -167,6 +167,7 @@ impl Node {
                     mac: STATION_MAC,
                 })
                 .collect(),
+            ..Snapshot::default()
         };
         let capacity = 1024;
         let mut pool = FramePool::new(capacity);

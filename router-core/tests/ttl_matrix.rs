@@ -48,6 +48,7 @@ fn node_b() -> Snapshot {
             route("172.16.30.0/24", UPLINK, None),
         ],
         neighbours: vec![],
+        ..Snapshot::default()
     }
 }
 

@@ -86,6 +86,7 @@ fn snapshot() -> Snapshot {
         addresses,
         routes,
         neighbours: Vec::new(),
+        ..Snapshot::default()
     }
 }
 
@@ -379,6 +380,7 @@ fn kindnet_node(member: u8) -> Snapshot {
             route(&format!("10.244.{member}.2/32"), POD, None, gw),
         ],
         neighbours: Vec::new(),
+        ..Snapshot::default()
     }
 }
 

@@ -138,6 +138,7 @@ fn snapshot(input: &mut Input<'_>) -> Snapshot {
         ],
         routes,
         neighbours,
+        ..Snapshot::default()
     }
 }
 

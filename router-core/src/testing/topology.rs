@@ -152,6 +152,7 @@ pub fn node_a() -> Snapshot {
             },
         ],
         neighbours: vec![],
+        ..Snapshot::default()
     }
 }
 

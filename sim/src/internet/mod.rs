@@ -86,6 +86,7 @@ pub fn snapshot(gateway: &Gateway, spec: &InternetSpec) -> Snapshot {
                 mac: FAR_MAC,
             })
             .collect(),
+        ..Snapshot::default()
     }
 }
 

@@ -108,6 +108,7 @@ fn kindnet_node(n: u8) -> Snapshot {
         addresses,
         routes,
         neighbours: Vec::new(),
+        ..Snapshot::default()
     }
 }
 

@@ -4,6 +4,8 @@
 //! between two batches ([`Router::apply`](crate::router::Router::apply)); neighbours, counters and held frames of
 //! ports that stay survive it. Everything is numbers and addresses, nothing has to be guessed by the router (law 8).
 
+pub mod nat;
+
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
@@ -11,6 +13,7 @@ use core::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::addr::Mac;
+pub use nat::NatConfig;
 
 /// A port of one router: the router's name for one attachment (a pod link, the underlay, the host side).
 ///
@@ -36,6 +39,9 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// PERMANENT neighbour entries.
     pub neighbours: Vec<PermanentNeighbour>,
+    /// The nat table and connection tracking; empty, and the node pays nothing for them.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub nat: NatConfig,
 }
 
 /// One port.
