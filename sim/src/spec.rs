@@ -28,6 +28,25 @@ pub enum Preset {
     Kindnet,
 }
 
+impl Preset {
+    /// All of them, the default first.
+    pub const ALL: [Self; 1] = [Self::Kindnet];
+
+    /// The word for it, as `--preset` takes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kindnet => "kindnet",
+        }
+    }
+
+    /// The preset with that name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|preset| preset.name() == name)
+    }
+}
+
 /// A whole lab.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabSpec {

@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 
 use super::conflist::Conflist;
 use super::diagnostics::{At, Pos, Sink};
-use super::preset;
+use super::preset::Defaults;
 use super::written::NetworkFile;
 use crate::spec::{GatewaySpec, InternetSpec, NetworkSpec};
 
@@ -20,9 +20,14 @@ pub(super) struct Resolved {
     pub(super) gateway_pos: Option<Pos>,
 }
 
-pub(super) fn resolve(file: NetworkFile, conflist: &Conflist, sink: &mut Sink<'_>) -> Resolved {
-    let cluster_cidr = value(&file.cluster_cidr, preset::CLUSTER_CIDR);
-    let node_subnet = value(&file.node_subnet, preset::NODE_SUBNET);
+pub(super) fn resolve(
+    file: NetworkFile,
+    conflist: &Conflist,
+    preset: &Defaults,
+    sink: &mut Sink<'_>,
+) -> Resolved {
+    let cluster_cidr = value(&file.cluster_cidr, preset.cluster_cidr);
+    let node_subnet = value(&file.node_subnet, preset.node_subnet);
     if cluster_cidr.contains(&node_subnet) || node_subnet.contains(&cluster_cidr) {
         sink.conflict(
             pos(&file.cluster_cidr).or_else(|| pos(&file.node_subnet)),
@@ -37,7 +42,7 @@ pub(super) fn resolve(file: NetworkFile, conflist: &Conflist, sink: &mut Sink<'_
             format!("nodeSubnet {node_subnet} is too small for a gateway and nodes"),
         );
     }
-    let node_mask = value(&file.node_mask, preset::NODE_MASK).max(cluster_cidr.prefix_len());
+    let node_mask = value(&file.node_mask, preset.node_mask).max(cluster_cidr.prefix_len());
     if let Some(written) = &file.node_mask
         && written.value < cluster_cidr.prefix_len()
     {
@@ -50,7 +55,7 @@ pub(super) fn resolve(file: NetworkFile, conflist: &Conflist, sink: &mut Sink<'_
         );
     }
     let host = |n: u32| Ipv4Addr::from(u32::from(node_subnet.network()).saturating_add(n));
-    let first_node = value(&file.first_node_address, host(preset::FIRST_NODE_HOST));
+    let first_node = value(&file.first_node_address, host(preset.first_node_host));
     if !node_subnet.contains(&first_node) {
         sink.error_at(
             pos(&file.first_node_address),
@@ -59,7 +64,7 @@ pub(super) fn resolve(file: NetworkFile, conflist: &Conflist, sink: &mut Sink<'_
     }
 
     let default_gateway = At {
-        value: host(preset::GATEWAY_HOST),
+        value: host(preset.gateway_host),
         pos: Pos::NOWHERE,
     };
     let gateway = file.gateway.or(Some(default_gateway));
@@ -84,12 +89,12 @@ pub(super) fn resolve(file: NetworkFile, conflist: &Conflist, sink: &mut Sink<'_
     }));
     let metric = dhcp
         .as_ref()
-        .map(|dhcp| value(&dhcp.metric, preset::DHCP_METRIC));
+        .map(|dhcp| value(&dhcp.metric, preset.dhcp_metric));
     let lease = dhcp
         .as_ref()
-        .map(|dhcp| value(&dhcp.lease, preset::DHCP_LEASE_SECS));
+        .map(|dhcp| value(&dhcp.lease, preset.dhcp_lease_secs));
 
-    let internet = internet(file.internet, gateway.is_some(), sink);
+    let internet = internet(file.internet, gateway.is_some(), preset, sink);
 
     if let (Some(written), Some(taken)) = (&file.mtu, &conflist.mtu)
         && written.value != taken.value
@@ -108,7 +113,7 @@ pub(super) fn resolve(file: NetworkFile, conflist: &Conflist, sink: &mut Sink<'_
         .mtu
         .as_ref()
         .or(conflist.mtu.as_ref())
-        .map_or(preset::MTU, |at| at.value);
+        .map_or(preset.mtu, |at| at.value);
     if let Some(at) = &file.cni_conf_dir {
         check_dir(at, sink);
     }
@@ -128,14 +133,14 @@ pub(super) fn resolve(file: NetworkFile, conflist: &Conflist, sink: &mut Sink<'_
                 dhcp_metric: metric,
             }),
             mtu,
-            docker0: value(&file.docker0, true),
-            sit0: value(&file.sit0, true),
-            pod_ifindex: value(&file.pod_ifindex, preset::POD_IFINDEX),
+            docker0: value(&file.docker0, preset.docker0),
+            sit0: value(&file.sit0, preset.sit0),
+            pod_ifindex: value(&file.pod_ifindex, preset.pod_ifindex),
             ipv6_link_local: value(&file.ipv6_link_local, false),
             dhcp_lease_secs: lease,
             cni_conf_dir: file
                 .cni_conf_dir
-                .map_or_else(|| preset::CNI_CONF_DIR.to_owned(), |at| at.value),
+                .map_or_else(|| preset.cni_conf_dir.to_owned(), |at| at.value),
             cni_extra_files: file
                 .cni_extra_files
                 .into_iter()
@@ -150,6 +155,7 @@ pub(super) fn resolve(file: NetworkFile, conflist: &Conflist, sink: &mut Sink<'_
 fn internet(
     choice: super::written::Choice<super::written::InternetFile>,
     has_gateway: bool,
+    preset: &Defaults,
     sink: &mut Sink<'_>,
 ) -> Option<InternetSpec> {
     use super::written::{Choice, InternetFile};
@@ -172,7 +178,7 @@ fn internet(
         return None;
     }
     let addresses = file.addresses.map_or_else(
-        || preset::INTERNET.to_vec(),
+        || preset.internet.to_vec(),
         |list| {
             for at in &list {
                 let good = !at.value.is_loopback()
@@ -188,7 +194,7 @@ fn internet(
     );
     Some(InternetSpec {
         addresses,
-        ttl_at_node: value(&file.ttl, preset::INTERNET_TTL),
+        ttl_at_node: value(&file.ttl, preset.internet_ttl),
     })
 }
 

@@ -9,6 +9,7 @@ use super::conflist::Conflist;
 use super::diagnostics::{At, Pos, Sink, hint};
 use super::names::check_label;
 use super::nodes::{self, Node};
+use super::preset::Defaults;
 use super::written::{LabFile, NetworkFile, NodeFile, Nodes, PodFile};
 use super::{Overrides, network, preset};
 use crate::manifest::Object;
@@ -41,12 +42,8 @@ pub(super) fn resolve(
             Vec::new(),
         ),
     };
-    if let Some(at) = &preset {
-        check_preset(&at.value, Some(at.pos), sink);
-    }
-    if let Some(name) = &overrides.preset {
-        check_preset(name, None, sink);
-    }
+    let preset = chosen_preset(preset.as_ref(), overrides, sink);
+    let defaults = preset::defaults(preset);
     if let Some(name) = &overrides.name
         && let Err(why) = check_label(name)
     {
@@ -56,10 +53,10 @@ pub(super) fn resolve(
         .name
         .clone()
         .or_else(|| name.map(|at| at.value))
-        .unwrap_or_else(|| preset::NAME.to_owned());
+        .unwrap_or_else(|| preset.name().to_owned());
     let seed = seed.map_or(0, |at| at.value);
 
-    let network = network::resolve(network_file, conflist, sink);
+    let network = network::resolve(network_file, conflist, &defaults, sink);
     let mut more_nodes = Vec::new();
     for object in objects {
         match object {
@@ -68,18 +65,18 @@ pub(super) fn resolve(
             Object::Namespace(_) => {}
         }
     }
-    let files = node_files(nodes_file, more_nodes, overrides, sink);
+    let files = node_files(nodes_file, more_nodes, &defaults, overrides, sink);
     let nodes = nodes::resolve(&files, &network, conflist.subnet.as_ref(), sink);
     let specs: Vec<_> = nodes.iter().map(|node| node.spec.clone()).collect();
     let system = if system.is_none_or(|at| at.value) {
-        preset::system_pods(&specs, seed)
+        preset::system_pods(preset, &specs, seed)
     } else {
         Vec::new()
     };
     let pods = resolve_pods(pods, system, &nodes, sink);
     Some(LabSpec {
         name,
-        preset: Preset::Kindnet,
+        preset,
         seed,
         network: network.spec,
         nodes: specs,
@@ -87,30 +84,46 @@ pub(super) fn resolve(
     })
 }
 
-fn check_preset(name: &str, pos: Option<Pos>, sink: &mut Sink<'_>) {
-    if name == preset::NAME {
-        return;
+/// The flag's preset, else the file's, else the first. Both are checked.
+fn chosen_preset(
+    written: Option<&At<String>>,
+    overrides: &Overrides,
+    sink: &mut Sink<'_>,
+) -> Preset {
+    let of_file = written.and_then(|at| preset_named(&at.value, Some(at.pos), sink));
+    let of_flag = overrides
+        .preset
+        .as_ref()
+        .and_then(|name| preset_named(name, None, sink));
+    let [first, ..] = Preset::ALL;
+    of_flag.or(of_file).unwrap_or(first)
+}
+
+fn preset_named(name: &str, pos: Option<Pos>, sink: &mut Sink<'_>) -> Option<Preset> {
+    let found = Preset::by_name(name);
+    if found.is_none() {
+        let names = Preset::ALL.map(Preset::name);
+        let there = names.map(|name| format!("\"{name}\"")).join(" and ");
+        let are = if names.len() == 1 { "is" } else { "are" };
+        let message = if preset::LATER.contains(&name) {
+            format!("preset \"{name}\" is not in this version; there {are} {there}")
+        } else {
+            format!(
+                "no preset \"{}\"{}; there {are} {there}",
+                name.chars().take(80).collect::<String>(),
+                hint(name, names),
+            )
+        };
+        sink.error_at(pos, message);
     }
-    let message = if preset::LATER.contains(&name) {
-        format!(
-            "preset \"{name}\" is not in this version; there is \"{}\"",
-            preset::NAME
-        )
-    } else {
-        format!(
-            "no preset \"{}\"{}; there is \"{}\"",
-            name.chars().take(80).collect::<String>(),
-            hint(name, [preset::NAME]),
-            preset::NAME
-        )
-    };
-    sink.error_at(pos, message);
+    found
 }
 
 /// The nodes that are wanted: the lab file's and the manifests', the preset's where these name none.
 fn node_files(
     written: Nodes,
     more: Vec<NodeFile>,
+    preset: &Defaults,
     overrides: &Overrides,
     sink: &mut Sink<'_>,
 ) -> Vec<NodeFile> {
@@ -130,7 +143,7 @@ fn node_files(
         }
         (Nodes::Preset | Nodes::Count(_), Some(count)) => nodes::from_preset(bounded(count, sink)),
         (Nodes::Count(at), None) => nodes::from_preset(at.value),
-        (Nodes::Preset, None) if more.is_empty() => nodes::from_preset(preset::NODES),
+        (Nodes::Preset, None) if more.is_empty() => nodes::from_preset(preset.nodes),
         (Nodes::Preset, None) => Vec::new(),
     };
     files.extend(more);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::age;
 use super::table::Table;
 use crate::control::proto::Status;
-use crate::spec::{Backend, Preset};
+use crate::spec::Backend;
 
 /// The word for a back end, as `--backend` takes it.
 #[must_use]
@@ -13,14 +13,6 @@ pub const fn backend(backend: Backend) -> &'static str {
     match backend {
         Backend::Tap => "tap",
         Backend::Inproc => "inproc",
-    }
-}
-
-/// The word for a preset, as `--preset` takes it.
-#[must_use]
-pub const fn preset(preset: Preset) -> &'static str {
-    match preset {
-        Preset::Kindnet => "kindnet",
     }
 }
 
@@ -37,7 +29,7 @@ pub fn table(labs: &[Status], now_ms: u64, wide: bool) -> String {
     for lab in sorted(labs) {
         let mut cells = vec![
             lab.name.clone(),
-            preset(lab.preset).to_owned(),
+            lab.preset.name().to_owned(),
             backend(lab.backend).to_owned(),
             lab.nodes.to_string(),
             lab.pods.to_string(),
@@ -63,7 +55,7 @@ pub fn object(labs: &[Status]) -> Value {
                 "kind": "LabStatus",
                 "metadata": {"name": lab.name, "creationTimestamp": age::rfc3339(lab.started_ms)},
                 "status": {
-                    "preset": preset(lab.preset),
+                    "preset": lab.preset.name(),
                     "backend": backend(lab.backend),
                     "nodes": lab.nodes,
                     "pods": lab.pods,
@@ -87,6 +79,7 @@ pub fn sorted(labs: &[Status]) -> Vec<&Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Preset;
 
     fn lab(name: &str) -> Status {
         Status {
