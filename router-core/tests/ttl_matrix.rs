@@ -149,7 +149,7 @@ impl Net {
     }
 }
 
-/// Section 10.6. Nothing is resolved beforehand, so the first packet of every pair survives ARP on all links.
+/// TM-1 to TM-3, TM-5 to TM-9, FWD-60. Nothing is resolved beforehand, so the first packet of every pair survives ARP on all links.
 #[test]
 fn every_pair_sees_the_ttl_of_the_matrix_on_the_first_packet() {
     const POD: usize = 0;

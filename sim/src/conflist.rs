@@ -85,7 +85,7 @@ mod tests {
 }
 "#;
 
-    /// KND-8, seed 000 row 5.
+    /// KND-8, S0-5.
     #[test]
     fn the_text_is_the_seeds() {
         assert_eq!(

@@ -105,7 +105,7 @@ fn routes(cluster: &Cluster, node: &str) -> Vec<String> {
     lines
 }
 
-/// 10.1 rows 4, 6, 7.
+/// S0-4, S0-6, S0-7.
 #[test]
 fn nodes_have_the_routes_of_seed_000() {
     let dir = TempDir::new();
@@ -135,7 +135,7 @@ fn nodes_have_the_routes_of_seed_000() {
     );
 }
 
-/// 10.1 rows 10, 11, 13, 14; PTP-2, PTP-5, PTP-6; IPAM-2.
+/// S0-10, S0-11, S0-13, S0-14; PTP-2, PTP-5, PTP-6; IPAM-2.
 #[test]
 fn a_second_pod_gets_the_next_address_and_a_fresh_index() {
     let dir = TempDir::new();

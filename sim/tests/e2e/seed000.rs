@@ -96,7 +96,7 @@ fn conflist(subnet: &str) -> String {
     )
 }
 
-/// 10.1 rows 1, 2 and 9: nodes at .3, .4 and .5, hostNetwork pods at their node's address, coredns at 10.244.0.2.
+/// S0-1, S0-2, S0-9: nodes at .3, .4 and .5, hostNetwork pods at their node's address, coredns at 10.244.0.2.
 fn nodes_and_pods_of_a_fresh_cluster(lab: &Lab<'_>) {
     for (node, ip) in NODES
         .iter()
@@ -152,7 +152,7 @@ fn nodes_and_pods_of_a_fresh_cluster(lab: &Lab<'_>) {
     );
 }
 
-/// 10.1 rows 3, 4, 6, 7, 8: `ip a` and `ip route` before any pod is created.
+/// S0-3, S0-4, S0-6 to S0-8: `ip a` and `ip route` before any pod is created.
 fn node_views_of_a_fresh_cluster(lab: &Lab<'_>) {
     let addr = lab.shows(
         &["ip", "-n", "minikube", "a"],
@@ -194,7 +194,7 @@ fn node_views_of_a_fresh_cluster(lab: &Lab<'_>) {
     }
 }
 
-/// 10.1 rows 10 to 15: round robin, the old link gone, the new one under the next index.
+/// S0-10 to S0-15: round robin, the old link gone, the new one under the next index.
 fn pods_come_and_go_on_m03(lab: &Lab<'_>, programs: bool) {
     let m03 = "minikube-m03";
     if programs {
@@ -259,7 +259,7 @@ spec:
     name: nginx
 ";
 
-/// 10.1 rows 16 and 18: the document's my-pod.yaml as it stands.
+/// S0-16, S0-18: the document's my-pod.yaml as it stands.
 fn a_manifest_creates_a_pod_on_m02(lab: &Lab<'_>) {
     let file = lab.world.file("my-pod.yaml", MY_POD);
     lab.cmd(&["apply", "-f", &file])
@@ -272,7 +272,7 @@ fn a_manifest_creates_a_pod_on_m02(lab: &Lab<'_>) {
     );
 }
 
-/// 10.1 row 5, from inside the node, and by `podwire exec` of `cat`.
+/// S0-5, from inside the node, and by `podwire exec` of `cat`.
 fn the_conflist_lies_where_minikube_has_it(lab: &Lab<'_>) {
     for (node, subnet) in NODES
         .iter()
@@ -290,7 +290,7 @@ fn the_conflist_lies_where_minikube_has_it(lab: &Lab<'_>) {
     }
 }
 
-/// 10.1 rows 17 and 19: the real `ip` inside the pod. What may differ from the document (decision 6): no `@if5`, no
+/// S0-17, S0-19: the real `ip` inside the pod. What may differ from the document (decision 6): no `@if5`, no
 /// `link-netnsid 0` and no sit0, as a TAP has no peer; `qlen`, as a TAP's ring is as long as its transmit queue.
 fn the_real_ip_inside_the_pod(lab: &Lab<'_>) {
     lab.shows(
@@ -314,7 +314,7 @@ default via 10.244.1.1 dev eth0
     );
 }
 
-/// 10.1 row 20: the first packet survives ARP on three links. iputils counts from 1 (decision 18).
+/// S0-20: the first packet survives ARP on three links. iputils counts from 1 (decision 18).
 fn the_real_ping_between_nodes(lab: &Lab<'_>) {
     lab.shows(
         &[
@@ -340,7 +340,7 @@ rtt min/avg/max/mdev = {ms}/{ms}/{ms}/{ms} ms",
     );
 }
 
-/// 10.1 rows 1 to 20 with programs in the pods.
+/// S0-1 to S0-20 with programs in the pods.
 #[test]
 fn the_minikube_document_holds_on_tap() {
     if !runs_here(&[Need::Tap, Need::Tool("ip"), Need::Tool("ping")]) {
@@ -381,7 +381,7 @@ rtt min/avg/max/mdev = {ms}/{ms}/{ms}/{ms} ms",
     );
 }
 
-/// 10.1 row 12: a program that ends again and again leaves the address alone.
+/// S0-12, PTP-7: a program that ends again and again leaves the address alone.
 #[test]
 fn a_restarting_program_keeps_its_address() {
     if !runs_here(&[Need::Tap]) {

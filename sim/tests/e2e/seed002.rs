@@ -21,7 +21,7 @@ default via 172.18.0.1 dev eth0
 10.244.2.8 dev {veth#e} scope host
 172.18.0.0/16 dev eth0 proto kernel scope link src 172.18.0.{n}";
 
-/// 10.3 rows 3 to 7, by `podwire ip`, on whatever back end this machine has.
+/// S2-3 to S2-7, by `podwire ip`, on whatever back end this machine has.
 #[test]
 fn the_guides_node_views_hold() {
     let world = World::new();
@@ -51,7 +51,7 @@ fn the_guides_node_views_hold() {
         .unwrap_or_else(|diff| panic!("{diff}"));
 }
 
-/// 10.3 rows 1, 2, 5 and 8: the real `ip` in pods (no `@if5`: a TAP has no peer, decision 6).
+/// S2-1, S2-2, S2-5, S2-8: the real `ip` in pods (no `@if5`: a TAP has no peer, decision 6).
 #[test]
 fn the_guides_pod_views_hold() {
     if !runs_here(&[Need::Tap, Need::Tool("ip")]) {
@@ -108,7 +108,7 @@ default via 10.244.2.1 dev eth0
     );
 }
 
-/// 10.3 row 10: a peer route that was deleted by hand is back within kindnetd's 10 s; a manual route stays (KND-10).
+/// S2-10: a peer route that was deleted by hand is back within kindnetd's 10 s; a manual route stays (KND-10).
 #[test]
 fn a_deleted_peer_route_comes_back_and_a_manual_one_stays() {
     let world = World::new();

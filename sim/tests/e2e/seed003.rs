@@ -50,7 +50,7 @@ fn node_views(lab: &Lab<'_>) {
     }
 }
 
-/// 10.4 rows 3, 6, 7 and 9.
+/// S3-3, S3-6, S3-7, S3-9.
 #[test]
 fn the_pods_birth_document_holds_in_process() {
     let world = World::new();
@@ -58,7 +58,7 @@ fn the_pods_birth_document_holds_in_process() {
     node_views(&lab);
 }
 
-/// 10.4 rows 1 to 9 with programs in pods and nodes.
+/// S3-1 to S3-9 with programs in pods and nodes.
 #[test]
 fn the_pods_birth_document_holds_on_tap() {
     if !runs_here(&[Need::Tap, Need::Tool("ip")]) {

@@ -42,6 +42,7 @@ fn ttl_matrix_holds(lab: &Lab<'_>) {
     }
 }
 
+/// TM-1 to TM-3, TM-5 to TM-9.
 #[test]
 fn ttl_matrix_holds_on_tap() {
     if !runs_here(&[Need::Tap]) {
@@ -51,6 +52,7 @@ fn ttl_matrix_holds_on_tap() {
     ttl_matrix_holds(&three_pods(&world, "tap"));
 }
 
+/// TM-1 to TM-3, TM-5 to TM-9, S2-11.
 #[test]
 fn ttl_matrix_holds_in_process() {
     let world = World::new();
@@ -308,7 +310,7 @@ fn traceroute_shows_every_hop() {
     }
 }
 
-/// A capture inside a pod sees its own traffic only, with the addresses that nobody translated (10.1 row 22).
+/// A capture inside a pod sees its own traffic only, with the addresses that nobody translated (S0-22).
 #[test]
 fn tcpdump_in_the_far_pod_sees_the_pods_own_address() {
     if !runs_here(&[Need::Tap, Need::Tool("tcpdump"), Need::Tool("ping")]) {
@@ -345,7 +347,7 @@ fn tcpdump_in_the_far_pod_sees_the_pods_own_address() {
     );
 }
 
-/// 10.1 row 21 as far as it goes without NAT: nodes reach the simulated internet, and HTTP works there.
+/// As far as 8.8.8.8 goes without NAT: nodes reach the simulated internet, and HTTP works there.
 #[test]
 fn nodes_reach_the_simulated_internet() {
     if !runs_here(&[Need::Tap, Need::Tool("curl")]) {

@@ -114,7 +114,7 @@ fn seed_000_addresses(last: u8, veth: Option<(u32, u8)>) -> String {
     text
 }
 
-/// Rows 10.1.3, 8, 11, 14 and 18: interfaces before and after pods come and go; an index is never used again.
+/// S0-3, S0-8, S0-11, S0-14, S0-18: interfaces before and after pods come and go; an index is never used again.
 #[test]
 fn seed_000_addresses_before_and_after_pods() {
     let mut lab = Lab::new("seed-000");
@@ -143,7 +143,7 @@ fn seed_000_addresses_before_and_after_pods() {
     );
 }
 
-/// Rows 10.1.4, 6, 7 and 15.
+/// S0-4, S0-6, S0-7, S0-15.
 #[test]
 fn seed_000_routes_of_each_node() {
     let mut lab = Lab::new("seed-000");
@@ -187,7 +187,7 @@ default via 172.16.30.1 dev eth0 proto dhcp src 172.16.30.{last} metric 1024
     );
 }
 
-/// Rows 10.3.3 to 10.3.7. The connected route is missing in the document; it must exist.
+/// S2-3 to S2-7. The connected route is missing in the document; it must exist.
 #[test]
 fn seed_002_routes_and_look_ups() {
     let lab = Lab::new("seed-002");
@@ -227,7 +227,7 @@ default via 172.18.0.1 dev eth0
     );
 }
 
-/// Rows 10.4.6, 7 and 9.
+/// S3-6, S3-7, S3-9.
 #[test]
 fn seed_003_pairs_and_routes() {
     let lab = Lab::new("seed-003");

@@ -54,7 +54,7 @@ fn anonymous(line: &str) -> String {
     words.join(" ")
 }
 
-/// 10.1 rows 3, 4, 6, 7, 8.
+/// S0-3, S0-4, S0-6, S0-7, S0-8.
 #[test]
 fn seed_000_shows_the_documents_nodes() {
     let dir = TempDir::new();
@@ -119,7 +119,7 @@ default via 172.16.30.1 dev eth0 proto dhcp src {addr} metric 1024
     }
 }
 
-/// 10.1 rows 2 and 9: coredns has 10.244.0.2, all others their node's address.
+/// S0-2, S0-9: coredns has 10.244.0.2, all others their node's address.
 #[test]
 fn seed_000_has_the_documents_pods() {
     let dir = TempDir::new();
@@ -136,7 +136,7 @@ fn seed_000_has_the_documents_pods() {
     }
 }
 
-/// 10.3 rows 3, 4, 6, 7.
+/// S2-3, S2-4, S2-6, S2-7.
 #[test]
 fn seed_002_shows_the_documents_nodes() {
     let dir = TempDir::new();
@@ -183,7 +183,7 @@ default via 172.18.0.1 dev eth0
     );
 }
 
-/// 10.4 rows 1, 2, 3, 6, 7, 9.
+/// S3-1 to S3-3, S3-6, S3-7, S3-9.
 #[test]
 fn seed_003_shows_the_documents_nodes() {
     let dir = TempDir::new();

@@ -320,7 +320,7 @@ impl Lab {
     }
 }
 
-/// Dataplane 10.6, the rows that need no NAT; each pair's very first packet is answered (NEI-4).
+/// TM-1 to TM-3, TM-5 to TM-9; each pair's very first packet is answered (NEI-4).
 #[test]
 fn the_ttl_matrix_holds() {
     let (a, other_a) = ((1, POD_A), (2, POD_A));
