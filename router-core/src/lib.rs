@@ -21,6 +21,7 @@ mod martian;
 pub mod neigh;
 mod options;
 mod originate;
+pub mod policy;
 mod ports;
 mod random;
 pub mod router;

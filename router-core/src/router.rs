@@ -33,6 +33,7 @@ use crate::martian;
 use crate::neigh::{Due, NeighbourTable, NeighbourView};
 use crate::options;
 use crate::originate::{Fields, Originator};
+use crate::policy::{CtState, Policy, Subject};
 use crate::ports::{ConfigError, PortIndex};
 use crate::random::{self, Rng};
 use crate::stats::{DropReason, Event, Stats};
@@ -75,6 +76,7 @@ pub struct Router {
     snapshot: Snapshot,
     ports: PortIndex,
     fib: Fib,
+    policy: Policy,
     neighbours: NeighbourTable,
     limiter: Limiter,
     originator: Originator,
@@ -104,6 +106,7 @@ impl Router {
             snapshot: Snapshot::default(),
             ports: PortIndex::default(),
             fib: Fib::default(),
+            policy: Policy::default(),
             neighbours: NeighbourTable::new(
                 limits.neighbours,
                 limits.held_per_neighbour.max(3),
@@ -130,6 +133,7 @@ impl Router {
     ) -> Result<(), ConfigError> {
         let ports = PortIndex::new(&snapshot)?;
         self.fib = Fib::new(&snapshot).map_err(|_| ConfigError::TooManyRoutes)?;
+        self.policy = Policy::new(&snapshot);
         self.stats.set_ports(snapshot.ports.iter().map(|p| p.id));
         self.ports = ports;
         self.snapshot = snapshot;
@@ -295,8 +299,11 @@ impl Router {
         }
         martian::check_destination(port, dst)?;
         let hop = match self.fib.lookup(dst, || self.flow(&ip)) {
-            // 7a. Input policy stands here.
-            Lookup::Local => return Ok(Verdict::Local),
+            Lookup::Local => {
+                // 7a. Input policy.
+                self.check_policy(frame, link, None)?;
+                return Ok(Verdict::Local);
+            }
             _ if dst.is_loopback() => return Ok(Verdict::Local),
             Lookup::Broadcast => return Err(DropReason::Broadcast.into()),
             _ if !self.snapshot.forwarding && !link.from_host => {
@@ -336,8 +343,20 @@ impl Router {
                 self.record(frame, &hop, dst, now);
             }
         }
-        // Forward policy stands here, then source NAT.
+        self.check_policy(frame, link, Some(hop.slot))?;
+        // Source NAT stands here.
         Ok(Verdict::Forward(hop, dst))
+    }
+
+    /// NetworkPolicy of the pods at both ends; `to` is the egress port, none for a packet to the node.
+    fn check_policy(&self, frame: &Frame, link: Link, to: Option<usize>) -> Result<(), DropReason> {
+        if self.policy.is_empty() {
+            return Ok(());
+        }
+        let ip = Ipv4::peek(packet(frame)).ok_or(DropReason::BadHeaderLength)?;
+        let from = (!link.from_host).then_some(link.slot);
+        let subject = Subject::of(&ip, CtState::New);
+        self.policy.check(from, to, &subject)
     }
 
     /// Signs record route and timestamp options with the address of the egress side (FWD-31).

@@ -127,6 +127,9 @@ counters! {
         ConnectionRefused = "connection-refused", "TCP to this node where nothing listens.";
         NoListener = "no-listener", "A packet of the router's own to one of the node's addresses, which nothing receives.";
         FragmentNotReassembled = "fragment-not-reassembled", "A fragment to this node, which has no host namespace to reassemble it.";
+        PolicyIngress = "policy-ingress", "NetworkPolicy: no rule allows it to reach the pod it is for (ingress).";
+        PolicyEgress = "policy-egress", "NetworkPolicy: no rule allows the pod it is from to send it (egress).";
+        PolicyInvalid = "policy-invalid", "NetworkPolicy: to or from an isolated pod, and conntrack finds it INVALID.";
         PoolEmpty = "pool-empty", "No free frame for a copy that was needed.";
     }
 }

@@ -13,6 +13,7 @@ use core::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::addr::Mac;
+use crate::policy::PolicyConfig;
 pub use nat::NatConfig;
 
 /// A port of one router: the router's name for one attachment (a pod link, the underlay, the host side).
@@ -42,6 +43,9 @@ pub struct Snapshot {
     /// The nat table and connection tracking; empty, and the node pays nothing for them.
     #[cfg_attr(feature = "serde", serde(default))]
     pub nat: NatConfig,
+    /// NetworkPolicies that concern the node's pods.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub policy: PolicyConfig,
 }
 
 /// One port.
