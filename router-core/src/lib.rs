@@ -10,6 +10,7 @@ extern crate alloc;
 pub mod addr;
 pub mod arch;
 mod arp;
+pub mod bridge;
 pub mod config;
 pub mod fib;
 mod forward;
@@ -33,6 +34,7 @@ pub mod time;
 pub mod wire;
 
 pub use addr::Mac;
+pub use bridge::FdbView;
 pub use config::{PortId, Snapshot};
 pub use frame::{Batch, Frame, FramePool, TxBatch};
 pub use neigh::{NeighbourState, NeighbourView};

@@ -23,6 +23,10 @@ pub enum ConfigError {
     SecondHostPort(PortId),
     /// An address, route or neighbour names a port that is not in the snapshot.
     UnknownPort(PortId),
+    /// A port of a bridge names a port that is no bridge.
+    NotABridge(PortId),
+    /// A bridge or the host port can't be a port of a bridge.
+    NotABridgePort(PortId),
     /// MTU below 68 (RFC 791).
     MtuTooSmall(PortId),
     /// A prefix length above 32.
@@ -40,6 +44,8 @@ impl fmt::Display for ConfigError {
             Self::DuplicatePort(p) => write!(f, "port {} is given twice", p.0),
             Self::SecondHostPort(p) => write!(f, "port {} is a second host port", p.0),
             Self::UnknownPort(p) => write!(f, "port {} does not exist", p.0),
+            Self::NotABridge(p) => write!(f, "port {} is no bridge, but has ports", p.0),
+            Self::NotABridgePort(p) => write!(f, "port {} can't be a port of a bridge", p.0),
             Self::MtuTooSmall(p) => write!(f, "port {}: an IPv4 MTU is at least {MIN_MTU}", p.0),
             Self::BadPrefixLength(a, n) => write!(f, "{a}/{n}: a prefix length is at most 32"),
             Self::NoNextHop(net) => write!(f, "route to {net} has no next hop"),
@@ -93,6 +99,17 @@ impl PortIndex {
             Some(_) => Ok(()),
             None => Err(ConfigError::UnknownPort(id)),
         };
+        for port in &snapshot.ports {
+            let Some(member) = port.bridge else { continue };
+            known(member.bridge)?;
+            let kind = |id| Some(snapshot.ports.get(self.slot(id)?)?.kind);
+            if kind(member.bridge) != Some(PortKind::Bridge) {
+                return Err(ConfigError::NotABridge(member.bridge));
+            }
+            if matches!(port.kind, PortKind::Bridge | PortKind::Host { .. }) {
+                return Err(ConfigError::NotABridgePort(port.id));
+            }
+        }
         for address in &snapshot.addresses {
             known(address.port)?;
             if address.prefix_len > 32 {

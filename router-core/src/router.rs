@@ -9,6 +9,9 @@
 //!                           └────────────────> neigh ─> tx  <───────────────────┘
 //! ```
 //!
+//! A frame from a port of a bridge goes to the `bridge` stage before `l2`, which sends it to other ports or hands it on as
+//! received by the bridge's own interface; a frame that leaves by that interface goes to the bridge's ports after `neigh`.
+//!
 //! [`Router`] owns the state and the order; what each step decides is in the module of its name. Stages in brackets have
 //! their place marked in the code and come with NAT, policy and tunnels. The way out is in `router/egress.rs`, what the
 //! router says on its own account in `router/own.rs`. Every frame ends in exactly one of `transmit` (sent or held),
@@ -16,12 +19,14 @@
 //!
 //! Cost: per forwarded packet two route lookups (source validation, destination) and one neighbour lookup; no allocation.
 
+mod bridging;
 mod egress;
 mod own;
 
 use core::net::Ipv4Addr;
 
 use crate::arp::{self, Learn};
+use crate::bridge::{Bridges, FdbView};
 use crate::config::{PortId, Snapshot};
 use crate::fib::{Fib, Hop, Lookup};
 use crate::forward;
@@ -55,6 +60,8 @@ pub struct Limits {
     pub held_per_neighbour: u16,
     /// Packets that wait for any neighbour's MAC: frames that the pool must be able to spare.
     pub held: u16,
+    /// Stations that each bridge remembers. Its own addresses come on top.
+    pub fdb: u16,
 }
 
 impl Default for Limits {
@@ -63,6 +70,7 @@ impl Default for Limits {
             neighbours: 1024,
             held_per_neighbour: 128,
             held: 256,
+            fdb: 4096,
         }
     }
 }
@@ -78,6 +86,7 @@ pub struct Router {
     fib: Fib,
     policy: Policy,
     neighbours: NeighbourTable,
+    bridges: Bridges,
     limiter: Limiter,
     originator: Originator,
     stats: Stats,
@@ -117,6 +126,7 @@ impl Router {
             originator: Originator::new(rng.next()),
             stats: Stats::default(),
             flow_seed: rng.next(),
+            bridges: Bridges::new(limits.fdb, rng.next()),
         }
     }
 
@@ -136,6 +146,7 @@ impl Router {
         self.policy = Policy::new(&snapshot);
         self.stats.set_ports(snapshot.ports.iter().map(|p| p.id));
         self.ports = ports;
+        self.bridges.configure(&snapshot);
         self.snapshot = snapshot;
 
         let Self {
@@ -222,6 +233,11 @@ impl Router {
         self.neighbours.iter()
     }
 
+    /// The forwarding databases of the bridges, in no particular order.
+    pub fn fdb(&self, now: Instant) -> impl Iterator<Item = FdbView> + '_ {
+        self.bridges.iter(now)
+    }
+
     /// Deletes neighbour entries of this port and address (of any where none is given), except for PERMANENT ones, and
     /// returns their number. Packets that waited there are dropped.
     pub fn flush_neighbours(
@@ -248,6 +264,16 @@ impl Router {
     fn receive(&mut self, frame: Frame, io: &mut Io<'_>) {
         let slot = self.ports.slot(frame.port());
         self.stats.count_rx(slot, frame.len());
+        if let Some((slot, member)) =
+            slot.and_then(|slot| Some((slot, self.snapshot.ports.get(slot)?.bridge?)))
+        {
+            return self.bridge(frame, slot, member, io);
+        }
+        self.accept(frame, slot, io);
+    }
+
+    /// Step 1 for a frame that is the router's own affair: of a routed port, or what a bridge hands up.
+    fn accept(&mut self, frame: Frame, slot: Option<usize>, io: &mut Io<'_>) {
         let accepted = slot
             .and_then(|slot| Some((slot, self.snapshot.ports.get(slot)?)))
             .ok_or(DropReason::UnknownPort)

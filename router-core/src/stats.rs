@@ -115,6 +115,11 @@ counters! {
         NeighbourTableFull = "neighbour-table-full", "No room for another neighbour entry.";
         HoldQueueFull = "hold-queue-full", "Too many packets were waiting for address resolution; the oldest went.";
         PortRemoved = "port-removed", "It waited for a port that was removed or taken down.";
+        BridgeSource = "bridge-source", "A bridge received it from a source MAC that no station can have.";
+        BridgeReserved = "bridge-reserved", "To 01:80:c2:00:00:01 to 0f, which a bridge keeps to its link.";
+        BridgeSamePort = "bridge-same-port", "The bridge knows the destination behind the port it came by, and hairpin is off there.";
+        BridgeMtu = "bridge-mtu", "Longer than the MTU of the bridge port it should leave by, which bridges drop in silence.";
+        BridgeNoPort = "bridge-no-port", "The bridge has no other port to send it to.";
         ArpMalformed = "arp-malformed", "Not an ARP packet for IPv4 over Ethernet.";
         ArpIgnored = "arp-ignored", "ARP that does not concern this node.";
         ArpMartian = "arp-martian", "ARP whose sender or target address is not believable on this port.";
@@ -148,6 +153,11 @@ counters! {
         NoFrame = "no-frame", "Something the router wanted to send was not made because the pool was empty.";
         Fragmented = "fragmented", "A datagram was cut into fragments.";
         HostDelivered = "host-delivered", "A packet to the node was handed to its host namespace.";
+        FdbLearned = "fdb-learned", "A bridge learned where a station is.";
+        FdbMoved = "fdb-moved", "A station appeared behind another port of its bridge.";
+        FdbEvicted = "fdb-evicted", "A bridge forgot the station it had not heard of for longest, to make room for another.";
+        BridgeFlooded = "bridge-flooded", "A bridge sent a frame to all its ports.";
+        BridgeOwnSource = "bridge-own-source", "A bridge port received a frame whose source is the bridge's own MAC.";
     }
 }
 
@@ -297,6 +307,22 @@ impl Stats {
 
     pub(crate) fn count_tx(&mut self, slot: usize, len: usize) {
         self.tx += 1;
+        if let Some((_, port)) = self.ports.get_mut(slot) {
+            port.tx_frames += 1;
+            port.tx_bytes += len as u64;
+        }
+    }
+
+    /// A frame that a bridge hands to its own interface: it was received before, by one of the bridge's ports.
+    pub(crate) fn count_bridge_rx(&mut self, slot: usize, len: usize) {
+        if let Some((_, port)) = self.ports.get_mut(slot) {
+            port.rx_frames += 1;
+            port.rx_bytes += len as u64;
+        }
+    }
+
+    /// A frame that leaves by a bridge's own interface: its ports send it.
+    pub(crate) fn count_bridge_tx(&mut self, slot: usize, len: usize) {
         if let Some((_, port)) = self.ports.get_mut(slot) {
             port.tx_frames += 1;
             port.tx_bytes += len as u64;

@@ -221,6 +221,7 @@ fn small() -> Limits {
         neighbours: 6,
         held_per_neighbour: 3,
         held: 10,
+        ..Limits::default()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use router_core::testing::topology::*;
 use router_core::testing::*;
-use router_core::{Batch, FramePool, Instant, Limits, PortId, Router, TxBatch};
+use router_core::{Batch, Event, FramePool, Instant, Limits, Mac, PortId, Router, TxBatch};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -67,6 +67,7 @@ fn no_packet_causes_an_allocation() {
         neighbours: 32,
         held_per_neighbour: 4,
         held: 64,
+        ..Limits::default()
     };
     let mut router = Router::new(limits, 1);
     let mut snapshot = resolved(node_a());
@@ -92,4 +93,50 @@ fn no_packet_causes_an_allocation() {
     let stats = router.stats();
     assert_eq!(stats.check_conservation(router.held()), Ok(()));
     assert!(stats.split > 0 && stats.generated > 0 && stats.dropped() > 0 && stats.tx > 0);
+}
+
+/// Floods, known stations, new ones that push out old ones, what the node sends itself, and an empty pool.
+#[test]
+fn no_bridged_frame_causes_an_allocation() {
+    use router_core::testing::bridged::*;
+    let limits = Limits {
+        fdb: 16,
+        ..Limits::default()
+    };
+    let mut pool = FramePool::new(64);
+    let mut router = Router::new(limits, 1);
+    let snapshot = with_hairpin(with_known_pods(bridged_node()));
+    router.apply(Instant::ZERO, snapshot, &mut pool).unwrap();
+    let (mut rx, mut tx) = (Batch::new(), TxBatch::new(64));
+    let frames: Vec<(PortId, Vec<u8>)> = (0..200_u8)
+        .map(|n| {
+            let src = Mac([2, 0, 0, 0, 0, n]);
+            let at = usize::from(n) % 3;
+            let packet = match n % 4 {
+                0 => eth(Mac::BROADCAST, src) / vec![n; 100],
+                1 => eth(PODS[at], PODS[(at + 1) % 3]) / vec![n; 100],
+                2 => eth(BRIDGE_MAC, PODS[at]) / ipv4(POD_IPS[at], GATEWAY) / echo_request(1, 1),
+                _ => eth(src, PODS[at]) / vec![n; 100],
+            };
+            (PORTS[at], packet.bytes())
+        })
+        .collect();
+    let before = ALLOCATIONS.with(Cell::get);
+    for round in 0..20 {
+        for (port, bytes) in &frames {
+            let mut frame = pool.alloc().unwrap();
+            assert!(frame.fill(bytes));
+            frame.set_port(*port);
+            assert!(rx.push(frame).is_ok());
+            if rx.len() == 40 {
+                router.process(Instant::from_nanos(round), &mut rx, &mut pool, &mut tx);
+                tx.free_all(&mut pool);
+            }
+        }
+    }
+    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
+    let stats = router.stats();
+    assert_eq!(stats.check_conservation(router.held()), Ok(()));
+    assert!(stats.cloned > 0 && stats.events.get(Event::FdbEvicted) > 0);
+    assert!(stats.events.get(Event::NoFrame) > 0);
 }

@@ -77,6 +77,8 @@ pub struct PortConfig {
     /// The one station behind a point-to-point pod link, if it is known (GARP-3): ARP that claims another IPv4 address
     /// on this port is dropped.
     pub peer: Option<PinnedPeer>,
+    /// The bridge that it is a port of: its frames go to the bridge stage and to no other.
+    pub bridge: Option<BridgePort>,
 }
 
 impl PortConfig {
@@ -96,6 +98,7 @@ impl PortConfig {
             rp_filter: RpFilter::Off,
             route_localnet: false,
             peer: None,
+            bridge: None,
         }
     }
 }
@@ -114,9 +117,23 @@ pub enum PortKind {
         /// MAC of eth0 inside the host namespace.
         peer_mac: Mac,
     },
-    /// An interface that exists but has nothing at its other end (docker0 without ports): never receives, drops what it
-    /// is given.
+    /// A bridge's own interface (cni-podman0). Its ports are those whose [`PortConfig::bridge`] names it; what they send to
+    /// its MAC, to a group or to everybody arrives here, and what leaves here goes to the ports that the forwarding database
+    /// names. The MAC is the control plane's choice and stays when ports come and go (BR-13); `carrier` is set when one of
+    /// its ports has it (BR-24).
+    Bridge,
+    /// An interface that exists but has nothing at its other end: never receives, drops what it is given.
     Dummy,
+}
+
+/// What makes a port a port of a bridge (`ip link set DEV master BRIDGE`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct BridgePort {
+    /// The bridge's own interface, a port of kind [`PortKind::Bridge`].
+    pub bridge: PortId,
+    /// `hairpin`: frames may leave by the port they came by (BR-4).
+    pub hairpin: bool,
 }
 
 /// Source validation of an interface (RFC 3704, Linux `rp_filter`).

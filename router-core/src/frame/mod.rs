@@ -135,6 +135,15 @@ impl Frame {
         true
     }
 
+    /// Makes this a copy of `other`: bytes, headroom and port of arrival.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.start = other.start;
+        self.len = other.len;
+        self.port = other.port;
+        let bytes = self.bytes_mut();
+        bytes.copy_from_slice(other.bytes());
+    }
+
     /// Puts `n` bytes of undefined content in front, taken from the headroom. False, and no change, when it is used up.
     pub fn push_front(&mut self, n: usize) -> bool {
         match u16::try_from(n) {

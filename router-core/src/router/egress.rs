@@ -118,6 +118,9 @@ impl Router {
     /// A finished frame leaves by a port, if that leads anywhere.
     pub(super) fn emit(&mut self, frame: Frame, slot: usize, io: &mut Io<'_>) {
         match self.snapshot.ports.get(slot) {
+            Some(port) if port.up && port.carrier && port.kind == PortKind::Bridge => {
+                self.send_by_bridge(frame, slot, io);
+            }
             Some(port) if port.up && port.carrier && port.kind != PortKind::Dummy => {
                 self.stats.count_tx(slot, frame.len());
                 io.tx.push(port.id, frame);

@@ -4,6 +4,7 @@
 //! naive 16-bit checksum loop, [`decode`](mod@decode) reads them by offset, [`SlowFib`] scans lists. A fault in the router cannot hide
 //! behind the same fault here.
 
+pub mod bridged;
 pub mod decode;
 mod harness;
 mod oracle;
