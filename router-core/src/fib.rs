@@ -17,6 +17,7 @@ use core::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::config::{LocalAddress, PortConfig, PortId, Route, RouteTarget, Snapshot};
+use crate::stats::RouteKind;
 use crate::table::lpm4::{Full, Lpm4, NO_ROUTE, NextHop};
 
 /// A usable next hop.
@@ -50,6 +51,22 @@ pub enum Lookup {
     Prohibit,
     /// No route, or a throw route: there is no further table.
     NoRoute,
+}
+
+impl Lookup {
+    /// What is counted.
+    #[must_use]
+    pub const fn kind(&self) -> RouteKind {
+        match self {
+            Self::Local => RouteKind::Local,
+            Self::Broadcast => RouteKind::Broadcast,
+            Self::Unicast(_) => RouteKind::Unicast,
+            Self::Blackhole => RouteKind::Blackhole,
+            Self::Unreachable => RouteKind::Unreachable,
+            Self::Prohibit => RouteKind::Prohibit,
+            Self::NoRoute => RouteKind::NoRoute,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -213,6 +230,17 @@ impl Fib {
             }
         }
         None
+    }
+
+    /// The prefix by which [`Fib::lookup`] finds what it says about `dst`; none without a route. For explanations: a
+    /// look at each length.
+    #[must_use]
+    pub fn matched(&self, dst: Ipv4Addr) -> Option<Ipv4Net> {
+        (0..=32)
+            .rev()
+            .filter_map(|len| Ipv4Net::new(dst, len).ok())
+            .map(|net| net.trunc())
+            .find(|&net| self.lpm.get(net).is_some())
     }
 
     /// True for an address of the node.

@@ -6,6 +6,7 @@ use crate::frame::{Frame, FramePool};
 use crate::icmp_error::{IcmpError, Refusal};
 use crate::options;
 use crate::stats::DropReason;
+use crate::trace::Fit;
 use crate::wire::ethernet;
 use crate::wire::ipv4::{self, HEADER_LEN, Ipv4};
 
@@ -30,13 +31,24 @@ pub(crate) fn check_sent_ttl(ip: &Ipv4<'_>) -> Result<(), Refusal> {
 
 /// A packet longer than the egress MTU must allow fragmentation (FWD-70, FWD-71).
 pub(crate) const fn check_length(ip: &Ipv4<'_>, mtu: u16) -> Result<(), Refusal> {
-    if ip.total_len() > mtu && ip.dont_fragment() {
-        return Err(Refusal::with(
+    match fit(ip, mtu) {
+        Fit::Fits | Fit::Fragment => Ok(()),
+        Fit::TooBig => Err(Refusal::with(
             DropReason::FragmentationNeeded,
             IcmpError::FragmentationNeeded { mtu },
-        ));
+        )),
     }
-    Ok(())
+}
+
+/// A packet against the MTU of the port that it is to leave by.
+pub(crate) const fn fit(ip: &Ipv4<'_>, mtu: u16) -> Fit {
+    if ip.total_len() <= mtu {
+        Fit::Fits
+    } else if ip.dont_fragment() {
+        Fit::TooBig
+    } else {
+        Fit::Fragment
+    }
 }
 
 /// Lowers the TTL of the packet in `frame` by one.
@@ -56,7 +68,7 @@ pub(crate) struct Cut {
 impl Cut {
     /// None when the packet fits `mtu` as it is. An MTU is at least 68, which leaves 8 bytes behind the longest header.
     pub(crate) fn new(ip: &Ipv4<'_>, mtu: u16) -> Option<Self> {
-        if ip.total_len() <= mtu {
+        if fit(ip, mtu) == Fit::Fits {
             return None;
         }
         let step = (usize::from(mtu).saturating_sub(ip.header_len()) & !7).max(8);

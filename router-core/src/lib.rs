@@ -31,6 +31,7 @@ pub mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod time;
+pub mod trace;
 pub mod wire;
 
 pub use addr::Mac;
@@ -42,3 +43,4 @@ pub use ports::ConfigError;
 pub use router::{Limits, Router};
 pub use stats::{DropReason, Event, Stats};
 pub use time::Instant;
+pub use trace::Mark;

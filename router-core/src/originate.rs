@@ -8,6 +8,7 @@ use core::net::Ipv4Addr;
 
 use crate::frame::Frame;
 use crate::random::{self, Rng};
+use crate::trace::Mark;
 use crate::wire::ethernet;
 use crate::wire::ipv4::Repr;
 
@@ -23,6 +24,8 @@ pub(crate) struct Fields {
     pub(crate) protocol: u8,
     pub(crate) src: Ipv4Addr,
     pub(crate) dst: Ipv4Addr,
+    /// The mark of what it is about.
+    pub(crate) mark: Mark,
 }
 
 /// Builds packets. See the module.

@@ -15,14 +15,17 @@
 //! [`Router`] owns the state and the order; what each step decides is in the module of its name. Stages in brackets have
 //! their place marked in the code and come with NAT, policy and tunnels. The way out is in `router/egress.rs`, what the
 //! router says on its own account in `router/own.rs`. Every frame ends in exactly one of `transmit` (sent or held),
-//! `discard` and `consume`, each of which counts it.
+//! `discard` and `consume`, each of which counts it. What a stage decided about a marked frame it reports with
+//! `io.trace.step`; see [`trace`](crate::trace).
 //!
 //! Cost: per forwarded packet two route lookups (source validation, destination) and one neighbour lookup; no allocation.
 
 mod bridging;
 mod egress;
 mod own;
+mod tell;
 
+use core::mem;
 use core::net::Ipv4Addr;
 
 use crate::arp::{self, Learn};
@@ -41,8 +44,9 @@ use crate::originate::{Fields, Originator};
 use crate::policy::{CtState, Policy, Subject};
 use crate::ports::{ConfigError, PortIndex};
 use crate::random::{self, Rng};
-use crate::stats::{DropReason, Event, Stats};
+use crate::stats::{Counters, DropReason, Event, RouteKind, Stats};
 use crate::time::Instant;
+use crate::trace::{Answered, Mark, Recorder, Step};
 use crate::wire::arp::{Arp, Operation};
 use crate::wire::ethernet::{self, ETHERTYPE_ARP, HEADER_LEN};
 use crate::wire::ipv4::{self, Ipv4, PROTOCOL_ICMP, PROTOCOL_TCP};
@@ -90,14 +94,18 @@ pub struct Router {
     limiter: Limiter,
     originator: Originator,
     stats: Stats,
+    trace: Recorder,
     flow_seed: u64,
 }
 
-/// What a packet may touch outside the router.
+/// What a packet may touch besides the router's tables.
 struct Io<'a> {
     now: Instant,
     pool: &'a mut FramePool,
     tx: &'a mut TxBatch,
+    trace: &'a mut Recorder,
+    /// Look-ups of this batch by kind of route.
+    routes: Counters<RouteKind>,
 }
 
 /// Where the stages of [`Router::ipv4_stages`] lead.
@@ -125,6 +133,7 @@ impl Router {
             limiter: Limiter::new(rng.next()),
             originator: Originator::new(rng.next()),
             stats: Stats::default(),
+            trace: Recorder::default(),
             flow_seed: rng.next(),
             bridges: Bridges::new(limits.fdb, rng.next()),
         }
@@ -154,9 +163,16 @@ impl Router {
             ports,
             neighbours,
             stats,
+            trace,
             ..
         } = self;
-        let mut bin = Bin { stats, ports, pool };
+        trace.set_now(now);
+        let mut bin = Bin {
+            stats,
+            ports,
+            pool,
+            trace,
+        };
         let up = |id| {
             ports
                 .slot(id)
@@ -178,10 +194,11 @@ impl Router {
         pool: &mut FramePool,
         tx: &mut TxBatch,
     ) {
-        let mut io = Io { now, pool, tx };
-        for frame in rx.drain() {
-            self.receive(frame, &mut io);
-        }
+        self.with_io(now, pool, tx, |router, io| {
+            for frame in rx.drain() {
+                router.receive(frame, io);
+            }
+        });
     }
 
     /// When [`Router::handle_timeout`] wants to be called next; none when nothing is pending. May be earlier than there
@@ -193,15 +210,49 @@ impl Router {
 
     /// Does what is due at `now`: asks for neighbours again, gives up on them, ages what is known.
     pub fn handle_timeout(&mut self, now: Instant, pool: &mut FramePool, tx: &mut TxBatch) {
-        let mut io = Io { now, pool, tx };
-        let mut at = 0;
-        while let Some(due) = self.neighbours.due(now, &mut at) {
-            match due {
-                Due::Ask { id, last_known } => self.ask(id, last_known, &mut io),
-                Due::GiveUp { id } => self.give_up(id, &mut io),
-                Due::Send { id } => self.send_held(id, &mut io),
+        self.with_io(now, pool, tx, |router, io| {
+            let mut at = 0;
+            while let Some(due) = router.neighbours.due(now, &mut at) {
+                match due {
+                    Due::Ask { id, last_known } => router.ask(id, last_known, io),
+                    Due::GiveUp { id } => router.give_up(id, io),
+                    Due::Send { id } => router.send_held(id, io),
+                }
             }
-        }
+        });
+    }
+
+    /// Calls `work` with what packets may touch, and takes over what it has counted.
+    fn with_io(
+        &mut self,
+        now: Instant,
+        pool: &mut FramePool,
+        tx: &mut TxBatch,
+        work: impl FnOnce(&mut Self, &mut Io<'_>),
+    ) {
+        let mut trace = mem::take(&mut self.trace);
+        trace.set_now(now);
+        let mut io = Io {
+            now,
+            pool,
+            tx,
+            trace: &mut trace,
+            routes: Counters::default(),
+        };
+        work(self, &mut io);
+        self.stats.count_routes(&io.routes);
+        self.trace = trace;
+    }
+
+    /// The steps of traced packets.
+    #[must_use]
+    pub fn trace(&self) -> &Recorder {
+        &self.trace
+    }
+
+    /// The steps of traced packets, to begin and to end a trace.
+    pub fn trace_mut(&mut self) -> &mut Recorder {
+        &mut self.trace
     }
 
     /// All counters.
@@ -250,13 +301,19 @@ impl Router {
             neighbours,
             stats,
             ports,
+            trace,
             ..
         } = self;
         neighbours.flush(
             |p, i| port.is_none_or(|port| port == p) && ip.is_none_or(|ip| ip == i),
             false,
             DropReason::NeighbourFlushed,
-            &mut Bin { stats, ports, pool },
+            &mut Bin {
+                stats,
+                ports,
+                pool,
+                trace,
+            },
         )
     }
 
@@ -264,6 +321,7 @@ impl Router {
     fn receive(&mut self, frame: Frame, io: &mut Io<'_>) {
         let slot = self.ports.slot(frame.port());
         self.stats.count_rx(slot, frame.len());
+        io.trace.step(frame.mark(), || tell::rx(&frame));
         if let Some((slot, member)) =
             slot.and_then(|slot| Some((slot, self.snapshot.ports.get(slot)?.bridge?)))
         {
@@ -288,7 +346,7 @@ impl Router {
     }
 
     fn ipv4(&mut self, mut frame: Frame, link: Link, io: &mut Io<'_>) {
-        match self.ipv4_stages(&mut frame, link, io.now) {
+        match self.ipv4_stages(&mut frame, link, io) {
             Ok(Verdict::Local) => self.deliver(frame, io),
             Ok(Verdict::Forward(hop, dst)) => self.send(frame, hop, dst, io),
             Err(refusal) => self.refuse(frame, refusal, io),
@@ -296,17 +354,25 @@ impl Router {
     }
 
     /// Steps 2 to 7 of the normative order, up to the point where the packet leaves or is delivered.
-    fn ipv4_stages(&self, frame: &mut Frame, link: Link, now: Instant) -> Result<Verdict, Refusal> {
+    fn ipv4_stages(
+        &self,
+        frame: &mut Frame,
+        link: Link,
+        io: &mut Io<'_>,
+    ) -> Result<Verdict, Refusal> {
+        let mark = frame.mark();
         let port = self
             .snapshot
             .ports
             .get(link.slot)
             .ok_or(DropReason::UnknownPort)?;
+        io.trace.step(mark, || tell::accepted(port.id, link));
 
         // 2. Header validation; link-layer padding goes.
         validate(frame)?;
         let ip = Ipv4::peek(packet(frame)).ok_or(DropReason::BadHeaderLength)?;
         let dst = ip.dst();
+        io.trace.step(mark, || tell::header(&ip));
         if link.dst.is_group() && !dst.is_multicast() && !self.fib.is_broadcast(dst) {
             return Err(DropReason::UnicastInLinkBroadcast.into());
         }
@@ -316,15 +382,19 @@ impl Router {
 
         // 5. Options.
         options::check(ip.options())?;
+        io.trace.step_if(mark, || tell::options(&ip));
 
         // 6. Source validation and route.
         match martian::check_source(port, ip.src(), &self.fib) {
             // The node speaks with its own addresses, and strict paths are not for it.
             Err(DropReason::OwnSource | DropReason::RpFilter) if link.from_host => {}
-            checked => checked?,
+            checked => {
+                checked?;
+                io.trace.step(mark, || tell::source(port, &ip));
+            }
         }
         martian::check_destination(port, dst)?;
-        let hop = match self.fib.lookup(dst, || self.flow(&ip)) {
+        let hop = match self.route(mark, dst, || self.flow(&ip), io) {
             Lookup::Local => {
                 // 7a. Input policy.
                 self.check_policy(frame, link, None)?;
@@ -361,12 +431,14 @@ impl Router {
             forward::check_ttl(&ip)?;
         }
         let mtu = self.snapshot.ports.get(hop.slot).map_or(0, |p| p.mtu);
+        io.trace.step(mark, || tell::mtu(&ip, hop.port, mtu));
         forward::check_length(&ip, mtu)?;
+        io.trace.step(mark, || tell::ttl(&ip, link));
         let has_options = !ip.options().is_empty();
         if !link.from_host {
             forward::decrement_ttl(frame);
             if has_options {
-                self.record(frame, &hop, dst, now);
+                self.record(frame, &hop, dst, io.now);
             }
         }
         self.check_policy(frame, link, Some(hop.slot))?;
@@ -383,6 +455,20 @@ impl Router {
         let from = (!link.from_host).then_some(link.slot);
         let subject = Subject::of(&ip, CtState::New);
         self.policy.check(from, to, &subject)
+    }
+
+    /// Where `dst` leads, counted by kind of route.
+    fn route(
+        &self,
+        mark: Mark,
+        dst: Ipv4Addr,
+        flow: impl FnOnce() -> u64,
+        io: &mut Io<'_>,
+    ) -> Lookup {
+        let found = self.fib.lookup(dst, flow);
+        io.routes.add(found.kind(), 1);
+        io.trace.step(mark, || self.tell_route(dst, &found));
+        found
     }
 
     /// Signs record route and timestamp options with the address of the egress side (FWD-31).
@@ -414,19 +500,24 @@ impl Router {
             protocol,
             src: ip.dst(),
             dst: ip.src(),
+            mark: frame.mark().answer(),
         };
+        let local = |by| move || Step::Local { by };
         match local::decide(&ip, self.ports.host().is_some(), options::timestamp(io.now)) {
             Ok(Delivery::Echo { header, payload }) => {
+                io.trace.step(frame.mark(), local(Answered::Echo));
                 let fields = reply(ip.tos(), PROTOCOL_ICMP);
                 self.originate(Event::EchoReplySent, fields, [&header, payload], io);
                 self.consume(frame, io);
             }
             Ok(Delivery::Timestamp(message)) => {
+                io.trace.step(frame.mark(), local(Answered::Timestamp));
                 let fields = reply(ip.tos(), PROTOCOL_ICMP);
                 self.originate(Event::EchoReplySent, fields, [&message, &[]], io);
                 self.consume(frame, io);
             }
             Ok(Delivery::Reset(segment)) => {
+                io.trace.step(frame.mark(), local(Answered::Reset));
                 let fields = reply(0, PROTOCOL_TCP);
                 self.originate(Event::TcpResetSent, fields, [&segment, &[]], io);
                 self.discard(frame, DropReason::ConnectionRefused, io);
@@ -504,6 +595,7 @@ impl Router {
                 stats,
                 ports,
                 pool: io.pool,
+                trace: io.trace,
             },
         )
     }

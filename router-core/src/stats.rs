@@ -48,6 +48,22 @@ macro_rules! counters {
             }
         }
 
+        #[cfg(feature = "serde")]
+        impl serde::Serialize for $Enum {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.name())
+            }
+        }
+
+        #[cfg(feature = "serde")]
+        impl<'de> serde::Deserialize<'de> for $Enum {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let name = <alloc::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                Self::from_name(&name)
+                    .ok_or_else(|| serde::de::Error::custom(alloc::format!("unknown name {name:?}")))
+            }
+        }
+
         impl Countable for $Enum {
             type Cells = [u64; Self::ALL.len()];
             const VARIANTS: &[Self] = Self::ALL;
@@ -58,7 +74,7 @@ macro_rules! counters {
     };
 }
 
-/// An enum that numbers counters. Implemented for [`DropReason`] and [`Event`] only.
+/// An enum that numbers counters. Implemented for [`DropReason`], [`Event`] and [`RouteKind`] only.
 pub trait Countable: Copy + PartialEq + 'static + sealed::Sealed {
     /// Array with one cell per variant.
     type Cells: AsRef<[u64]> + AsMut<[u64]> + Clone + PartialEq + Eq;
@@ -76,6 +92,7 @@ mod sealed {
     pub trait Sealed {}
     impl Sealed for super::DropReason {}
     impl Sealed for super::Event {}
+    impl Sealed for super::RouteKind {}
 }
 
 counters! {
@@ -158,6 +175,19 @@ counters! {
         FdbEvicted = "fdb-evicted", "A bridge forgot the station it had not heard of for longest, to make room for another.";
         BridgeFlooded = "bridge-flooded", "A bridge sent a frame to all its ports.";
         BridgeOwnSource = "bridge-own-source", "A bridge port received a frame whose source is the bridge's own MAC.";
+    }
+}
+
+counters! {
+    /// What the tables said about a destination that was looked up (FWD-94).
+    pub enum RouteKind {
+        Unicast = "unicast", "A route that leads on by a next hop.";
+        Local = "local", "An address of the node.";
+        Broadcast = "broadcast", "255.255.255.255 or the directed broadcast of a connected subnet.";
+        Blackhole = "blackhole", "A blackhole route.";
+        Unreachable = "unreachable", "An unreachable route.";
+        Prohibit = "prohibit", "A prohibit route.";
+        NoRoute = "no-route", "No route, or a throw route.";
     }
 }
 
@@ -245,6 +275,8 @@ pub struct Stats {
     pub drops: Counters<DropReason>,
     /// What the router did on its own account.
     pub events: Counters<Event>,
+    /// Destinations looked up, of packets received and made, by kind of the route found.
+    pub routes: Counters<RouteKind>,
     ports: Vec<(PortId, PortStats)>,
 }
 
@@ -333,6 +365,12 @@ impl Stats {
         self.drops.add(reason, 1);
         if let Some((_, port)) = slot.and_then(|s| self.ports.get_mut(s)) {
             port.drops.add(reason, 1);
+        }
+    }
+
+    pub(crate) fn count_routes(&mut self, found: &Counters<RouteKind>) {
+        for (kind, n) in found.iter() {
+            self.routes.add(kind, n);
         }
     }
 

@@ -8,6 +8,8 @@ pub use core::time::Duration;
 
 /// Nanoseconds since an arbitrary start chosen by the caller; never goes backwards within one router.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
 pub struct Instant(u64);
 
 impl Instant {

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use router_core::config::{PinnedPeer, RouteTarget, RpFilter, Snapshot};
 use router_core::testing::topology::*;
 use router_core::testing::*;
+use router_core::trace::Step;
 use router_core::{Limits, Mac, PortId};
 
 /// A node with every kind of port and route.
@@ -257,6 +258,39 @@ proptest! {
         prop_assert_eq!(together.take_all(), one_by_one.take_all());
         prop_assert_eq!(together.router().stats(), one_by_one.router().stats());
         prop_assert_eq!(together.router().poll_timeout(), one_by_one.router().poll_timeout());
+    }
+
+    /// Tracing changes no byte, no counter and no deadline; and every traced frame has a beginning and an end.
+    #[test]
+    fn tracing_changes_nothing(ops in prop::collection::vec(an_op(), 1..12)) {
+        let mut plain = Harness::with_limits(everything(), small(), 80);
+        let mut traced = Harness::with_limits(everything(), small(), 80);
+        for op in &ops {
+            // What was begun with the last number may still be held.
+            traced.trace(1);
+            for h in [&mut plain, &mut traced] {
+                match op {
+                    Op::Frames(frames) => h.rx_bytes(frames),
+                    Op::Wait(ms) => h.advance(Duration::from_millis(*ms)),
+                    Op::Reconfigure(bits) => h.apply(variant(*bits)),
+                    Op::Flush => { h.flush_neighbours(None); }
+                }
+            }
+            prop_assert_eq!(plain.take_all(), traced.take_all());
+            prop_assert_eq!(plain.router().stats(), traced.router().stats());
+            prop_assert_eq!(plain.router().poll_timeout(), traced.router().poll_timeout());
+        }
+    }
+
+    /// Decision 14, as a trace tells it: every frame that a stage reported has one end, or waits.
+    #[test]
+    fn every_traced_frame_has_one_end(frames in prop::collection::vec(a_frame(), 1..12)) {
+        let mut h = Harness::with_limits(everything(), small(), 80);
+        h.trace(9);
+        h.rx_bytes(&frames);
+        let steps = h.steps(9);
+        let count = |is: fn(&Step) -> bool| steps.iter().filter(|(_, s)| is(s)).count();
+        prop_assert_eq!(count(Step::is_start), count(Step::is_end) + h.router().held());
     }
 
     /// INV-2: with everything resolved, one input leads to at most one packet or the fragments of one.

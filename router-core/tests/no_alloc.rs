@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use router_core::testing::topology::*;
 use router_core::testing::*;
-use router_core::{Batch, Event, FramePool, Instant, Limits, Mac, PortId, Router, TxBatch};
+use router_core::trace::STEPS_MAX;
+use router_core::{Batch, Event, FramePool, Instant, Limits, Mac, Mark, PortId, Router, TxBatch};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -34,9 +35,20 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Everything that can happen to a packet: forwarded, cut, answered, refused, held, evicted, timed out, dropped.
+/// Everything that can happen to a packet: forwarded, cut, answered, refused, held, evicted, timed out, dropped. Without
+/// marks, with marks that nobody armed, and with armed ones whose steps no longer fit.
 #[test]
 fn no_packet_causes_an_allocation() {
+    for (mark, armed) in [
+        (Mark::NONE, false),
+        (Mark::new(7), false),
+        (Mark::new(7), true),
+    ] {
+        run(mark, armed);
+    }
+}
+
+fn run(mark: Mark, armed: bool) {
     let from_a1 = || eth(POD1_MAC, A1_MAC);
     let absent = |last| Ipv4Addr::new(172, 16, 30, last);
     let mut traffic: Vec<(PortId, Vec<u8>)> = [
@@ -72,15 +84,24 @@ fn no_packet_causes_an_allocation() {
     let mut router = Router::new(limits, 1);
     let mut snapshot = resolved(node_a());
     snapshot.ports[0].mtu = 600;
-    router.apply(Instant::ZERO, snapshot, &mut pool).unwrap();
+    router
+        .apply(Instant::ZERO, snapshot, &mut pool)
+        .expect("a consistent snapshot");
+    if armed {
+        router
+            .trace_mut()
+            .arm(mark.trace())
+            .expect("the only trace");
+    }
     let (mut rx, mut tx) = (Batch::new(), TxBatch::new(512));
     let mut now = Instant::ZERO;
     let before = ALLOCATIONS.with(Cell::get);
     for _ in 0..50 {
         for (port, bytes) in &traffic {
-            let mut frame = pool.alloc().unwrap();
+            let mut frame = pool.alloc().expect("512 frames are enough");
             assert!(frame.fill(bytes));
             frame.set_port(*port);
+            frame.set_mark(mark);
             assert!(rx.push(frame).is_ok());
         }
         router.process(now, &mut rx, &mut pool, &mut tx);
@@ -93,6 +114,11 @@ fn no_packet_causes_an_allocation() {
     let stats = router.stats();
     assert_eq!(stats.check_conservation(router.held()), Ok(()));
     assert!(stats.split > 0 && stats.generated > 0 && stats.dropped() > 0 && stats.tx > 0);
+    let trace = router.trace().get(7);
+    assert_eq!(
+        trace.map(|t| (t.records.len(), t.lost > 0)),
+        armed.then_some((STEPS_MAX, true))
+    );
 }
 
 /// Floods, known stations, new ones that push out old ones, what the node sends itself, and an empty pool.

@@ -18,6 +18,7 @@ pub use batch::{BATCH_MAX, Batch, TxBatch};
 pub use pool::FramePool;
 
 use crate::config::PortId;
+use crate::trace::Mark;
 
 /// Free bytes kept in front of a received frame: two IPv4 headers without options and the alignment of the third.
 pub const HEADROOM: usize = 64;
@@ -36,7 +37,11 @@ pub struct Frame {
     start: u16,
     len: u16,
     port: PortId,
+    mark: Mark,
 }
+
+// A handle is as small as a slice: the mark takes what was padding.
+const _: () = assert!(size_of::<Frame>() == 16);
 
 impl Frame {
     fn new(slot: Box<[u8; SLOT]>) -> Self {
@@ -45,6 +50,7 @@ impl Frame {
             start: 0,
             len: 0,
             port: PortId(u16::MAX),
+            mark: Mark::NONE,
         };
         frame.reset();
         frame
@@ -55,6 +61,7 @@ impl Frame {
         self.start = HEADROOM_U16;
         self.len = 0;
         self.port = PortId(u16::MAX);
+        self.mark = Mark::NONE;
     }
 
     /// The frame's bytes, from the destination MAC on, FCS not included.
@@ -90,6 +97,23 @@ impl Frame {
     /// Says which port it was received on.
     pub fn set_port(&mut self, port: PortId) {
         self.port = port;
+    }
+
+    /// The mark of a traced frame; it stays when the content is replaced.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    /// Marks the frame.
+    pub fn set_mark(&mut self, mark: Mark) {
+        self.mark = mark;
+    }
+
+    /// Takes over from the frame that this one is a piece or a copy of: the port it came by, and its mark.
+    pub fn inherit(&mut self, from: &Self) {
+        self.port = from.port;
+        self.mark = from.mark;
     }
 
     /// Everything from the present start to the slot's end: what a device may read into, before [`Frame::set_len`].
@@ -135,11 +159,11 @@ impl Frame {
         true
     }
 
-    /// Makes this a copy of `other`: bytes, headroom and port of arrival.
+    /// Makes this a copy of `other`: bytes, headroom, port of arrival and mark.
     pub fn copy_from(&mut self, other: &Self) {
         self.start = other.start;
         self.len = other.len;
-        self.port = other.port;
+        self.inherit(other);
         let bytes = self.bytes_mut();
         bytes.copy_from_slice(other.bytes());
     }

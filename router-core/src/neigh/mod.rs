@@ -239,6 +239,11 @@ impl NeighbourTable {
         self.store.pop(&mut entry.queue)
     }
 
+    /// State of the entry of this port and address.
+    pub(crate) fn state(&self, port: PortId, ip: Ipv4Addr) -> Option<NeighbourState> {
+        self.entry(self.find(port, ip)?).map(|e| e.state)
+    }
+
     /// The entry's MAC, if known.
     pub(crate) fn mac(&self, id: usize) -> Option<Mac> {
         self.entry(id)?.known_mac()

@@ -1,6 +1,6 @@
 //! Frames between the ports of a bridge, and between them and the bridge's own interface: copies, counters, the way out.
 
-use super::{Io, Router};
+use super::{Io, Router, tell};
 use crate::bridge::{self, Outlet};
 use crate::config::BridgePort;
 use crate::frame::Frame;
@@ -30,6 +30,9 @@ impl Router {
                 .map(|outlet| (outlet, bridge.slot)),
             _ => Err(DropReason::UnknownPort),
         };
+        io.trace.step_if(frame.mark(), || {
+            self.tell_outlet(member.bridge, &outlet, &frame)
+        });
         match outlet {
             Ok((Outlet::Own, own)) => self.hand_up(frame, slot, own, io),
             Ok((Outlet::Port(to), _)) => self.send_bridged(frame, to, io),
@@ -51,6 +54,10 @@ impl Router {
                 let bridge = bridge.ok_or(DropReason::EgressDown)?;
                 Ok((bridge.decide_own(io.now, header.dst)?, id))
             });
+        io.trace.step_if(frame.mark(), || {
+            let bridge = self.snapshot.ports.get(slot)?.id;
+            self.tell_outlet(bridge, &outlet, &frame)
+        });
         match outlet {
             Ok((Outlet::Port(to), _)) => self.send_bridged(frame, to, io),
             Ok((_, Some(bridge))) => {
@@ -107,6 +114,7 @@ impl Router {
             return self.stats.count(Event::NoFrame);
         };
         copy.copy_from(frame);
+        io.trace.step(copy.mark(), || tell::copy(&copy));
         self.stats.cloned += 1;
         self.send_bridged(copy, slot, io);
     }

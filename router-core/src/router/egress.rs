@@ -2,7 +2,7 @@
 
 use core::net::Ipv4Addr;
 
-use super::{Io, Router, packet};
+use super::{Io, Router, packet, tell};
 use crate::addr::Mac;
 use crate::config::PortKind;
 use crate::fib::Hop;
@@ -13,6 +13,7 @@ use crate::martian;
 use crate::neigh::{Answer, Discard};
 use crate::ports::PortIndex;
 use crate::stats::{DropReason, Event, Stats};
+use crate::trace::{Answered, Recorder, Step};
 use crate::wire::ethernet::{self, ETHERTYPE_IPV4};
 use crate::wire::ipv4::Ipv4;
 
@@ -31,10 +32,13 @@ impl Router {
             return self.discard(frame, DropReason::PoolEmpty, io);
         }
         self.stats.count(Event::Fragmented);
+        let pieces = cut.pieces;
+        io.trace.step(frame.mark(), || Step::Fragmented { pieces });
         let mut made: u64 = 0;
         for n in 0..cut.pieces {
             if let Some(mut piece) = cut.piece(&ip, bytes, n, io.pool) {
-                piece.set_port(frame.port());
+                piece.inherit(&frame);
+                io.trace.step(piece.mark(), || tell::piece(&piece));
                 made += 1;
                 self.transmit(piece, hop.slot, next_hop, io);
             }
@@ -61,6 +65,9 @@ impl Router {
             return self.discard(frame, DropReason::EgressDown, io);
         };
         if let PortKind::Host { peer_mac } = port.kind {
+            io.trace.step(frame.mark(), || {
+                tell::neighbour(port.id, next_hop, peer_mac, None)
+            });
             return self.emit_ipv4(frame, slot, peer_mac, io);
         }
         if !port.arp || !martian::is_host(next_hop) {
@@ -76,10 +83,20 @@ impl Router {
             stats,
             ports,
             pool: io.pool,
+            trace: io.trace,
         };
-        match neighbours.answer(io.now, port.id, next_hop, &mut bin) {
-            Answer::Found(mac) => self.emit_ipv4(frame, slot, mac, io),
+        let port = port.id;
+        match neighbours.answer(io.now, port, next_hop, &mut bin) {
+            Answer::Found(mac) => {
+                let state = || neighbours.state(port, next_hop);
+                io.trace.step(frame.mark(), || {
+                    tell::neighbour(port, next_hop, mac, state())
+                });
+                self.emit_ipv4(frame, slot, mac, io);
+            }
             Answer::Resolving { id, ask } => {
+                bin.trace
+                    .step(frame.mark(), || Step::Held { port, ip: next_hop });
                 neighbours.hold(id, frame, &mut bin);
                 if ask {
                     self.ask(id, None, io);
@@ -98,6 +115,8 @@ impl Router {
         match host {
             Some((slot, PortKind::Host { peer_mac })) => {
                 self.stats.count(Event::HostDelivered);
+                let by = Answered::Host;
+                io.trace.step(frame.mark(), || Step::Local { by });
                 self.emit_ipv4(frame, slot, peer_mac, io);
             }
             _ => self.discard(frame, DropReason::NoListener, io),
@@ -123,6 +142,7 @@ impl Router {
             }
             Some(port) if port.up && port.carrier && port.kind != PortKind::Dummy => {
                 self.stats.count_tx(slot, frame.len());
+                io.trace.step(frame.mark(), || tell::tx(port.id, &frame));
                 io.tx.push(port.id, frame);
             }
             _ => self.discard(frame, DropReason::EgressDown, io),
@@ -138,11 +158,13 @@ impl Router {
 
     pub(super) fn discard(&mut self, frame: Frame, reason: DropReason, io: &mut Io<'_>) {
         self.stats.count_drop(self.ports.slot(frame.port()), reason);
+        io.trace.step(frame.mark(), || Step::Dropped { reason });
         io.pool.free(frame);
     }
 
     pub(super) fn consume(&mut self, frame: Frame, io: &mut Io<'_>) {
         self.stats.consumed += 1;
+        io.trace.step(frame.mark(), || Step::Consumed);
         io.pool.free(frame);
     }
 }
@@ -152,11 +174,13 @@ pub(super) struct Bin<'a> {
     pub(super) stats: &'a mut Stats,
     pub(super) ports: &'a PortIndex,
     pub(super) pool: &'a mut FramePool,
+    pub(super) trace: &'a mut Recorder,
 }
 
 impl Discard for Bin<'_> {
     fn discard(&mut self, frame: Frame, reason: DropReason) {
         self.stats.count_drop(self.ports.slot(frame.port()), reason);
+        self.trace.step(frame.mark(), || Step::Dropped { reason });
         self.pool.free(frame);
     }
 }

@@ -2,13 +2,14 @@
 
 use core::net::Ipv4Addr;
 
-use super::{DUMMY_ADDRESS, Io, Router, packet};
+use super::{DUMMY_ADDRESS, Io, Router, packet, tell};
 use crate::addr::Mac;
 use crate::fib::Lookup;
 use crate::frame::Frame;
 use crate::icmp_error::{self, IcmpError, MAX_QUOTE, Refusal};
 use crate::originate::Fields;
 use crate::stats::{DropReason, Event};
+use crate::trace::{Step, Withheld};
 use crate::wire::arp::{Arp, Operation};
 use crate::wire::ethernet::{self, ETHERTYPE_ARP};
 use crate::wire::icmpv4;
@@ -24,17 +25,18 @@ impl Router {
         io: &mut Io<'_>,
     ) {
         let Some(mut frame) = io.pool.alloc() else {
+            io.trace.step(fields.mark, || Step::NotMade { event });
             return self.stats.count(Event::NoFrame);
         };
+        frame.set_mark(fields.mark);
         self.stats.generated += 1;
         self.stats.count(event);
         if !self.originator.build(&mut frame, fields, parts) {
             return self.discard(frame, DropReason::PoolEmpty, io);
         }
-        match self
-            .fib
-            .lookup(fields.dst, || u64::from(fields.dst.to_bits()))
-        {
+        io.trace.step_if(fields.mark, || tell::made(event, &frame));
+        let flow = || u64::from(fields.dst.to_bits());
+        match self.route(fields.mark, fields.dst, flow, io) {
             Lookup::Local => self.deliver_to_host(frame, io),
             Lookup::Unicast(hop) => self.send(frame, hop, fields.dst, io),
             Lookup::Broadcast => self.discard(frame, DropReason::Broadcast, io),
@@ -50,6 +52,8 @@ impl Router {
         let bytes = packet(frame);
         let Some(ip) = Ipv4::peek(bytes) else { return };
         let (offender, target) = (ip.src(), ip.dst());
+        let (kind, code, rest) = error.header();
+        let withheld = |why| move || Step::Withheld { kind, code, why };
         let from_host =
             self.ports.host().is_some() && self.ports.host() == self.ports.slot(frame.port());
         if !icmp_error::permitted(&ip)
@@ -57,9 +61,11 @@ impl Router {
             || self.fib.is_broadcast(target)
             || (self.fib.is_local(offender) && !from_host)
         {
+            io.trace.step(frame.mark(), withheld(Withheld::Forbidden));
             return self.stats.count(Event::IcmpErrorForbidden);
         }
         if !self.limiter.admit(io.now, error, offender) {
+            io.trace.step(frame.mark(), withheld(Withheld::Limited));
             return self.stats.count(Event::IcmpErrorLimited);
         }
         let src = if self.fib.is_local(target) {
@@ -67,7 +73,6 @@ impl Router {
         } else {
             self.address_toward(offender)
         };
-        let (kind, code, rest) = error.header();
         let quote = bytes.get(..MAX_QUOTE).unwrap_or(bytes);
         let header = icmpv4::emit(kind, code, rest, quote);
         let fields = Fields {
@@ -75,6 +80,7 @@ impl Router {
             protocol: PROTOCOL_ICMP,
             src,
             dst: offender,
+            mark: frame.mark().error(),
         };
         self.originate(Event::IcmpErrorSent, fields, [&header, quote], io);
     }
@@ -126,6 +132,12 @@ impl Router {
             ethertype: ETHERTYPE_ARP,
         };
         frame.assemble(&[&header.emit(), &request.emit()]);
+        let waiting = self.neighbours.newest_held(id).map(Frame::mark);
+        io.trace.step(waiting.unwrap_or_default(), || Step::Asked {
+            port: port_id,
+            ip,
+            to: last_known,
+        });
         self.stats.generated += 1;
         self.stats.count(Event::ArpRequestSent);
         self.emit(frame, slot, io);
@@ -142,6 +154,7 @@ impl Router {
         while self.neighbours.mac(id).is_some()
             && let Some(frame) = self.neighbours.release(id)
         {
+            io.trace.step(frame.mark(), || Step::Released { port, ip });
             self.transmit(frame, slot, ip, io);
         }
     }

@@ -11,6 +11,7 @@ use crate::frame::{BATCH_MAX, Batch, FramePool, TxBatch};
 use crate::router::{Limits, Router};
 use crate::stats::{DropReason, Event, Stats};
 use crate::time::{Duration, Instant};
+use crate::trace::{Mark, Role, Step};
 
 /// A counter that a test can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,7 @@ pub struct Harness {
     now: Instant,
     sent: VecDeque<(PortId, Vec<u8>)>,
     seen: Stats,
+    mark: Mark,
 }
 
 impl Harness {
@@ -72,6 +74,7 @@ impl Harness {
             now: Instant::ZERO,
             sent: VecDeque::new(),
             seen: Stats::default(),
+            mark: Mark::NONE,
         }
     }
 
@@ -110,6 +113,7 @@ impl Harness {
                     bytes.len()
                 );
                 frame.set_port(*port);
+                frame.set_mark(self.mark);
                 assert!(
                     batch.push(frame).is_ok(),
                     "a chunk is no longer than a batch"
@@ -119,6 +123,24 @@ impl Harness {
                 .process(self.now, &mut batch, &mut self.pool, &mut self.tx);
             self.collect();
         }
+    }
+
+    /// Begins trace `trace`, to which all frames belong that are handed in from now on.
+    ///
+    /// # Panics
+    /// When too many are under way.
+    pub fn trace(&mut self, trace: u8) {
+        let armed = self.router.trace_mut().arm(trace);
+        armed.expect("a test has few traces");
+        self.mark = Mark::new(trace);
+    }
+
+    /// Steps of trace `trace` so far, each with its frame's role.
+    #[must_use]
+    pub fn steps(&self, trace: u8) -> Vec<(Role, Step)> {
+        let recorded = self.router.trace().get(trace);
+        let records = recorded.map_or(&[][..], |t| &t.records);
+        records.iter().map(|r| (r.mark.role(), r.step)).collect()
     }
 
     /// Lets time pass; what becomes due is done at its time.
