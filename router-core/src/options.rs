@@ -2,7 +2,8 @@
 //!
 //! [`check`] decides, before routing, whether a packet may go on: source routing never may (FWD-30), and a malformed
 //! option is answered with a parameter problem (FWD-34). [`record`] fills record route and timestamp options of a packet
-//! that is forwarded (FWD-31, FWD-32). Everything else passes untouched (FWD-33).
+//! that is forwarded (FWD-31, FWD-32). Everything else passes untouched (FWD-33), but for bytes behind the end of options,
+//! which become zero.
 //!
 //! The router has no clock of the day: its timestamps are milliseconds of its own time with the high bit set, which
 //! RFC 791 provides for that.
@@ -120,7 +121,17 @@ pub(crate) fn record(
             _ => false,
         };
     }
-    changed
+    changed | blank_after_end(options)
+}
+
+/// Zeroes what stands behind the end of options, as Linux does; true when something stood there.
+fn blank_after_end(options: &mut [u8]) -> bool {
+    let mut walk = Walk::new();
+    while let Some(Ok(_)) = walk.next(options) {}
+    let rest = options.get_mut(walk.at..).unwrap_or_default();
+    let stood = rest.iter().any(|&b| b != END);
+    rest.fill(END);
+    stood
 }
 
 /// Milliseconds of the router's own time, marked as no time of day.

@@ -1,6 +1,6 @@
 //! IPv4 packets that the router itself makes: header, identification, TTL.
 //!
-//! Every such packet has TTL 64, DF clear and an identification from a counter of its (destination, protocol), so that
+//! Every such packet has TTL 64, DF clear (but for a TCP reset, which is atomic as Linux sends it) and an identification from a counter of its (destination, protocol), so that
 //! none is repeated before 65536 others went the same way (FWD-11, RFC 6864 4.3).
 
 use alloc::boxed::Box;
@@ -10,7 +10,7 @@ use crate::frame::Frame;
 use crate::random::{self, Rng};
 use crate::trace::Mark;
 use crate::wire::ethernet;
-use crate::wire::ipv4::Repr;
+use crate::wire::ipv4::{PROTOCOL_TCP, Repr};
 
 /// Initial TTL (Linux `ip_default_ttl`, RFC 1700).
 const TTL: u8 = 64;
@@ -59,7 +59,7 @@ impl Originator {
             tos: fields.tos,
             payload_len,
             ident: self.ident(fields.protocol, fields.dst),
-            dont_fragment: false,
+            dont_fragment: fields.protocol == PROTOCOL_TCP,
             ttl: TTL,
             protocol: fields.protocol,
             src: fields.src,

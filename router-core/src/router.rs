@@ -518,7 +518,8 @@ impl Router {
             }
             Ok(Delivery::Reset(segment)) => {
                 io.trace.step(frame.mark(), local(Answered::Reset));
-                let fields = reply(0, PROTOCOL_TCP);
+                // Without the ECN bits, as Linux.
+                let fields = reply(ip.tos() & 0xfc, PROTOCOL_TCP);
                 self.originate(Event::TcpResetSent, fields, [&segment, &[]], io);
                 self.discard(frame, DropReason::ConnectionRefused, io);
             }
@@ -549,6 +550,9 @@ impl Router {
         let learned = decision
             .learn
             .and_then(|how| self.learn(port_id, &arp, how, io));
+        if let Some(id) = learned {
+            self.send_held(id, io);
+        }
         if decision.reply {
             // The reply is a frame of its own in the slot of the request.
             let reply = Arp {
@@ -572,9 +576,6 @@ impl Router {
             self.consume(frame, io);
         } else {
             self.discard(frame, DropReason::ArpIgnored, io);
-        }
-        if let Some(id) = learned {
-            self.send_held(id, io);
         }
     }
 

@@ -195,17 +195,17 @@ fn without_a_host_namespace_udp_and_other_protocols_are_unreachable() {
     }
 }
 
-/// FWD-50.
+/// FWD-50: in the TOS of the segment and with DF, as Linux's.
 #[test]
 fn without_a_host_namespace_tcp_is_reset() {
     let mut h = node();
     h.rx(
         POD1,
-        &(from_a1() / ipv4(A1, NODE_A) / tcp(4000, 9, 0x02).seq(0xffff_ffff)),
+        &(from_a1() / ipv4(A1, NODE_A).tos(0xbb) / tcp(4000, 9, 0x02).seq(0xffff_ffff)),
     );
     h.expect_tx(
         POD1,
-        &(to_a1() / ipv4(NODE_A, A1).any_id() / tcp(9, 4000, 0x14).ack(0)),
+        &(to_a1() / ipv4(NODE_A, A1).any_id().df().tos(0xb8) / tcp(9, 4000, 0x14).ack(0)),
     );
     h.rx(
         POD1,
@@ -213,7 +213,7 @@ fn without_a_host_namespace_tcp_is_reset() {
     );
     h.expect_tx(
         POD1,
-        &(to_a1() / ipv4(NODE_A, A1).any_id() / tcp(9, 4000, 0x04).seq(77)),
+        &(to_a1() / ipv4(NODE_A, A1).any_id().df() / tcp(9, 4000, 0x04).seq(77)),
     );
     h.expect_counters(&[
         (DropReason::ConnectionRefused.into(), 2),

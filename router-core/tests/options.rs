@@ -116,7 +116,7 @@ fn timestamps_are_written_while_there_is_room_and_counted_then() {
 #[test]
 fn unknown_options_and_router_alert_pass_unchanged() {
     let mut h = node();
-    for options in [[0x9e, 4, 0, 0], [148, 4, 0, 0], [1, 1, 1, 0], [0, 7, 0, 99]] {
+    for options in [[0x9e, 4, 0, 0], [148, 4, 0, 0], [1, 1, 1, 0]] {
         h.rx(
             POD1,
             &(from_a1() / ipv4(A1, B1).options(&options) / udp(1, 2)),
@@ -126,6 +126,20 @@ fn unknown_options_and_router_alert_pass_unchanged() {
             &(to_b() / ipv4(A1, B1).ttl(63).options(&options) / udp(1, 2)),
         );
     }
+}
+
+/// As Linux: what stands behind the end of options is no option, and leaves as zeros.
+#[test]
+fn bytes_behind_the_end_of_options_are_zeroed() {
+    let mut h = node();
+    h.rx(
+        POD1,
+        &(from_a1() / ipv4(A1, B1).options(&[1, 0, 7, 9]) / udp(1, 2)),
+    );
+    h.expect_tx(
+        UPLINK,
+        &(to_b() / ipv4(A1, B1).ttl(63).options(&[1, 0, 0, 0]) / udp(1, 2)),
+    );
 }
 
 /// FWD-34.
