@@ -130,8 +130,10 @@ impl Kernel {
                     let fd = tap::create(&TapConfig::named(name)).expect("the probe made one");
                     taps.insert(port.id, Tap { fd, mac: *mac });
                 }
-                // A bridge without ports has no carrier, as docker0.
-                PortKind::Dummy => script.push_str(&format!("link add {name} type bridge\n")),
+                // Without snooping, as here; a bridge without ports has no carrier, as docker0.
+                PortKind::Bridge | PortKind::Dummy => {
+                    script.push_str(&format!("link add {name} type bridge mcast_snooping 0\n"));
+                }
                 PortKind::Host { .. } => continue,
             }
             script.push_str(&format!("link set {name} address {mac} mtu {mtu}\n"));
@@ -139,8 +141,26 @@ impl Kernel {
                 script.push_str(&format!("link set {name} up\n"));
             }
         }
+        let mac_of = |id| snapshot.ports.iter().find(|p| p.id == id).map(|p| p.mac);
+        for port in &snapshot.ports {
+            if let Some(member) = port.bridge {
+                let hairpin = if member.hairpin { "on" } else { "off" };
+                script.push_str(&format!(
+                    "link set {0} master {1}\nlink set {0} type bridge_slave hairpin {hairpin}\n",
+                    port.name,
+                    name_of(snapshot, member.bridge)
+                ));
+                // The bridge answers in its ports' place.
+                if let (Some(tap), Some(mac)) = (taps.get_mut(&port.id), mac_of(member.bridge)) {
+                    tap.mac = mac;
+                }
+            }
+        }
         script.push_str(&addresses_and_routes(snapshot));
         batch(&script);
+        if std::path::Path::new("/proc/sys/net/bridge").exists() {
+            set("net/bridge/bridge-nf-call-iptables", "0");
+        }
         for port in snapshot.ports.iter().filter(|p| taps.contains_key(&p.id)) {
             let conf = |key| format!("net/ipv4/conf/{}/{key}", port.name);
             set(&conf("proxy_arp"), &u8::from(port.proxy_arp).to_string());
@@ -259,12 +279,14 @@ fn sentinel_mac(n: usize) -> Mac {
     ])
 }
 
+fn name_of(snapshot: &Snapshot, id: PortId) -> &str {
+    let port = snapshot.ports.iter().find(|p| p.id == id);
+    &port.expect("ports of a snapshot exist").name
+}
+
 /// In the order in which the kernel wants them: what a next hop stands on before the next hop.
 fn addresses_and_routes(snapshot: &Snapshot) -> String {
-    let name = |id: PortId| {
-        let port = snapshot.ports.iter().find(|p| p.id == id);
-        &port.expect("ports of a snapshot exist").name
-    };
+    let name = |id| name_of(snapshot, id);
     let mut script = String::new();
     for a in &snapshot.addresses {
         let brd = a
