@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
+use router_core::config::RpFilter;
 use router_core::{Mac, PortId};
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,26 @@ pub struct Iface {
     pub master: Option<String>,
     /// The router port behind it; none for lo and declared-only interfaces such as sit0.
     pub port: Option<PortId>,
+    /// What `net.ipv4.conf.NAME` says otherwise than by default.
+    #[serde(default)]
+    pub sysctls: Sysctls,
+}
+
+/// Settings of an interface that `ip` doesn't show. By default all are off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sysctls {
+    /// `proxy_arp`, with a `proxy_delay` of 0.
+    pub proxy_arp: bool,
+    /// `rp_filter`
+    pub rp_filter: RpFilter,
+    /// `route_localnet`
+    pub route_localnet: bool,
+    /// `brport/hairpin_mode` of a port of a bridge.
+    #[serde(default)]
+    pub hairpin: bool,
+    /// PROMISC, which `ip` shows among the flags.
+    #[serde(default)]
+    pub promisc: bool,
 }
 
 /// What kind of interface it is, with what belongs to that kind.
@@ -72,6 +93,8 @@ pub enum IfaceKind {
     Ethernet,
     /// sit0: `link/sit`, shown as `sit0@NONE`.
     Sit,
+    /// tunl0: `link/ipip`, shown as `tunl0@NONE`.
+    Ipip,
     /// A bridge.
     Bridge,
     /// The host side of a pod link.
@@ -194,6 +217,8 @@ pub enum RouteOwner {
     },
     /// kindnetd's reconcile loop.
     Kindnetd,
+    /// Calico's BIRD.
+    Bird,
     /// `podwire ip route add`.
     Manual,
 }
@@ -252,7 +277,9 @@ pub struct PodLink {
     pub mtu: u16,
     /// Address with prefix length inside the pod.
     pub addr: Ipv4Net,
-    /// Gateway, the host side's address.
+    /// Broadcast address, printed as `brd`, where one is set.
+    pub broadcast: Option<Ipv4Addr>,
+    /// Gateway: the host side's address, or one that it answers for.
     pub gateway: Ipv4Addr,
     /// Name of the host side.
     pub host_ifname: String,
@@ -266,6 +293,29 @@ pub struct PodLink {
     pub routes: Vec<PodRoute>,
     /// IPv6 link-local addresses are on.
     pub ipv6_link_local: bool,
+    /// The bridge that the host side is a port of; none for a point-to-point link.
+    #[serde(default)]
+    pub bridge: Option<PodBridge>,
+}
+
+/// What a pod's link knows of the bridge that it leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodBridge {
+    /// Its name.
+    pub name: String,
+    /// Its MAC, where it is the pods' gateway.
+    pub gateway_mac: Option<Mac>,
+}
+
+impl PodLink {
+    /// MAC of the gateway, where the link itself tells.
+    #[must_use]
+    pub fn gateway_mac(&self) -> Option<Mac> {
+        match &self.bridge {
+            None => Some(self.host_mac),
+            Some(bridge) => bridge.gateway_mac,
+        }
+    }
 }
 
 /// A route inside a pod (all on eth0).

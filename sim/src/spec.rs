@@ -26,17 +26,20 @@ pub enum Backend {
 pub enum Preset {
     /// ptp + host-local + static routes, as kindnetd sets them.
     Kindnet,
+    /// bridge + host-local, as podman's conflist sets them.
+    PodmanBridge,
 }
 
 impl Preset {
     /// All of them, the default first.
-    pub const ALL: [Self; 1] = [Self::Kindnet];
+    pub const ALL: [Self; 2] = [Self::Kindnet, Self::PodmanBridge];
 
     /// The word for it, as `--preset` takes it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kindnet => "kindnet",
+            Self::PodmanBridge => "podman-bridge",
         }
     }
 
@@ -95,6 +98,39 @@ pub struct NetworkSpec {
     pub internet: Option<InternetSpec>,
 }
 
+/// The CNI plugin `bridge` with host-local, as a conflist states them (BR-12 to BR-17).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeNetwork {
+    /// Name of the network: host-local's directory.
+    pub name: String,
+    /// Name of the bridge.
+    pub bridge: String,
+    /// The bridge has the gateway's address.
+    pub is_gateway: bool,
+    /// And pods have their default route by it.
+    pub is_default_gateway: bool,
+    /// An address that the bridge has already is replaced rather than refused (BR-14).
+    pub force_address: bool,
+    /// What leaves the pods' subnet gets the node's address (KM-12).
+    pub ip_masq: bool,
+    /// `hairpin` of the bridge's ports.
+    pub hairpin: bool,
+    /// The bridge is PROMISC.
+    pub promisc: bool,
+    /// MTU of pods and bridge; none leaves the kernel's 1500.
+    pub mtu: Option<u16>,
+    /// Addresses of the pods.
+    pub subnet: Ipv4Net,
+    /// First address that host-local gives; none is the subnet's first.
+    pub first: Option<Ipv4Addr>,
+    /// Last address that host-local gives; none is the one before the broadcast address.
+    pub last: Option<Ipv4Addr>,
+    /// The gateway; none is the subnet's first address.
+    pub gateway: Option<Ipv4Addr>,
+    /// Routes in the pods, by the gateway where they name none.
+    pub routes: Vec<(Ipv4Net, Option<Ipv4Addr>)>,
+}
+
 /// The nodes' default gateway and how its route prints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewaySpec {
@@ -145,6 +181,10 @@ pub struct PodSpec {
     pub labels: IndexMap<String, String>,
     /// Shares the node's addresses and host namespace; has no link (PTP-8).
     pub host_network: bool,
+    /// CNI configuration that was the first of its node's when the pod was made, a file name; else the one that is first
+    /// now (MIX-1).
+    #[serde(default)]
+    pub cni: Option<String>,
     /// Wanted address, else IPAM's next (IPAM-7).
     pub ip: Option<Ipv4Addr>,
     /// MAC of eth0; derived from the lab's seed when not given.

@@ -109,6 +109,10 @@ impl Bridges {
                     .filter_map(|(slot, p)| Some((slot, p, p.bridge?)))
                     .filter(|(_, _, member)| member.bridge == port.id)
             };
+            if ports().next().is_none() {
+                // docker0: nothing to remember, and no memory for it.
+                continue;
+            }
             let members: Vec<Member> = ports()
                 .filter(|(_, p, _)| port.up && usable(p))
                 .map(|(slot, p, member)| Member {

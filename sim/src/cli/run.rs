@@ -74,6 +74,7 @@ pub(super) fn bare_pod(namespace: &str, name: &str, node: &str) -> PodSpec {
         node: node.to_owned(),
         labels: std::iter::once(("run".to_owned(), name.to_owned())).collect(),
         host_network: false,
+        cni: None,
         ip: None,
         mac: None,
         command: None,

@@ -102,6 +102,16 @@ pub enum ClusterError {
     /// The 65,000 port numbers of a node are used up.
     #[error("node \"{0}\" has used up its port numbers")]
     PortsExhausted(String),
+    /// A CNI configuration or plugin refuses.
+    #[error("pod \"{pod}\" on node \"{node}\": CNI: {message}")]
+    Cni {
+        /// The pod.
+        pod: String,
+        /// The node.
+        node: String,
+        /// Why.
+        message: String,
+    },
     /// The pod's address.
     #[error("pod \"{pod}\" on node \"{node}\": {source}")]
     Ipam {

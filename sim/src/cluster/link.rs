@@ -12,7 +12,7 @@ use super::naming;
 use super::node::{hop, host_net, link_local};
 use crate::model::{
     IfAddr, Iface, IfaceKind, Node, PodLink, PodRoute, Proto, RouteEntry, RouteKind, RouteOwner,
-    Scope,
+    Scope, Sysctls,
 };
 use crate::spec::{NetworkSpec, PodSpec};
 
@@ -31,14 +31,7 @@ pub(crate) struct Add<'a> {
 /// Adds the host side to `node` and returns the pod's side (PTP-1, PTP-2, PTP-3, PTP-5).
 pub(crate) fn add(node: &mut Node, network: &NetworkSpec, add: &Add<'_>) -> PodLink {
     let draw_key = format!("{}/{}#{}", node.name, add.key, add.port.0);
-    let mut attempt = 0;
-    let host_ifname = loop {
-        let name = naming::veth(add.seed, &draw_key, attempt);
-        if node.ifaces.iter().all(|iface| iface.name != name) {
-            break name;
-        }
-        attempt += 1;
-    };
+    let host_ifname = fresh_name(node, add.seed, &draw_key);
     let mac = add
         .pod
         .mac
@@ -50,12 +43,7 @@ pub(crate) fn add(node: &mut Node, network: &NetworkSpec, add: &Add<'_>) -> PodL
         .find(|iface| iface.kind == IfaceKind::Ethernet)
         .map_or_else(|| u32::from(network.mtu), |iface| iface.mtu);
     let mtu = u16::try_from(eth0_mtu).unwrap_or(u16::MAX);
-    let taken = |id: u32| {
-        node.ifaces
-            .iter()
-            .any(|iface| matches!(iface.kind, IfaceKind::Veth { netnsid, .. } if netnsid == id))
-    };
-    let netnsid = (0..).find(|id| !taken(*id)).unwrap_or_default();
+    let netnsid = netnsid(node);
     let pod_ifindex = network.pod_ifindex;
     node.ifaces.push(Iface {
         index: add.ifindex,
@@ -81,6 +69,7 @@ pub(crate) fn add(node: &mut Node, network: &NetworkSpec, add: &Add<'_>) -> PodL
         link_local: network.ipv6_link_local.then(|| link_local(host_mac)),
         master: None,
         port: Some(add.port),
+        sysctls: Sysctls::default(),
     });
     node.routes.push(RouteEntry {
         dst: host_net(add.ip),
@@ -95,12 +84,14 @@ pub(crate) fn add(node: &mut Node, network: &NetworkSpec, add: &Add<'_>) -> PodL
         },
     });
     let gateway = Some(add.gateway);
+    let addr = Ipv4Net::new(add.ip, add.subnet.prefix_len()).unwrap_or_else(|_| host_net(add.ip));
     PodLink {
         ifname: "eth0".into(),
         ifindex: pod_ifindex,
         mac,
         mtu,
-        addr: Ipv4Net::new(add.ip, add.subnet.prefix_len()).unwrap_or_else(|_| host_net(add.ip)),
+        addr,
+        broadcast: (addr.prefix_len() < 31).then(|| addr.broadcast()),
         gateway: add.gateway,
         host_ifname,
         host_ifindex: add.ifindex,
@@ -127,13 +118,33 @@ pub(crate) fn add(node: &mut Node, network: &NetworkSpec, add: &Add<'_>) -> PodL
             },
         ],
         ipv6_link_local: network.ipv6_link_local,
+        bridge: None,
     }
+}
+
+/// A name for the host side that no interface of the node has.
+pub(crate) fn fresh_name(node: &Node, seed: u64, draw_key: &str) -> String {
+    (0..)
+        .map(|attempt| naming::veth(seed, draw_key, attempt))
+        .find(|name| node.ifaces.iter().all(|iface| iface.name != *name))
+        .unwrap_or_default()
+}
+
+/// The lowest number that no other pod's namespace has on the node.
+pub(crate) fn netnsid(node: &Node) -> u32 {
+    let taken = |id: u32| {
+        node.ifaces
+            .iter()
+            .any(|iface| matches!(iface.kind, IfaceKind::Veth { netnsid, .. } if netnsid == id))
+    };
+    (0..).find(|id| !taken(*id)).unwrap_or_default()
 }
 
 /// Takes the host side away with its addresses and with every route over it (PTP-6, FWD-58).
 pub(crate) fn delete(node: &mut Node, link: &PodLink) {
     node.ifaces.retain(|iface| iface.name != link.host_ifname);
     remove_routes_of(node, &link.host_ifname);
+    super::bridge::follow_ports(node);
 }
 
 /// Removes next hops over `dev`, and routes that have none left.

@@ -5,6 +5,8 @@
 //! carries out in their order. The only I/O is what the imitated programs keep in files (IPAM state, CNI configuration) below
 //! one given directory. Time is passed in. Every change is all or nothing.
 
+pub(crate) mod bridge;
+pub(crate) mod cni;
 mod converge;
 mod error;
 mod ip_change;
@@ -35,7 +37,7 @@ pub use node::{ETH0_PORT, HOST_PORT};
 
 use crate::ipam::HostLocal;
 use crate::model::{Node, Pod};
-use crate::spec::{LabSpec, NetworkSpec, NodeSpec, PodSpec, Preset};
+use crate::spec::{BridgeNetwork, LabSpec, NetworkSpec, NodeSpec, PodSpec, Preset};
 
 /// Something that the daemon must now do. Effects are in the order in which they have to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +141,8 @@ struct NodeState {
 struct PodState {
     spec: PodSpec,
     pod: Pod,
+    /// The network that it was added to, where that was the plugin `bridge`'s: DEL needs it, whatever the files say by then.
+    network: Option<BridgeNetwork>,
     /// Came with the lab file, and goes with it when the lab converges to a file without it.
     declared: bool,
 }
@@ -442,7 +446,7 @@ impl Cluster {
             .map(|state| (state.spec.name.clone(), state.spec.pod_cidr))
             .collect::<Vec<_>>()
         {
-            if let Err(error) = self.write_cni_files(&name, cidr) {
+            if let Err(error) = self.write_kindnet_file(&name, cidr) {
                 tracing::error!("kindnetd on {name}: {error}");
             }
         }

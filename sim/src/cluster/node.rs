@@ -7,7 +7,7 @@ use router_core::{Mac, PortId};
 
 use super::naming;
 use crate::model::{
-    Hop, IfAddr, Iface, IfaceKind, Node, Proto, RouteEntry, RouteKind, RouteOwner, Scope,
+    Hop, IfAddr, Iface, IfaceKind, Node, Proto, RouteEntry, RouteKind, RouteOwner, Scope, Sysctls,
 };
 use crate::spec::{NetworkSpec, NodeSpec};
 
@@ -142,6 +142,7 @@ fn loopback() -> Iface {
         link_local: None,
         master: None,
         port: None,
+        sysctls: Sysctls::default(),
     }
 }
 
@@ -173,6 +174,7 @@ fn eth0(spec: &NodeSpec, network: &NetworkSpec, seed: u64) -> Iface {
         link_local: network.ipv6_link_local.then(|| link_local(mac)),
         master: None,
         port: Some(ETH0_PORT),
+        sysctls: Sysctls::default(),
     }
 }
 
@@ -191,6 +193,7 @@ fn sit0(index: u32) -> Iface {
         link_local: None,
         master: None,
         port: None,
+        sysctls: Sysctls::default(),
     }
 }
 
@@ -217,5 +220,6 @@ fn docker0(index: u32, node: &str, seed: u64) -> Iface {
         link_local: None,
         master: None,
         port: Some(DOCKER0_PORT),
+        sysctls: Sysctls::default(),
     }
 }

@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 use super::{Cluster, ClusterError, Effect, NodeState, Outcome, check_name, node, overlap};
 use crate::conflist;
 use crate::ipam::HostLocal;
-use crate::spec::NodeSpec;
+use crate::spec::{NodeSpec, Preset};
 
 impl Cluster {
     pub(super) fn plain_node(
@@ -119,7 +119,8 @@ impl Cluster {
             .max()
             .unwrap_or(0)
             + 1;
-        self.write_cni_files(&spec.name, spec.pod_cidr)?;
+        self.write_kindnet_file(&spec.name, spec.pod_cidr)?;
+        self.write_extra_files(&spec.name)?;
         self.state.nodes.insert(
             spec.name.clone(),
             NodeState {
@@ -170,31 +171,33 @@ impl Cluster {
             })
     }
 
-    pub(super) fn write_cni_files(
+    /// kindnetd keeps its own file as it should be.
+    pub(super) fn write_kindnet_file(
         &self,
         node: &str,
         cidr: Option<Ipv4Net>,
     ) -> Result<(), ClusterError> {
-        let dir = self.node_dir(node).join("cni");
-        let network = &self.state.network;
-        let write = |name: &str, content: &str| {
-            conflist::write_if_changed(&dir, name, content)
-                .map(drop)
-                .map_err(|source| ClusterError::File {
-                    path: dir.join(name),
-                    source,
-                })
+        let Some(cidr) = cidr.filter(|_| self.state.preset == Preset::Kindnet) else {
+            return Ok(());
         };
-        if let Some(cidr) = cidr {
-            write(
-                conflist::FILE_NAME,
-                &conflist::kindnet(cidr, Some(network.mtu)),
-            )?;
-        }
-        for (name, content) in &network.cni_extra_files {
-            write(name, content)?;
-        }
-        Ok(())
+        let text = conflist::kindnet(cidr, Some(self.state.network.mtu));
+        self.write_cni_file(node, conflist::FILE_NAME, &text)
+    }
+
+    /// The others are there when the node is new; who changes or deletes them on it has his way.
+    fn write_extra_files(&self, node: &str) -> Result<(), ClusterError> {
+        let mut files = self.state.network.cni_extra_files.iter();
+        files.try_for_each(|(name, content)| self.write_cni_file(node, name, content))
+    }
+
+    fn write_cni_file(&self, node: &str, name: &str, content: &str) -> Result<(), ClusterError> {
+        let dir = self.node_dir(node).join("cni");
+        conflist::write_if_changed(&dir, name, content)
+            .map(drop)
+            .map_err(|source| ClusterError::File {
+                path: dir.join(name),
+                source,
+            })
     }
 
     /// KND-9: pods keep their addresses, new ones come from the new range.
@@ -205,7 +208,7 @@ impl Cluster {
         outcome: &mut Outcome,
     ) -> Result<(), ClusterError> {
         let ipam = self.range_of(name, cidr)?;
-        self.write_cni_files(name, cidr)?;
+        self.write_kindnet_file(name, cidr)?;
         if let Some(state) = self.state.nodes.get_mut(name) {
             state.ipam = ipam;
             state.spec.pod_cidr = cidr;

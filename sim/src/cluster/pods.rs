@@ -31,10 +31,15 @@ impl Cluster {
             return Err(self.no_such_node(&spec.node));
         }
         let container_id = naming::container_id(self.state.seed, &key, self.state.serial);
+        let mut network = None;
         let (ip, link) = if spec.host_network {
             (self.state.nodes[&spec.node].node.internal_ip, None)
         } else {
-            let (ip, link) = self.cni_add(spec, &key, &container_id)?;
+            network = self.cni_network(spec)?;
+            let (ip, link) = match &network {
+                Some(network) => self.bridge_add(spec, network, &key, &container_id)?,
+                None => self.cni_add(spec, &key, &container_id)?,
+            };
             (ip, Some(link))
         };
         self.state.serial += 1;
@@ -67,6 +72,7 @@ impl Cluster {
             PodState {
                 spec: spec.clone(),
                 pod,
+                network,
                 declared,
             },
         );
@@ -122,11 +128,15 @@ impl Cluster {
         outcome: &mut Outcome,
     ) -> Result<(), ClusterError> {
         let key = key(namespace, name);
-        let Some(pod) = self.state.pods.get(&key).map(|state| state.pod.clone()) else {
+        let Some(state) = self.state.pods.get(&key) else {
             return Err(self.no_such_pod(namespace, name));
         };
+        let (pod, network) = (state.pod.clone(), state.network.clone());
         if let Some(link) = &pod.link {
-            self.cni_delete(&pod, link)?;
+            match &network {
+                Some(network) => self.bridge_delete(&pod, link, network)?,
+                None => self.cni_delete(&pod, link)?,
+            }
             self.reconfigure(&pod.node, outcome);
         }
         self.state.pods.shift_remove(&key);

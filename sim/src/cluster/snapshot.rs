@@ -6,7 +6,7 @@
 use std::net::Ipv4Addr;
 
 use router_core::config::{
-    LocalAddress, NextHop, PermanentNeighbour, PinnedPeer, PortConfig, PortKind, Route,
+    BridgePort, LocalAddress, NextHop, PermanentNeighbour, PinnedPeer, PortConfig, PortKind, Route,
     RouteTarget, RpFilter,
 };
 use router_core::{Mac, PortId, Snapshot};
@@ -35,7 +35,9 @@ pub(crate) fn of_node(
     };
     for iface in &node.ifaces {
         let Some(port) = iface.port else { continue };
-        snapshot.ports.push(port_config(iface, port, pods));
+        snapshot
+            .ports
+            .push(port_config(iface, port, pods, &port_of));
         for addr in &iface.addrs {
             snapshot.addresses.push(LocalAddress {
                 addr: addr.net.addr(),
@@ -72,14 +74,25 @@ pub(crate) fn of_node(
     snapshot
 }
 
-fn port_config(iface: &Iface, port: PortId, pods: &[&Pod]) -> PortConfig {
+fn port_config(
+    iface: &Iface,
+    port: PortId,
+    pods: &[&Pod],
+    port_of: &impl Fn(&str) -> Option<PortId>,
+) -> PortConfig {
     let mut config = PortConfig::ethernet(port.0, &iface.name, iface.mac, mtu(iface));
     config.up = iface.up;
     config.carrier = iface.carrier;
     config.rp_filter = RpFilter::Off;
     if iface.kind == IfaceKind::Bridge {
-        config.kind = PortKind::Dummy;
+        config.kind = PortKind::Bridge;
     }
+    config.bridge = iface.master.as_deref().and_then(|master| {
+        Some(BridgePort {
+            bridge: port_of(master)?,
+            hairpin: iface.sysctls.hairpin,
+        })
+    });
     config.peer = pods.iter().find_map(|pod| {
         pod.link
             .as_ref()

@@ -21,6 +21,7 @@ fn pod(name: &str, node: &str) -> PodSpec {
         node: node.into(),
         labels: IndexMap::new(),
         host_network: false,
+        cni: None,
         ip: None,
         mac: None,
         command: None,

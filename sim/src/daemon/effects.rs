@@ -350,7 +350,7 @@ impl Lab {
                 Attachment::Pod {
                     mac: link.mac,
                     addr: link.addr.addr(),
-                    gateway_mac: link.host_mac,
+                    gateway_mac: link.gateway_mac().unwrap_or(link.host_mac),
                 }
             };
             let port = Port {

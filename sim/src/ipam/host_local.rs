@@ -80,7 +80,9 @@ pub enum IpamError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostLocal {
     dir: PathBuf,
-    subnet: Ipv4Net,
+    first: u32,
+    last: u32,
+    gateway: Ipv4Addr,
 }
 
 impl HostLocal {
@@ -98,24 +100,33 @@ impl HostLocal {
         if subnet.prefix_len() > 30 {
             return Err(IpamError::TooSmall(subnet));
         }
+        let first = u32::from(subnet.network()) + 1;
         Ok(Self {
             dir: data_dir.join(network),
-            subnet,
+            first,
+            last: u32::from(subnet.broadcast()) - 1,
+            gateway: first.into(),
         })
     }
 
-    /// First address of the range, which is the gateway's as well.
+    /// With the bounds and the gateway that a range states (`rangeStart`, `rangeEnd`, `gateway`). They lie in the subnet.
+    #[must_use]
+    pub fn with_range(
+        mut self,
+        first: Option<Ipv4Addr>,
+        last: Option<Ipv4Addr>,
+        gateway: Option<Ipv4Addr>,
+    ) -> Self {
+        self.first = first.map_or(self.first, u32::from);
+        self.last = last.map_or(self.last, u32::from);
+        self.gateway = gateway.unwrap_or(self.gateway);
+        self
+    }
+
+    /// The gateway, by default the first address of the range. Nobody else gets it.
     #[must_use]
     pub fn gateway(&self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.subnet.network()) + 1)
-    }
-
-    fn first(&self) -> u32 {
-        u32::from(self.subnet.network()) + 1
-    }
-
-    fn last(&self) -> u32 {
-        u32::from(self.subnet.broadcast()) - 1
+        self.gateway
     }
 
     /// Gives the next free address, or `wanted`, to a container's interface.
@@ -138,7 +149,7 @@ impl HostLocal {
                 ip,
             });
         }
-        let (first, last) = (self.first(), self.last());
+        let (first, last) = (self.first, self.last);
         let content = format!("{container_id}\r\n{ifname}");
         if let Some(ip) = wanted {
             if !(first..=last).contains(&u32::from(ip)) {

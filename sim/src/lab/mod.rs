@@ -5,6 +5,7 @@
 //! that the engine has nothing left to guess. All mistakes are found at once. No text makes it panic. Reads no files but
 //! the conflist that a lab names.
 
+mod cni;
 mod conflist;
 mod diagnostics;
 mod names;
@@ -19,6 +20,7 @@ mod tests;
 mod tree;
 mod written;
 
+pub(crate) use conflist::parse as conflist;
 pub(crate) use diagnostics::{At, Pos, Sink, hint};
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use names::{check_label, check_subdomain};
@@ -97,7 +99,13 @@ pub fn load(sources: &[Source], overrides: &Overrides) -> Result<LabSpec, Diagno
         .get(sources.len())
         .and_then(|source| {
             let documents = parse(sources.len(), &source.text, &mut sink);
-            conflist::read(documents.first()?, &mut sink)
+            let mut found = conflist::read(documents.first()?, &mut sink)?;
+            if found.bridge.is_some() {
+                let name = std::path::Path::new(&source.name).file_name();
+                let name = name.map(|name| name.to_string_lossy().into_owned());
+                found.file = name.map(|name| (name, source.text.clone()));
+            }
+            Some(found)
         })
         .unwrap_or_default();
     let spec = resolve::resolve(labs.pop(), objects, &conflist, overrides, &mut sink);

@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 use std::path::{Component, Path};
 
+use indexmap::IndexMap;
+
 use super::conflist::Conflist;
 use super::diagnostics::{At, Pos, Sink};
 use super::preset::Defaults;
@@ -118,7 +120,20 @@ pub(super) fn resolve(
         check_dir(at, sink);
     }
     for (name, content) in &file.cni_extra_files {
-        check_file_name(name, content.pos, sink);
+        check_file_name(name, content.pos, preset, sink);
+    }
+    let mut cni_extra_files: IndexMap<String, String> = file
+        .cni_extra_files
+        .into_iter()
+        .map(|(name, content)| (name, content.value))
+        .collect();
+    if let Some((name, text)) = &conflist.file {
+        cni_extra_files.insert(name.clone(), text.clone());
+    }
+    if cni_extra_files.is_empty() {
+        let files = preset.cni_extra_files.iter();
+        cni_extra_files
+            .extend(files.map(|(name, content)| ((*name).to_owned(), (*content).to_owned())));
     }
 
     Resolved {
@@ -141,11 +156,7 @@ pub(super) fn resolve(
             cni_conf_dir: file
                 .cni_conf_dir
                 .map_or_else(|| preset.cni_conf_dir.to_owned(), |at| at.value),
-            cni_extra_files: file
-                .cni_extra_files
-                .into_iter()
-                .map(|(name, content)| (name, content.value))
-                .collect(),
+            cni_extra_files,
             stale_routes_compat: value(&file.stale_routes_compat, false),
             internet,
         },
@@ -211,15 +222,15 @@ fn check_dir(at: &At<String>, sink: &mut Sink<'_>) {
     }
 }
 
-fn check_file_name(name: &str, pos: Pos, sink: &mut Sink<'_>) {
+fn check_file_name(name: &str, pos: Pos, preset: &Defaults, sink: &mut Sink<'_>) {
     let bad = name.is_empty()
         || name.len() > MAX_FILE_NAME
         || matches!(name, "." | "..")
         || name.contains(['/', '\0']);
     if bad {
         sink.error(pos, format!("\"{name}\" is no name of a file"));
-    } else if name.trim_end_matches(".temp") == crate::conflist::FILE_NAME {
-        sink.error(pos, format!("{name} is written by kindnetd itself"));
+    } else if !preset.conflist.is_empty() && name.trim_end_matches(".temp") == preset.conflist {
+        sink.error(pos, format!("{name} is written by the CNI itself"));
     }
 }
 

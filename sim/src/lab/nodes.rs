@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 
 use super::diagnostics::{At, Pos, Sink};
 use super::network::Resolved;
-use super::preset;
+use super::preset::{self, Defaults};
 use super::written::{CidrChoice, NodeFile};
 use crate::spec::NodeSpec;
 
@@ -40,6 +40,7 @@ pub(super) fn from_preset(count: usize) -> Vec<NodeFile> {
 pub(super) fn resolve(
     files: &[NodeFile],
     network: &Resolved,
+    preset: &Defaults,
     first_cidr: Option<&At<Ipv4Net>>,
     sink: &mut Sink<'_>,
 ) -> Vec<Node> {
@@ -53,6 +54,7 @@ pub(super) fn resolve(
         };
         let cidr = match (&file.pod_cidr, first_cidr) {
             (CidrChoice::None, _) => None,
+            (CidrChoice::Next, None) if !preset.pod_cidrs => None,
             (CidrChoice::Net(at), _) => Some(*at),
             (CidrChoice::Next, Some(at)) if n == 0 => Some(*at),
             (CidrChoice::Next, _) => {

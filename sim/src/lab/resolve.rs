@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use router_core::Mac;
 
+use super::cni::Cni;
 use super::conflist::Conflist;
 use super::diagnostics::{At, Pos, Sink, hint};
 use super::names::check_label;
@@ -12,8 +13,9 @@ use super::nodes::{self, Node};
 use super::preset::Defaults;
 use super::written::{LabFile, NetworkFile, NodeFile, Nodes, PodFile};
 use super::{Overrides, network, preset};
+use crate::cluster::bridge;
 use crate::manifest::Object;
-use crate::spec::{LabSpec, PodSpec, Preset};
+use crate::spec::{BridgeNetwork, LabSpec, PodSpec, Preset};
 
 pub(super) fn resolve(
     lab: Option<LabFile>,
@@ -66,14 +68,15 @@ pub(super) fn resolve(
         }
     }
     let files = node_files(nodes_file, more_nodes, &defaults, overrides, sink);
-    let nodes = nodes::resolve(&files, &network, conflist.subnet.as_ref(), sink);
+    let nodes = nodes::resolve(&files, &network, &defaults, conflist.subnet.as_ref(), sink);
     let specs: Vec<_> = nodes.iter().map(|node| node.spec.clone()).collect();
     let system = if system.is_none_or(|at| at.value) {
         preset::system_pods(preset, &specs, seed)
     } else {
         Vec::new()
     };
-    let pods = resolve_pods(pods, system, &nodes, sink);
+    let cni = Cni::new(&network.spec, &defaults, sink);
+    let pods = resolve_pods(pods, system, &nodes, &cni, sink);
     Some(LabSpec {
         name,
         preset,
@@ -172,6 +175,7 @@ fn resolve_pods(
     files: Vec<PodFile>,
     system: Vec<PodSpec>,
     nodes: &[Node],
+    cni: &Cni,
     sink: &mut Sink<'_>,
 ) -> Vec<PodSpec> {
     let by_name: HashMap<&str, usize> = nodes
@@ -181,11 +185,12 @@ fn resolve_pods(
         .collect();
     let mut load = vec![0_usize; nodes.len()];
     let mut names: HashMap<String, Option<Pos>> = HashMap::new();
-    let mut addresses: HashMap<Ipv4Addr, (String, Option<Pos>)> = HashMap::new();
+    // By node, where the network is a node's own; the rest is the cluster's.
+    let mut addresses: HashMap<(Option<usize>, Ipv4Addr), (String, Option<Pos>)> = HashMap::new();
     for node in nodes {
         for net in &node.spec.addresses {
             let owner = format!("node \"{}\"", node.spec.name);
-            addresses.insert(net.addr(), (owner, node.pos));
+            addresses.insert((None, net.addr()), (owner, node.pos));
         }
     }
     let mut macs: HashMap<Mac, (String, Pos)> = HashMap::new();
@@ -240,30 +245,31 @@ fn resolve_pods(
                 }
                 found
             }
-            None => least_loaded(&load, nodes, file.host_network).inspect(|at| {
+            None => least_loaded(&load, nodes, &file, cni).inspect(|at| {
                 if !file.host_network {
                     load[*at] += 1;
                 }
             }),
         };
-        let Some(node) = node.and_then(|at| nodes.get(at)) else {
+        let Some((at, node)) = node.and_then(|at| Some((at, nodes.get(at)?))) else {
             if file.node.is_none() {
                 sink.error(pos, format!("no node can take pod \"{}\"", file.name.value));
             }
             continue;
         };
-        check_pod(&file, node, sink);
-        if let Some(at) = &file.ip {
+        check_pod(&file, node, cni, sink);
+        if let Some(ip) = &file.ip {
             let owner = format!("pod \"{name}\"");
-            if let Some((other, there)) = addresses.get(&at.value) {
+            let place = (cni.of(&file).is_some().then_some(at), ip.value);
+            if let Some((other, there)) = addresses.get(&place) {
                 sink.conflict(
-                    Some(at.pos),
-                    format!("address {} of {owner} belongs to {other}", at.value),
+                    Some(ip.pos),
+                    format!("address {} of {owner} belongs to {other}", ip.value),
                     *there,
                     "which is here",
                 );
             }
-            addresses.entry(at.value).or_insert((owner, Some(at.pos)));
+            addresses.entry(place).or_insert((owner, Some(ip.pos)));
         }
         if let Some(at) = &file.mac {
             if let Some((other, there)) = macs.get(&at.value) {
@@ -286,21 +292,26 @@ fn resolve_pods(
 }
 
 /// The node with the fewest pods, the first of equals. A pod with an address of its own needs a podCIDR.
-fn least_loaded(load: &[usize], nodes: &[Node], host_network: bool) -> Option<usize> {
+fn least_loaded(load: &[usize], nodes: &[Node], file: &PodFile, cni: &Cni) -> Option<usize> {
+    let anywhere = file.host_network || cni.of(file).is_some();
     nodes
         .iter()
         .enumerate()
-        .filter(|(_, node)| host_network || node.spec.pod_cidr.is_some())
+        .filter(|(_, node)| anywhere || node.spec.pod_cidr.is_some())
         .map(|(n, _)| n)
         .min_by_key(|n| load.get(*n).copied().unwrap_or_default())
 }
 
-fn check_pod(file: &PodFile, node: &Node, sink: &mut Sink<'_>) {
+fn check_pod(file: &PodFile, node: &Node, cni: &Cni, sink: &mut Sink<'_>) {
     let name = &file.name.value;
+    if let Some(at) = &file.cni {
+        cni.check(at, sink);
+    }
     if file.host_network {
         for pos in [
             file.ip.as_ref().map(|at| at.pos),
             file.mac.as_ref().map(|at| at.pos),
+            file.cni.as_ref().map(|at| at.pos),
         ]
         .into_iter()
         .flatten()
@@ -311,6 +322,9 @@ fn check_pod(file: &PodFile, node: &Node, sink: &mut Sink<'_>) {
             );
         }
         return;
+    }
+    if let Some(network) = cni.of(file) {
+        return check_bridged(file, network, sink);
     }
     let Some(cidr) = node.spec.pod_cidr else {
         sink.conflict(
@@ -341,6 +355,26 @@ fn check_pod(file: &PodFile, node: &Node, sink: &mut Sink<'_>) {
     );
 }
 
+/// An address that a pod states must be one that host-local can give it (IPAM-7).
+fn check_bridged(file: &PodFile, network: &BridgeNetwork, sink: &mut Sink<'_>) {
+    let Some(at) = &file.ip else { return };
+    let subnet = network.subnet;
+    let why = if at.value == bridge::gateway(network) {
+        format!("is the gateway of network \"{}\"", network.name)
+    } else if !subnet.contains(&at.value)
+        || at.value == subnet.network()
+        || at.value == subnet.broadcast()
+        || network.first.is_some_and(|first| at.value < first)
+        || network.last.is_some_and(|last| at.value > last)
+    {
+        format!("is none that network \"{}\" ({subnet}) gives", network.name)
+    } else {
+        return;
+    };
+    let message = format!("address {} of pod \"{}\" {why}", at.value, file.name.value);
+    sink.error(at.pos, message);
+}
+
 /// A pod with its node.
 pub(crate) fn spec(file: PodFile, node: String, declared_at: Option<String>) -> PodSpec {
     let value = |at: At<String>| at.value;
@@ -350,6 +384,7 @@ pub(crate) fn spec(file: PodFile, node: String, declared_at: Option<String>) -> 
         node,
         labels: file.labels,
         host_network: file.host_network,
+        cni: file.cni.map(value),
         ip: file.ip.map(|at| at.value),
         mac: file.mac.map(|at| at.value),
         command: file.command,

@@ -63,6 +63,7 @@ pub(super) const POD_KEYS: &[&str] = &[
     "node",
     "labels",
     "hostNetwork",
+    "cni",
     "ip",
     "mac",
     "command",
@@ -173,6 +174,7 @@ pub(crate) struct PodFile {
     pub(crate) node: Option<At<String>>,
     pub(crate) labels: IndexMap<String, String>,
     pub(crate) host_network: bool,
+    pub(crate) cni: Option<At<String>>,
     pub(crate) ip: Option<At<Ipv4Addr>>,
     pub(crate) mac: Option<At<Mac>>,
     pub(crate) command: Option<Vec<String>>,
@@ -446,6 +448,9 @@ fn pod(value: &Value, sink: &mut Sink<'_>) -> Option<PodFile> {
             .get("hostNetwork")
             .and_then(|value| read::boolean(value, sink))
             .is_some_and(|flag| flag.value),
+        cni: fields
+            .get("cni")
+            .and_then(|value| read::text(value, "cni", sink)),
         ip: fields.get("ip").and_then(|value| address(value, sink)),
         mac: fields.get("mac").and_then(|value| mac(value, sink)),
         command: fields.get("command").and_then(|value| {

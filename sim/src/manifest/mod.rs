@@ -400,6 +400,7 @@ fn pod(document: &Value, sink: &mut Sink<'_>) -> Option<PodFile> {
         node,
         labels: metadata.labels,
         host_network,
+        cni: None,
         ip: None,
         mac: None,
         command: program.command,

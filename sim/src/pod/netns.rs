@@ -533,6 +533,8 @@ mod tests {
             mac: Mac([0x52, 0xa1, 0x40, 0x3b, 0x54, 0x18]),
             mtu: 1500,
             addr: "10.244.1.2/24".parse().unwrap(),
+            broadcast: Some(Ipv4Addr::new(10, 244, 1, 255)),
+            bridge: None,
             gateway,
             host_ifname: "vethfa21a27c".into(),
             host_ifindex: 5,

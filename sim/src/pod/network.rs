@@ -35,10 +35,10 @@ impl Network {
             protocol: protocol(Proto::Kernel),
             ..Route::new(link.addr.trunc(), 0)
         };
-        let broadcast = (link.addr.prefix_len() < 31).then(|| link.addr.broadcast());
         Self {
-            addresses: vec![(link.addr, broadcast)],
-            unwanted: (link.addr.prefix_len() < 32)
+            addresses: vec![(link.addr, link.broadcast)],
+            // The plugin ptp replaces it by one through the gateway; on a bridge it stays (BR-18).
+            unwanted: (link.addr.prefix_len() < 32 && link.bridge.is_none())
                 .then_some(connected)
                 .into_iter()
                 .collect(),
@@ -52,7 +52,11 @@ impl Network {
                     ..Route::new(route.dst, 0)
                 })
                 .collect(),
-            neighbours: vec![(link.gateway, link.host_mac)],
+            neighbours: link
+                .gateway_mac()
+                .map(|mac| (link.gateway, mac))
+                .into_iter()
+                .collect(),
         }
     }
 
@@ -281,6 +285,7 @@ mod tests {
             link_local: None,
             master: None,
             port: Some(PortId(1)),
+            sysctls: model::Sysctls::default(),
         }
     }
 

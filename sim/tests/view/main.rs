@@ -1,5 +1,6 @@
 //! The views, printed from model values without any lab, compared with documents and with the real `ip`.
 
+mod bridge;
 mod kube;
 mod model;
 mod oracle;

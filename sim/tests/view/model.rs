@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 use router_core::Mac;
 use sim::model::{
     Hop, IfAddr, Iface, IfaceKind, NeighbourEntry, Node, Phase, Pod, Proto, RouteEntry, RouteKind,
-    RouteOwner, Scope,
+    RouteOwner, Scope, Sysctls,
 };
 
 pub(crate) fn ip(text: &str) -> Ipv4Addr {
@@ -61,6 +61,7 @@ pub(crate) fn iface(
         link_local: None,
         master: None,
         port: None,
+        sysctls: Sysctls::default(),
     }
 }
 

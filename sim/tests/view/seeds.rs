@@ -29,6 +29,7 @@ impl Lab {
             node: node.to_owned(),
             labels: Default::default(),
             host_network: false,
+            cni: None,
             ip: None,
             mac: None,
             command: None,

@@ -156,7 +156,11 @@ fn flush(node: &mut Node, mut words: Words<'_>) -> Result<(), IpError> {
 /// Removes addresses as the kernel does without `promote_secondaries`: with the first address of a subnet go the others of
 /// that subnet, with the last of a subnet its connected route, with an address the routes that prefer it as source, and
 /// with the last address of a device every route over it.
-fn remove(node: &mut Node, dev: &str, doomed: impl Fn(Ipv4Net) -> bool) -> Result<(), IpError> {
+pub(super) fn remove(
+    node: &mut Node,
+    dev: &str,
+    doomed: impl Fn(Ipv4Net) -> bool,
+) -> Result<(), IpError> {
     let iface = find_dev_mut(node, dev)?;
     let before = iface.addrs.clone();
     let mut primaries: Vec<Ipv4Net> = Vec::new();

@@ -63,6 +63,7 @@ fn set(node: &mut Node, mut words: Words<'_>) -> Result<(), IpError> {
         }
         _ => {}
     }
+    crate::cluster::bridge::follow_ports(node);
     Ok(())
 }
 

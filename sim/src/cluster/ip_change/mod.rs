@@ -75,6 +75,12 @@ fn find_dev_mut<'a>(node: &'a mut Node, name: &str) -> Result<&'a mut Iface, IpE
         .ok_or_else(|| IpError::usage(format!("Cannot find device \"{name}\"")))
 }
 
+/// Takes an address away as the kernel does, with the routes that depend on it.
+pub(crate) fn remove_address(node: &mut Node, dev: &str, net: ipnet::Ipv4Net) {
+    // The device is there: its address was just seen.
+    let _ = addr::remove(node, dev, |it| it == net);
+}
+
 fn unknown_command(object: &str, command: &str) -> IpError {
     IpError {
         message: format!("Command \"{command}\" is unknown, try \"ip {object} help\"."),

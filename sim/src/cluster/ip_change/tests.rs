@@ -26,6 +26,7 @@ fn node() -> Node {
         link_local: None,
         master: None,
         port: Some(PortId(0)),
+        sysctls: crate::model::Sysctls::default(),
     };
     let ifaces = vec![
         iface(1, "lo", IfaceKind::Loopback, "127.0.0.1/8", Scope::Host),

@@ -5,6 +5,7 @@ use crate::spec::PodSpec;
 
 pub(super) const DEFAULTS: Defaults = Defaults {
     cni_conf_dir: "/etc/cni/net.mk",
+    conflist: crate::conflist::FILE_NAME,
     ..MINIKUBE
 };
 

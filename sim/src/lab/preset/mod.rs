@@ -4,6 +4,7 @@
 //! driver) are lab files that state their differences.
 
 mod kindnet;
+mod podman_bridge;
 
 use std::net::Ipv4Addr;
 
@@ -14,7 +15,7 @@ use crate::cluster::suffix;
 use crate::spec::{NodeSpec, PodSpec, Preset, RestartPolicy};
 
 /// Presets that are known by name and not made yet.
-pub(super) const LATER: [&str; 3] = ["calico", "podman-bridge", "manual"];
+pub(super) const LATER: [&str; 2] = ["calico", "manual"];
 
 /// What a lab does not have to say.
 #[derive(Clone, Debug)]
@@ -36,6 +37,12 @@ pub(super) struct Defaults {
     /// Interface index of eth0 in pods.
     pub(super) pod_ifindex: u32,
     pub(super) cni_conf_dir: &'static str,
+    /// Name of the file that the CNI itself writes there; empty when there is none.
+    pub(super) conflist: &'static str,
+    /// What lies there besides: name and content.
+    pub(super) cni_extra_files: &'static [(&'static str, &'static str)],
+    /// Nodes have podCIDRs.
+    pub(super) pod_cidrs: bool,
     pub(super) internet: [Ipv4Addr; 2],
     pub(super) internet_ttl: u8,
 }
@@ -55,6 +62,9 @@ const MINIKUBE: Defaults = Defaults {
     sit0: true,
     pod_ifindex: 4,
     cni_conf_dir: "/etc/cni/net.d",
+    conflist: "",
+    cni_extra_files: &[],
+    pod_cidrs: true,
     internet: [Ipv4Addr::new(8, 8, 8, 8), Ipv4Addr::new(1, 1, 1, 1)],
     // A pod sees the seeds' 115.
     internet_ttl: 116,
@@ -64,6 +74,7 @@ const MINIKUBE: Defaults = Defaults {
 pub(super) const fn defaults(preset: Preset) -> Defaults {
     match preset {
         Preset::Kindnet => kindnet::DEFAULTS,
+        Preset::PodmanBridge => podman_bridge::DEFAULTS,
     }
 }
 
@@ -88,6 +99,7 @@ pub(super) fn system_pods(preset: Preset, nodes: &[NodeSpec], seed: u64) -> Vec<
     let system = System { nodes, first, seed };
     match preset {
         Preset::Kindnet => kindnet::system_pods(&system),
+        Preset::PodmanBridge => podman_bridge::system_pods(&system),
     }
 }
 
@@ -137,10 +149,15 @@ impl System<'_> {
             let key = |what: &str| self.random(&format!("{what}/{}", node.name));
             let name = format!("{cni}-{}", key(cni));
             pods.push(pod(name, node, true, labels));
-            let name = format!("kube-proxy-{}", key("kube-proxy"));
-            pods.push(pod(name, node, true, &[("k8s-app", "kube-proxy")]));
+            pods.push(self.kube_proxy(node));
         }
         pods
+    }
+
+    fn kube_proxy(&self, node: &NodeSpec) -> PodSpec {
+        let random = self.random(&format!("kube-proxy/{}", node.name));
+        let name = format!("kube-proxy-{random}");
+        pod(name, node, true, &[("k8s-app", "kube-proxy")])
     }
 
     fn storage_provisioner(&self) -> PodSpec {
@@ -159,6 +176,7 @@ fn pod(name: String, node: &NodeSpec, host_network: bool, labels: &[(&str, &str)
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect(),
         host_network,
+        cni: None,
         ip: None,
         mac: None,
         command: None,

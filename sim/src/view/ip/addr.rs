@@ -23,7 +23,7 @@ pub struct AddrFilter {
     pub to: Option<Ipv4Net>,
     /// Only ports of this bridge.
     pub master: Option<String>,
-    /// Only interfaces of this kind: `veth`, `bridge`, `sit`.
+    /// Only interfaces of this kind: `veth`, `bridge`, `sit`, `ipip`.
     pub kind: Option<String>,
     /// Only leased addresses (or, if false, only permanent ones).
     pub dynamic: Option<bool>,
@@ -147,7 +147,7 @@ pub(super) fn flags(iface: &Iface) -> Vec<&'static str> {
     }
     match iface.kind {
         IfaceKind::Loopback => flags.push("LOOPBACK"),
-        IfaceKind::Sit => flags.push("NOARP"),
+        IfaceKind::Sit | IfaceKind::Ipip => flags.push("NOARP"),
         IfaceKind::Ethernet | IfaceKind::Bridge | IfaceKind::Veth { .. } => {
             flags.extend(["BROADCAST", "MULTICAST"]);
         }
@@ -167,7 +167,7 @@ const fn operstate(iface: &Iface) -> &'static str {
         return "DOWN";
     }
     match (&iface.kind, iface.carrier) {
-        (IfaceKind::Loopback | IfaceKind::Sit, _) => "UNKNOWN",
+        (IfaceKind::Loopback | IfaceKind::Sit | IfaceKind::Ipip, _) => "UNKNOWN",
         (IfaceKind::Ethernet | IfaceKind::Bridge | IfaceKind::Veth { .. }, true) => "UP",
         (IfaceKind::Ethernet | IfaceKind::Bridge, false) => "DOWN",
         (IfaceKind::Veth { .. }, false) => "LOWERLAYERDOWN",
@@ -179,6 +179,7 @@ const fn kind_name(kind: &IfaceKind) -> &'static str {
         // lo and a plain Ethernet device have no kind in rtnetlink; an empty filter can't be written.
         IfaceKind::Loopback | IfaceKind::Ethernet => "",
         IfaceKind::Sit => "sit",
+        IfaceKind::Ipip => "ipip",
         IfaceKind::Bridge => "bridge",
         IfaceKind::Veth { .. } => "veth",
     }
@@ -186,7 +187,7 @@ const fn kind_name(kind: &IfaceKind) -> &'static str {
 
 fn full_name(iface: &Iface) -> String {
     match iface.kind {
-        IfaceKind::Sit => format!("{}@NONE", iface.name),
+        IfaceKind::Sit | IfaceKind::Ipip => format!("{}@NONE", iface.name),
         IfaceKind::Veth { peer_index, .. } => format!("{}@if{peer_index}", iface.name),
         IfaceKind::Loopback | IfaceKind::Ethernet | IfaceKind::Bridge => iface.name.clone(),
     }
@@ -197,6 +198,7 @@ fn link_layer(iface: &Iface) -> (&'static str, String, String) {
     match iface.kind {
         IfaceKind::Loopback => ("loopback", iface.mac.to_string(), iface.mac.to_string()),
         IfaceKind::Sit => ("sit", "0.0.0.0".to_owned(), "0.0.0.0".to_owned()),
+        IfaceKind::Ipip => ("ipip", "0.0.0.0".to_owned(), "0.0.0.0".to_owned()),
         IfaceKind::Ethernet | IfaceKind::Bridge | IfaceKind::Veth { .. } => (
             "ether",
             iface.mac.to_string(),
@@ -426,7 +428,7 @@ impl<'a> Show<'a> {
     fn object(&self, options: &Options) -> LinkJson<'a> {
         let iface = self.iface;
         let (link, link_index) = match iface.kind {
-            IfaceKind::Sit => (Some(None), None),
+            IfaceKind::Sit | IfaceKind::Ipip => (Some(None), None),
             IfaceKind::Veth { peer_index, .. } => (None, Some(peer_index)),
             IfaceKind::Loopback | IfaceKind::Ethernet | IfaceKind::Bridge => (None, None),
         };
