@@ -24,7 +24,7 @@ use crate::iptables;
 use crate::side::{Frames, Side};
 
 /// How long the kernel may take for anything, generous for a machine that does other things as well.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Every setting that a row depends on, at Linux's default: a new namespace inherits the host's.
 const SETTINGS: &[(&str, &str)] = &[
@@ -107,7 +107,9 @@ impl Kernel {
     /// # Panics
     /// When the kernel refuses something.
     pub(crate) fn new(snapshot: &Snapshot) -> Self {
-        in_namespace(|| Self::build(snapshot)).expect("the probe made a namespace")
+        let node = in_namespace(|| Self::build(snapshot)).expect("the probe made a namespace");
+        node.settle();
+        node
     }
 
     fn build(snapshot: &Snapshot) -> Self {
@@ -206,15 +208,14 @@ impl Kernel {
         }
     }
 
-    /// Reads from all ports until `done` says so.
-    fn read(&self, mut done: impl FnMut(PortId, &[u8]) -> bool) {
-        let end = Instant::now() + DEADLINE;
+    /// Reads from all ports until `done` says so, or nothing came for a while: false then.
+    fn read(&self, patience: Duration, mut done: impl FnMut(PortId, &[u8]) -> bool) -> bool {
         let mut buffer = vec![0; 1 << 16];
         loop {
             for (&port, tap) in &self.taps {
                 while let Ok(len) = rustix::io::read(&tap.fd, &mut buffer[..]) {
                     if done(port, &buffer[..len]) {
-                        return;
+                        return true;
                     }
                 }
             }
@@ -223,23 +224,21 @@ impl Kernel {
                 .values()
                 .map(|tap| PollFd::new(&tap.fd, PollFlags::IN))
                 .collect();
-            let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "the kernel sent nothing for {DEADLINE:?}");
-            let left = Timespec::try_from(left).expect("a short time");
-            poll(&mut fds, Some(&left)).expect("poll works");
+            let patience = Timespec::try_from(patience).expect("a short time");
+            if poll(&mut fds, Some(&patience)).expect("poll works") == 0 {
+                return false;
+            }
         }
     }
-}
 
-impl Side for Kernel {
-    fn send(&mut self, port: PortId, frame: &[u8]) -> Frames {
-        self.write(port, frame);
+    /// Sends the sentinels and reads until each is answered; what else came out, and how many were not.
+    fn sweep(&self, patience: Duration) -> (Frames, usize) {
         for (n, (&port, tap)) in self.taps.iter().enumerate() {
             self.write(port, &sentinel(n, tap.mac, self.local).bytes());
         }
         let mut frames = Frames::new();
         let mut waiting: Vec<Mac> = (0..self.taps.len()).map(sentinel_mac).collect();
-        self.read(|port, bytes| {
+        self.read(patience, |port, bytes| {
             let before = waiting.len();
             waiting.retain(|mac| !bytes.starts_with(&mac.0));
             if waiting.len() == before {
@@ -247,13 +246,35 @@ impl Side for Kernel {
             }
             waiting.is_empty()
         });
+        (frames, waiting.len())
+    }
+
+    /// A bridge sends nothing before its carrier has been noticed, which the kernel does at its leisure.
+    fn settle(&self) {
+        let end = Instant::now() + DEADLINE;
+        while self.sweep(Duration::from_millis(20)).1 > 0 {
+            assert!(
+                Instant::now() < end,
+                "a port does not answer for {DEADLINE:?}"
+            );
+        }
+        // Answers to sentinels that had been given up.
+        self.sweep(DEADLINE);
+    }
+}
+
+impl Side for Kernel {
+    fn send(&mut self, port: PortId, frame: &[u8]) -> Frames {
+        self.write(port, frame);
+        let (frames, unanswered) = self.sweep(DEADLINE);
+        assert_eq!(unanswered, 0, "ports do not answer for {DEADLINE:?}");
         frames
     }
 
     fn wait(&mut self, count: usize) -> Frames {
         let mut frames = Frames::new();
         if count > 0 {
-            self.read(|port, bytes| {
+            self.read(DEADLINE, |port, bytes| {
                 frames.push((port, bytes.to_vec()));
                 frames.len() == count
             });

@@ -43,7 +43,7 @@ macro_rules! tables {
             #[test]
             fn $name() {
                 if runs_here() {
-                    side::compare($rows);
+                    side::compare(&$rows);
                 }
             }
         )+
@@ -70,5 +70,6 @@ tables! {
     ttl_and_mtu_are_treated_as_by_linux => rows::ttl_mtu::rows();
     errors_are_worded_as_by_linux => rows::icmp_error::rows();
     arp_is_answered_as_by_linux => rows::arp::rows();
+    frames_are_bridged_as_by_linux => rows::bridge::rows();
     neighbours_are_resolved_as_by_linux => rows::neigh::rows();
 }

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use router_core::config::{
     LocalAddress, PermanentNeighbour, PortConfig, Route, RouteTarget, RpFilter,
 };
+use router_core::testing::bridged;
 use router_core::testing::topology::*;
 use router_core::{Mac, PortId, Snapshot};
 
@@ -70,6 +71,15 @@ pub(crate) fn unresolved() -> Snapshot {
 pub(crate) fn without_default() -> Snapshot {
     let mut node = kindnet();
     node.routes.retain(|r| r.dst.prefix_len() > 0);
+    node
+}
+
+/// A node with podman's bridge, the gateway's neighbours known.
+pub(crate) fn bridged() -> Snapshot {
+    let mut node = bridged::with_known_pods(bridged::bridged_node());
+    for port in node.ports.iter_mut().filter(|p| p.bridge.is_some()) {
+        port.name = format!("veth{}", port.id.0);
+    }
     node
 }
 

@@ -1,6 +1,7 @@
 //! The tables. A row is a sentence, a node and frames; more is rarely needed.
 
 pub(crate) mod arp;
+pub(crate) mod bridge;
 pub(crate) mod header;
 pub(crate) mod icmp_error;
 pub(crate) mod local;
