@@ -29,9 +29,25 @@ pub(crate) fn check_sent_ttl(ip: &Ipv4<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// How long a packet is, or the longest piece of a datagram, and whether it may be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) total_len: u16,
+    pub(crate) dont_fragment: bool,
+}
+
+impl Size {
+    pub(crate) const fn of(ip: &Ipv4<'_>) -> Self {
+        Self {
+            total_len: ip.total_len(),
+            dont_fragment: ip.dont_fragment(),
+        }
+    }
+}
+
 /// A packet longer than the egress MTU must allow fragmentation (FWD-70, FWD-71).
-pub(crate) const fn check_length(ip: &Ipv4<'_>, mtu: u16) -> Result<(), Refusal> {
-    match fit(ip, mtu) {
+pub(crate) const fn check_length(size: Size, mtu: u16) -> Result<(), Refusal> {
+    match fit(size, mtu) {
         Fit::Fits | Fit::Fragment => Ok(()),
         Fit::TooBig => Err(Refusal::with(
             DropReason::FragmentationNeeded,
@@ -41,10 +57,10 @@ pub(crate) const fn check_length(ip: &Ipv4<'_>, mtu: u16) -> Result<(), Refusal>
 }
 
 /// A packet against the MTU of the port that it is to leave by.
-pub(crate) const fn fit(ip: &Ipv4<'_>, mtu: u16) -> Fit {
-    if ip.total_len() <= mtu {
+pub(crate) const fn fit(size: Size, mtu: u16) -> Fit {
+    if size.total_len <= mtu {
         Fit::Fits
-    } else if ip.dont_fragment() {
+    } else if size.dont_fragment {
         Fit::TooBig
     } else {
         Fit::Fragment
@@ -68,7 +84,7 @@ pub(crate) struct Cut {
 impl Cut {
     /// None when the packet fits `mtu` as it is. An MTU is at least 68, which leaves 8 bytes behind the longest header.
     pub(crate) fn new(ip: &Ipv4<'_>, mtu: u16) -> Option<Self> {
-        if fit(ip, mtu) == Fit::Fits {
+        if fit(Size::of(ip), mtu) == Fit::Fits {
             return None;
         }
         let step = (usize::from(mtu).saturating_sub(ip.header_len()) & !7).max(8);

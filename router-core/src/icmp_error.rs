@@ -40,6 +40,8 @@ pub(crate) enum IcmpError {
     Prohibited,
     /// 11/0
     TimeExceeded,
+    /// 11/1
+    ReassemblyTimeExceeded,
     /// 12/0; the pointer counts octets from the start of the IP header.
     ParameterProblem { pointer: u8 },
 }
@@ -58,6 +60,7 @@ impl IcmpError {
             }
             Self::Prohibited => (icmpv4::DEST_UNREACHABLE, 13, [0; 4]),
             Self::TimeExceeded => (icmpv4::TIME_EXCEEDED, 0, [0; 4]),
+            Self::ReassemblyTimeExceeded => (icmpv4::TIME_EXCEEDED, 1, [0; 4]),
             Self::ParameterProblem { pointer } => {
                 (icmpv4::PARAMETER_PROBLEM, 0, [pointer, 0, 0, 0])
             }

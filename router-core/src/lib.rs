@@ -14,6 +14,7 @@ pub mod bridge;
 pub mod config;
 pub mod fib;
 mod forward;
+mod frag;
 pub mod frame;
 mod icmp_error;
 mod l2;

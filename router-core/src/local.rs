@@ -1,8 +1,8 @@
 //! Local delivery: packets for the node's own addresses (dataplane section 1.5, FWD-45 to FWD-50).
 //!
 //! The router answers ICMP echo and timestamp requests itself, on every back end and whatever the TTL (FWD-46). All else
-//! goes to the host namespace if the node has one, whose kernel answers and reassembles; where there is none, the router
-//! says that nothing listens (FWD-50).
+//! goes to the host namespace if the node has one, whose kernel answers; where there is none, the router says that nothing
+//! listens (FWD-50). Fragments were put together before, except for those that the host's kernel will put together.
 //!
 //! Decides only; the router builds and sends.
 
@@ -31,19 +31,17 @@ pub(crate) enum Delivery<'a> {
     Host,
 }
 
-/// Decides about a validated packet for one of the node's addresses. `time` is the router's timestamp.
+/// True for protocols that the router looks at even where a host namespace could: their fragments it puts together.
+pub(crate) const fn answers(protocol: u8) -> bool {
+    protocol == PROTOCOL_ICMP
+}
+
+/// Decides about a whole, validated datagram for one of the node's addresses. `time` is the router's timestamp.
 pub(crate) fn decide<'a>(
     ip: &Ipv4<'a>,
     has_host: bool,
     time: [u8; 4],
 ) -> Result<Delivery<'a>, Refusal> {
-    if ip.is_fragment() {
-        return if has_host {
-            Ok(Delivery::Host)
-        } else {
-            Err(DropReason::FragmentNotReassembled.into())
-        };
-    }
     if ip.protocol() == PROTOCOL_ICMP {
         return icmp(ip, has_host, time);
     }

@@ -1,21 +1,25 @@
-//! IPv4 packets that the router itself makes: header, identification, TTL.
+//! IPv4 packets that the router itself makes: header, identification, TTL, and how they are cut to fit their link.
 //!
-//! Every such packet has TTL 64, DF clear (but for a TCP reset, which is atomic as Linux sends it) and an identification from a counter of its (destination, protocol), so that
-//! none is repeated before 65536 others went the same way (FWD-11, RFC 6864 4.3).
+//! Every such packet has TTL 64, DF clear (but for a TCP reset, which is atomic as Linux sends it) and an identification
+//! from a counter of its (destination, protocol), so that none is repeated before 65536 others went the same way
+//! (FWD-11, RFC 6864 4.3).
 
 use alloc::boxed::Box;
 use core::net::Ipv4Addr;
 
-use crate::frame::Frame;
+use crate::frame::{Frame, MAX_FRAME};
 use crate::random::{self, Rng};
 use crate::trace::Mark;
 use crate::wire::ethernet;
-use crate::wire::ipv4::{PROTOCOL_TCP, Repr};
+use crate::wire::ipv4::{self, HEADER_LEN, PROTOCOL_TCP, Repr};
 
 /// Initial TTL (Linux `ip_default_ttl`, RFC 1700).
 const TTL: u8 = 64;
 /// Counters; destinations that share one only use it up faster.
 const COUNTERS: usize = 256;
+
+/// Most bytes behind a header without options.
+const MAX_PAYLOAD: usize = 65535 - HEADER_LEN;
 
 /// The fields of a packet that are not the same for all.
 #[derive(Clone, Copy, Debug)]
@@ -49,24 +53,27 @@ impl Originator {
         }
     }
 
-    /// Fills `frame` with room for an Ethernet header, the IPv4 header and `parts`. False when they do not fit.
-    pub(crate) fn build(&mut self, frame: &mut Frame, fields: Fields, parts: [&[u8]; 2]) -> bool {
-        let [first, second] = parts;
-        let Ok(payload_len) = u16::try_from(first.len() + second.len()) else {
-            return false;
-        };
+    /// A datagram with a fresh identification. Its payload is `parts`, one behind the other; what is beyond 65515 bytes
+    /// is left out.
+    pub(crate) fn datagram<'a>(&mut self, fields: Fields, parts: [&'a [u8]; 2]) -> Datagram<'a> {
         let header = Repr {
             tos: fields.tos,
-            payload_len,
+            payload_len: 0,
             ident: self.ident(fields.protocol, fields.dst),
             dont_fragment: fields.protocol == PROTOCOL_TCP,
             ttl: TTL,
             protocol: fields.protocol,
             src: fields.src,
             dst: fields.dst,
+        };
+        let [first, second] = parts;
+        let second = second
+            .get(..MAX_PAYLOAD.saturating_sub(first.len()))
+            .unwrap_or(second);
+        Datagram {
+            header,
+            parts: [first, second],
         }
-        .emit();
-        frame.assemble(&[&[0; ethernet::HEADER_LEN], &header, first, second])
     }
 
     fn ident(&mut self, protocol: u8, dst: Ipv4Addr) -> u16 {
@@ -78,6 +85,60 @@ impl Originator {
         let ident = &mut self.idents[at];
         *ident = ident.wrapping_add(1);
         *ident
+    }
+}
+
+/// A packet of the router's own before it is cut to what its link carries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Datagram<'a> {
+    header: Repr,
+    parts: [&'a [u8]; 2],
+}
+
+impl Datagram<'_> {
+    fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.len()).sum()
+    }
+
+    /// Payload bytes of each piece but the last, a multiple of 8; all when nothing has to be cut.
+    fn step(&self, mtu: u16) -> usize {
+        let room = usize::from(mtu).min(MAX_FRAME - ethernet::HEADER_LEN) - HEADER_LEN;
+        if self.len() <= room { room } else { room & !7 }
+    }
+
+    /// The number of packets that it takes on a link with this MTU, which is at least 68.
+    pub(crate) fn pieces(&self, mtu: u16) -> usize {
+        self.len().div_ceil(self.step(mtu)).max(1)
+    }
+
+    /// Fills `frame` with piece `n`, behind room for an Ethernet header. False when there is no such piece.
+    pub(crate) fn piece(&self, n: usize, mtu: u16, frame: &mut Frame) -> bool {
+        let step = self.step(mtu);
+        let (start, end) = (n * step, ((n + 1) * step).min(self.len()));
+        let [first, second] = self.parts;
+        let within = |part: &[u8], offset: usize| {
+            let from = start.saturating_sub(offset).min(part.len());
+            from..end.saturating_sub(offset).clamp(from, part.len())
+        };
+        let payload = [
+            &first[within(first, 0)],
+            &second[within(second, first.len())],
+        ];
+        let len = payload.iter().map(|part| part.len()).sum::<usize>();
+        let (Ok(payload_len), Ok(offset)) = (u16::try_from(len), u16::try_from(start / 8)) else {
+            return false;
+        };
+        let mut header = Repr {
+            payload_len,
+            ..self.header
+        }
+        .emit();
+        if self.pieces(mtu) > 1 {
+            let total_len = payload_len.saturating_add(20);
+            ipv4::write_fragment_fields(&mut header, total_len, offset, end < self.len());
+        }
+        let [a, b] = payload;
+        frame.assemble(&[&[0; ethernet::HEADER_LEN], &header, a, b])
     }
 }
 

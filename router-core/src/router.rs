@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  rx -> l2 ──┬─ ARP ──> arp ──> neigh (learn, reply)
-//!             └─ IPv4 ─> header ─> [defrag] ─> [conntrack, DNAT] ─> options ─> martian, fib
+//!             └─ IPv4 ─> header ─> defrag ─> [conntrack, DNAT] ─> options ─> martian, fib
 //!                           ┌───────────────────────────────────────────────────┤
 //!                   local (7a): answer, host port                    forward (7b): TTL, length, decrement,
 //!                                                                    [policy], [SNAT], fragments
@@ -22,9 +22,11 @@
 
 mod bridging;
 mod egress;
+mod fragments;
 mod own;
 mod tell;
 
+use alloc::boxed::Box;
 use core::mem;
 use core::net::Ipv4Addr;
 
@@ -32,7 +34,8 @@ use crate::arp::{self, Learn};
 use crate::bridge::{Bridges, FdbView};
 use crate::config::{PortId, Snapshot};
 use crate::fib::{Fib, Hop, Lookup};
-use crate::forward;
+use crate::forward::{self, Size};
+use crate::frag::{Fragments, Reassembly, User};
 use crate::frame::{Batch, Frame, FramePool, TxBatch};
 use crate::icmp_error::{IcmpError, Limiter, Refusal};
 use crate::l2::{self, Link, Payload};
@@ -64,6 +67,9 @@ pub struct Limits {
     pub held_per_neighbour: u16,
     /// Packets that wait for any neighbour's MAC: frames that the pool must be able to spare.
     pub held: u16,
+    /// Fragments that wait for the rest of their datagram (Linux's 4 MiB are 2048 frames of 2 kB). However many these
+    /// are, the oldest go before less than a quarter of the pool is left.
+    pub fragments: u16,
     /// Stations that each bridge remembers. Its own addresses come on top.
     pub fdb: u16,
 }
@@ -74,6 +80,7 @@ impl Default for Limits {
             neighbours: 1024,
             held_per_neighbour: 128,
             held: 256,
+            fragments: 2048,
             fdb: 4096,
         }
     }
@@ -95,8 +102,18 @@ pub struct Router {
     originator: Originator,
     stats: Stats,
     trace: Recorder,
+    /// Fragments are collected before anything is decided about them.
+    defragments: bool,
+    reassembly: Reassembly,
+    /// The complete datagram at hand; empty between two frames.
+    set: Fragments,
+    /// Where a datagram for the node is put together.
+    scratch: Box<[u8]>,
     flow_seed: u64,
 }
+
+/// Longest IPv4 packet, bytes.
+const MAX_PACKET: usize = 65535;
 
 /// What a packet may touch besides the router's tables.
 struct Io<'a> {
@@ -112,6 +129,14 @@ struct Io<'a> {
 enum Verdict {
     Local,
     Forward(Hop, Ipv4Addr),
+}
+
+/// Who answers a datagram for the node.
+enum By {
+    /// The router did.
+    Router,
+    /// The host namespace will.
+    Host,
 }
 
 impl Router {
@@ -134,6 +159,10 @@ impl Router {
             originator: Originator::new(rng.next()),
             stats: Stats::default(),
             trace: Recorder::default(),
+            defragments: false,
+            reassembly: Reassembly::new(limits.fragments, rng.next()),
+            set: Fragments::new(limits.fragments),
+            scratch: alloc::vec![0; MAX_PACKET].into_boxed_slice(),
             flow_seed: rng.next(),
             bridges: Bridges::new(limits.fdb, rng.next()),
         }
@@ -155,6 +184,7 @@ impl Router {
         self.policy = Policy::new(&snapshot);
         self.stats.set_ports(snapshot.ports.iter().map(|p| p.id));
         self.ports = ports;
+        self.defragments = snapshot.defragment || snapshot.nat.tracks();
         self.bridges.configure(&snapshot);
         self.snapshot = snapshot;
 
@@ -205,7 +235,13 @@ impl Router {
     /// is something to do, never later.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.neighbours.next_deadline()
+        [
+            self.neighbours.next_deadline(),
+            self.reassembly.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Does what is due at `now`: asks for neighbours again, gives up on them, ages what is known.
@@ -219,6 +255,7 @@ impl Router {
                     Due::Send { id } => router.send_held(id, io),
                 }
             }
+            router.expire_fragments(io);
         });
     }
 
@@ -261,10 +298,10 @@ impl Router {
         &self.stats
     }
 
-    /// Frames that wait for address resolution now.
+    /// Frames that wait now, for address resolution or for the rest of their datagram.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.neighbours.held()
+        self.neighbours.held() + self.reassembly.held()
     }
 
     /// The configuration in force.
@@ -346,17 +383,48 @@ impl Router {
     }
 
     fn ipv4(&mut self, mut frame: Frame, link: Link, io: &mut Io<'_>) {
-        match self.ipv4_stages(&mut frame, link, io) {
+        // 2. Header validation; link-layer padding goes.
+        if let Err(reason) = self.validate(&mut frame, link, io) {
+            return self.discard(frame, reason, io);
+        }
+        // 3. Defragmentation, on nodes that want it.
+        if is_fragment(&frame) && self.defragments {
+            return self.collect(frame, User::TRACKED, Some(link), io);
+        }
+        match self.ipv4_stages(&mut frame, None, link, io) {
             Ok(Verdict::Local) => self.deliver(frame, io),
             Ok(Verdict::Forward(hop, dst)) => self.send(frame, hop, dst, io),
             Err(refusal) => self.refuse(frame, refusal, io),
         }
     }
 
-    /// Steps 2 to 7 of the normative order, up to the point where the packet leaves or is delivered.
+    /// Step 2 (section 1.2).
+    fn validate(&self, frame: &mut Frame, link: Link, io: &mut Io<'_>) -> Result<(), DropReason> {
+        io.trace
+            .step(frame.mark(), || tell::accepted(frame.port(), link));
+        let ip = Ipv4::parse(packet(frame)).map_err(|error| match error {
+            ipv4::Error::HeaderLength => DropReason::BadHeaderLength,
+            ipv4::Error::Version => DropReason::BadVersion,
+            ipv4::Error::Checksum => DropReason::BadHeaderChecksum,
+            ipv4::Error::TotalLength => DropReason::BadTotalLength,
+        })?;
+        io.trace.step(frame.mark(), || tell::header(&ip));
+        let dst = ip.dst();
+        if link.dst.is_group() && !dst.is_multicast() && !self.fib.is_broadcast(dst) {
+            return Err(DropReason::UnicastInLinkBroadcast);
+        }
+        let len = HEADER_LEN + usize::from(ip.total_len());
+        frame.set_len(len);
+        Ok(())
+    }
+
+    /// Steps 4 to 7 of the normative order, up to the point where the packet leaves or is delivered. `frame` is the
+    /// packet, or the first piece of a datagram whose longest piece is `of_set`: what is done to its header will be done
+    /// to all.
     fn ipv4_stages(
         &self,
         frame: &mut Frame,
+        of_set: Option<Size>,
         link: Link,
         io: &mut Io<'_>,
     ) -> Result<Verdict, Refusal> {
@@ -366,18 +434,9 @@ impl Router {
             .ports
             .get(link.slot)
             .ok_or(DropReason::UnknownPort)?;
-        io.trace.step(mark, || tell::accepted(port.id, link));
-
-        // 2. Header validation; link-layer padding goes.
-        validate(frame)?;
         let ip = Ipv4::peek(packet(frame)).ok_or(DropReason::BadHeaderLength)?;
         let dst = ip.dst();
-        io.trace.step(mark, || tell::header(&ip));
-        if link.dst.is_group() && !dst.is_multicast() && !self.fib.is_broadcast(dst) {
-            return Err(DropReason::UnicastInLinkBroadcast.into());
-        }
 
-        // 3. Defragmentation stands here, on nodes that track connections.
         // 4. Connection tracking and destination NAT stand here.
 
         // 5. Options.
@@ -431,8 +490,9 @@ impl Router {
             forward::check_ttl(&ip)?;
         }
         let mtu = self.snapshot.ports.get(hop.slot).map_or(0, |p| p.mtu);
-        io.trace.step(mark, || tell::mtu(&ip, hop.port, mtu));
-        forward::check_length(&ip, mtu)?;
+        let size = of_set.unwrap_or_else(|| Size::of(&ip));
+        io.trace.step(mark, || tell::mtu(size, hop.port, mtu));
+        forward::check_length(size, mtu)?;
         io.trace.step(mark, || tell::ttl(&ip, link));
         let has_options = !ip.options().is_empty();
         if !link.from_host {
@@ -490,41 +550,57 @@ impl Router {
         )
     }
 
-    /// Step 7a: a packet for the node.
+    /// Step 7a: a packet for the node. Fragments of what the router itself may have to answer are collected.
     fn deliver(&mut self, frame: Frame, io: &mut Io<'_>) {
         let Some(ip) = Ipv4::peek(packet(&frame)) else {
             return self.discard(frame, DropReason::BadHeaderLength, io);
         };
+        if ip.is_fragment() {
+            return if self.ports.host().is_none() || local::answers(ip.protocol()) {
+                self.collect(frame, User::LOCAL, None, io)
+            } else {
+                self.deliver_to_host(frame, io)
+            };
+        }
+        match self.answer(packet(&frame), frame.mark(), io) {
+            Ok(By::Router) => self.consume(frame, io),
+            Ok(By::Host) => self.deliver_to_host(frame, io),
+            Err(refusal) => self.refuse(frame, refusal, io),
+        }
+    }
+
+    /// Answers a whole datagram for the node, or says who will.
+    fn answer(&mut self, datagram: &[u8], mark: Mark, io: &mut Io<'_>) -> Result<By, Refusal> {
+        let ip = Ipv4::peek(datagram).ok_or(DropReason::BadHeaderLength)?;
         let reply = |tos, protocol| Fields {
             tos,
             protocol,
             src: ip.dst(),
             dst: ip.src(),
-            mark: frame.mark().answer(),
+            mark: mark.answer(),
         };
         let local = |by| move || Step::Local { by };
-        match local::decide(&ip, self.ports.host().is_some(), options::timestamp(io.now)) {
-            Ok(Delivery::Echo { header, payload }) => {
-                io.trace.step(frame.mark(), local(Answered::Echo));
+        match local::decide(&ip, self.ports.host().is_some(), options::timestamp(io.now))? {
+            Delivery::Echo { header, payload } => {
+                io.trace.step(mark, local(Answered::Echo));
                 let fields = reply(ip.tos(), PROTOCOL_ICMP);
                 self.originate(Event::EchoReplySent, fields, [&header, payload], io);
-                self.consume(frame, io);
+                Ok(By::Router)
             }
-            Ok(Delivery::Timestamp(message)) => {
-                io.trace.step(frame.mark(), local(Answered::Timestamp));
+            Delivery::Timestamp(message) => {
+                io.trace.step(mark, local(Answered::Timestamp));
                 let fields = reply(ip.tos(), PROTOCOL_ICMP);
                 self.originate(Event::EchoReplySent, fields, [&message, &[]], io);
-                self.consume(frame, io);
+                Ok(By::Router)
             }
-            Ok(Delivery::Reset(segment)) => {
-                io.trace.step(frame.mark(), local(Answered::Reset));
+            Delivery::Reset(segment) => {
+                io.trace.step(mark, local(Answered::Reset));
                 // Without the ECN bits, as Linux.
                 let fields = reply(ip.tos() & 0xfc, PROTOCOL_TCP);
                 self.originate(Event::TcpResetSent, fields, [&segment, &[]], io);
-                self.discard(frame, DropReason::ConnectionRefused, io);
+                Err(DropReason::ConnectionRefused.into())
             }
-            Ok(Delivery::Host) => self.deliver_to_host(frame, io),
-            Err(refusal) => self.refuse(frame, refusal, io),
+            Delivery::Host => Ok(By::Host),
         }
     }
 
@@ -604,25 +680,14 @@ impl Router {
 
 /// What follows the Ethernet header.
 fn packet(frame: &Frame) -> &[u8] {
-    frame.bytes().get(HEADER_LEN..).unwrap_or_default()
+    ethernet::payload(frame.bytes())
 }
 
 /// The IPv4 header with its options, to change in place. The frame was validated.
 fn header_mut(frame: &mut Frame) -> &mut [u8] {
-    let bytes = ethernet::payload_mut(frame.bytes_mut());
-    let len = bytes.first().map_or(0, |b| usize::from(b & 0xf) * 4);
-    bytes.get_mut(..len).unwrap_or_default()
+    ipv4::header_mut(ethernet::payload_mut(frame.bytes_mut()))
 }
 
-/// Validates the IPv4 header (section 1.2) and cuts off link-layer padding.
-fn validate(frame: &mut Frame) -> Result<(), DropReason> {
-    let ip = Ipv4::parse(packet(frame)).map_err(|error| match error {
-        ipv4::Error::HeaderLength => DropReason::BadHeaderLength,
-        ipv4::Error::Version => DropReason::BadVersion,
-        ipv4::Error::Checksum => DropReason::BadHeaderChecksum,
-        ipv4::Error::TotalLength => DropReason::BadTotalLength,
-    })?;
-    let len = HEADER_LEN + usize::from(ip.total_len());
-    frame.set_len(len);
-    Ok(())
+fn is_fragment(frame: &Frame) -> bool {
+    Ipv4::peek(packet(frame)).is_some_and(|ip| ip.is_fragment())
 }

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::config::PortId;
+use crate::frame::Frame;
 
 /// Makes a fieldless enum of counters: its variants in declaration order, their names and one sentence for each.
 macro_rules! counters {
@@ -148,7 +149,11 @@ counters! {
         ProtocolUnreachable = "protocol-unreachable", "A protocol to this node that nothing handles.";
         ConnectionRefused = "connection-refused", "TCP to this node where nothing listens.";
         NoListener = "no-listener", "A packet of the router's own to one of the node's addresses, which nothing receives.";
-        FragmentNotReassembled = "fragment-not-reassembled", "A fragment to this node, which has no host namespace to reassemble it.";
+        FragmentInvalid = "fragment-invalid", "A fragment that cannot be part of any datagram, or contradicts the others of its datagram.";
+        FragmentDuplicate = "fragment-duplicate", "A fragment that is there already.";
+        FragmentOverlap = "fragment-overlap", "Fragments that overlap: the whole datagram goes.";
+        ReassemblyFull = "reassembly-full", "Too many fragments were waiting for others; the oldest datagrams went.";
+        ReassemblyTimeout = "reassembly-timeout", "The rest of the datagram did not come within 30 s.";
         PolicyIngress = "policy-ingress", "NetworkPolicy: no rule allows it to reach the pod it is for (ingress).";
         PolicyEgress = "policy-egress", "NetworkPolicy: no rule allows the pod it is from to send it (egress).";
         PolicyInvalid = "policy-invalid", "NetworkPolicy: to or from an isolated pod, and conntrack finds it INVALID.";
@@ -169,6 +174,7 @@ counters! {
         IcmpErrorForbidden = "icmp-error-forbidden", "An ICMP error was withheld because RFC 1812 4.3.2.7 forbids one about such a packet.";
         NoFrame = "no-frame", "Something the router wanted to send was not made because the pool was empty.";
         Fragmented = "fragmented", "A datagram was cut into fragments.";
+        Reassembled = "reassembled", "All fragments of a datagram were there.";
         HostDelivered = "host-delivered", "A packet to the node was handed to its host namespace.";
         FdbLearned = "fdb-learned", "A bridge learned where a station is.";
         FdbMoved = "fdb-moved", "A station appeared behind another port of its bridge.";
@@ -377,6 +383,12 @@ impl Stats {
     pub(crate) fn count(&mut self, event: Event) {
         self.events.add(event, 1);
     }
+}
+
+/// Where frames go that a table gives up.
+pub(crate) trait Discard {
+    /// Counts and frees one frame.
+    fn discard(&mut self, frame: Frame, reason: DropReason);
 }
 
 /// Frames were lost or invented: a bug in the router.

@@ -222,6 +222,7 @@ fn small() -> Limits {
         neighbours: 6,
         held_per_neighbour: 3,
         held: 10,
+        fragments: 12,
         ..Limits::default()
     }
 }
@@ -241,7 +242,7 @@ proptest! {
                 Op::Flush => { h.flush_neighbours(None); }
             }
             h.check();
-            prop_assert!(h.router().held() <= 10);
+            prop_assert!(h.router().held() <= 10 + 12);
             prop_assert!(h.router().neighbours().count() <= 6 + 4);
         }
     }

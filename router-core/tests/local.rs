@@ -257,8 +257,8 @@ fn with_a_host_namespace_everything_but_echo_requests_goes_there_unchanged() {
         h.rx(UPLINK, &(eth(UPLINK_MAC, B_MAC) / packet()));
         h.expect_tx(HOST, &(to_host() / packet()));
     }
-    // Fragments too: the host's kernel reassembles (FWD-51).
-    let fragment = || ipv4(B1, NODE_A).mf().protocol(1) / vec![8; 64];
+    // Fragments too: the host's kernel reassembles.
+    let fragment = || ipv4(B1, NODE_A).mf().protocol(17) / vec![8; 64];
     h.rx(UPLINK, &(eth(UPLINK_MAC, B_MAC) / fragment()));
     h.expect_tx(HOST, &(to_host() / fragment()));
     h.expect_counters(&[(Event::HostDelivered.into(), 5)]);
@@ -268,17 +268,6 @@ fn with_a_host_namespace_everything_but_echo_requests_goes_there_unchanged() {
         &(to_a1() / ipv4(NODE_A, A1).any_id() / echo_reply(1, 1)),
     );
     h.expect_silence();
-}
-
-#[test]
-fn without_a_host_namespace_fragments_are_dropped_and_counted() {
-    let mut h = node();
-    h.rx(
-        POD1,
-        &(from_a1() / ipv4(A1, NODE_A).mf().protocol(1) / vec![8; 64]),
-    );
-    h.expect_silence();
-    h.expect_counters(&[(DropReason::FragmentNotReassembled.into(), 1)]);
 }
 
 /// FWD-51, second half: a reply longer than the MTU of its link is fragmented.

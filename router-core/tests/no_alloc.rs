@@ -67,6 +67,11 @@ fn run(mark: Mark, armed: bool) {
     .iter()
     .map(|p| (POD1, p.bytes()))
     .collect();
+    let large = from_a1() / ipv4(A1, GW_A) / echo_request(1, 1) / vec![0; 3000];
+    let never_whole = from_a1() / ipv4(A1, GW_A).id(1).mf() / echo_request(1, 1) / vec![0; 8];
+    let pieces = fragments(&large, 600);
+    let pieces = pieces.iter().chain([&never_whole]);
+    traffic.extend(pieces.map(|p| (POD1, p.bytes())));
     traffic.extend((100..150).map(|last| {
         (
             POD1,
@@ -79,6 +84,7 @@ fn run(mark: Mark, armed: bool) {
         neighbours: 32,
         held_per_neighbour: 4,
         held: 64,
+        fragments: 64,
         ..Limits::default()
     };
     let mut router = Router::new(limits, 1);

@@ -47,7 +47,6 @@ fn node_b() -> Snapshot {
             route("10.244.1.2/32", POD1, None),
             route("172.16.30.0/24", UPLINK, None),
         ],
-        neighbours: vec![],
         ..Snapshot::default()
     }
 }

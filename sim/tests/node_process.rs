@@ -85,7 +85,6 @@ fn snapshot() -> Snapshot {
         ports,
         addresses,
         routes,
-        neighbours: Vec::new(),
         ..Snapshot::default()
     }
 }
@@ -379,7 +378,6 @@ fn kindnet_node(member: u8) -> Snapshot {
             ),
             route(&format!("10.244.{member}.2/32"), POD, None, gw),
         ],
-        neighbours: Vec::new(),
         ..Snapshot::default()
     }
 }

@@ -359,6 +359,7 @@ pub fn play(bytes: &[u8]) -> Stats {
             neighbours: 4,
             held_per_neighbour: 3,
             held: 6,
+            fragments: 8,
             fdb: 3,
         }
     } else {

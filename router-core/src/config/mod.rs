@@ -32,6 +32,10 @@ pub struct Snapshot {
     pub epoch: u32,
     /// `net.ipv4.ip_forward`: off means local delivery only (FWD-95).
     pub forwarding: bool,
+    /// Collects the fragments of a datagram before anything is decided about it (Linux `nf_defrag_ipv4`). It
+    /// does in any case where connections are tracked (NAT-FRAG).
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub defragment: bool,
     /// Every attachment, in any order, ids unique.
     pub ports: Vec<PortConfig>,
     /// The node's own addresses. One address may stand on several ports (FWD-42); order is preference.

@@ -24,7 +24,7 @@ use crate::addr::Mac;
 use crate::config::{PermanentNeighbour, PortId};
 use crate::frame::Frame;
 use crate::random::{self, Rng};
-use crate::stats::DropReason;
+use crate::stats::{Discard, DropReason};
 use crate::table::index::HashIndex;
 use crate::time::Instant;
 use hold::{HoldStore, Queue};
@@ -64,12 +64,6 @@ pub(crate) enum Due {
     GiveUp { id: usize },
     /// Its MAC has become known: the packets that wait at the entry can go.
     Send { id: usize },
-}
-
-/// Where frames go that the table gives up.
-pub(crate) trait Discard {
-    /// Counts and frees one frame.
-    fn discard(&mut self, frame: Frame, reason: DropReason);
 }
 
 #[derive(Debug)]

@@ -10,9 +10,9 @@ use crate::forward::Cut;
 use crate::frame::{Frame, FramePool};
 use crate::icmp_error::Refusal;
 use crate::martian;
-use crate::neigh::{Answer, Discard};
+use crate::neigh::Answer;
 use crate::ports::PortIndex;
-use crate::stats::{DropReason, Event, Stats};
+use crate::stats::{Discard, DropReason, Event, Stats};
 use crate::trace::{Answered, Recorder, Step};
 use crate::wire::ethernet::{self, ETHERTYPE_IPV4};
 use crate::wire::ipv4::Ipv4;
@@ -151,7 +151,7 @@ impl Router {
 
     pub(super) fn refuse(&mut self, frame: Frame, refusal: Refusal, io: &mut Io<'_>) {
         if let Some(error) = refusal.error {
-            self.send_error(&frame, error, io);
+            self.send_error(packet(&frame), frame.port(), frame.mark(), error, io);
         }
         self.discard(frame, refusal.reason, io);
     }

@@ -4,19 +4,21 @@ use core::net::Ipv4Addr;
 
 use super::{DUMMY_ADDRESS, Io, Router, packet, tell};
 use crate::addr::Mac;
+use crate::config::PortId;
 use crate::fib::Lookup;
 use crate::frame::Frame;
 use crate::icmp_error::{self, IcmpError, MAX_QUOTE, Refusal};
 use crate::originate::Fields;
 use crate::stats::{DropReason, Event};
-use crate::trace::{Step, Withheld};
+use crate::trace::{Mark, Step, Withheld};
 use crate::wire::arp::{Arp, Operation};
 use crate::wire::ethernet::{self, ETHERTYPE_ARP};
 use crate::wire::icmpv4;
 use crate::wire::ipv4::{Ipv4, PROTOCOL_ICMP};
 
 impl Router {
-    /// Makes an IPv4 packet and sends it on its way. Nothing happens but a count when the pool is empty.
+    /// Makes an IPv4 packet and sends it on its way, in pieces if it is longer than its link carries. Nothing happens
+    /// but a count when the pool is empty.
     pub(super) fn originate(
         &mut self,
         event: Event,
@@ -24,48 +26,85 @@ impl Router {
         parts: [&[u8]; 2],
         io: &mut Io<'_>,
     ) {
-        let Some(mut frame) = io.pool.alloc() else {
-            io.trace.step(fields.mark, || Step::NotMade { event });
-            return self.stats.count(Event::NoFrame);
-        };
-        frame.set_mark(fields.mark);
-        self.stats.generated += 1;
-        self.stats.count(event);
-        if !self.originator.build(&mut frame, fields, parts) {
-            return self.discard(frame, DropReason::PoolEmpty, io);
-        }
-        io.trace.step_if(fields.mark, || tell::made(event, &frame));
         let flow = || u64::from(fields.dst.to_bits());
-        match self.route(fields.mark, fields.dst, flow, io) {
-            Lookup::Local => self.deliver_to_host(frame, io),
-            Lookup::Unicast(hop) => self.send(frame, hop, fields.dst, io),
-            Lookup::Broadcast => self.discard(frame, DropReason::Broadcast, io),
-            Lookup::Blackhole => self.discard(frame, DropReason::Blackhole, io),
-            Lookup::Unreachable => self.discard(frame, DropReason::Unreachable, io),
-            Lookup::Prohibit => self.discard(frame, DropReason::Prohibit, io),
-            Lookup::NoRoute => self.discard(frame, DropReason::NoRoute, io),
+        let lookup = self.route(Mark::NONE, fields.dst, flow, io);
+        let egress = match lookup {
+            Lookup::Unicast(hop) => Some(hop.slot),
+            _ => self.ports.host(),
+        };
+        let mtu = egress
+            .and_then(|slot| self.snapshot.ports.get(slot))
+            .map_or(u16::MAX, |port| port.mtu);
+        let datagram = self.originator.datagram(fields, parts);
+        let pieces = datagram.pieces(mtu);
+        // All of them, or none; one more for the question that the first may have to ask.
+        let affordable = pieces == 1 || io.pool.available() > pieces;
+        let mut made = 0;
+        for n in (0..pieces).take_while(|_| affordable) {
+            let Some(mut frame) = io.pool.alloc() else {
+                break;
+            };
+            if !datagram.piece(n, mtu, &mut frame) {
+                io.pool.free(frame);
+                break;
+            }
+            made += 1;
+            frame.set_mark(fields.mark);
+            io.trace.step_if(fields.mark, || tell::made(event, &frame));
+            if n == 0 {
+                io.trace
+                    .step(fields.mark, || self.tell_route(fields.dst, &lookup));
+            }
+            match (n, pieces) {
+                (0, 1) => {}
+                (0, _) => self.stats.count(Event::Fragmented),
+                _ => self.stats.split += 1,
+            }
+            if n == 0 {
+                self.stats.generated += 1;
+                self.stats.count(event);
+            }
+            match lookup {
+                Lookup::Local => self.deliver_to_host(frame, io),
+                Lookup::Unicast(hop) => self.send(frame, hop, fields.dst, io),
+                Lookup::Broadcast => self.discard(frame, DropReason::Broadcast, io),
+                Lookup::Blackhole => self.discard(frame, DropReason::Blackhole, io),
+                Lookup::Unreachable => self.discard(frame, DropReason::Unreachable, io),
+                Lookup::Prohibit => self.discard(frame, DropReason::Prohibit, io),
+                Lookup::NoRoute => self.discard(frame, DropReason::NoRoute, io),
+            }
+        }
+        if made == 0 {
+            io.trace.step(fields.mark, || Step::NotMade { event });
+            self.stats.count(Event::NoFrame);
         }
     }
 
-    /// Tells the sender of the packet in `frame`, if that is allowed and within the limits.
-    pub(super) fn send_error(&mut self, frame: &Frame, error: IcmpError, io: &mut Io<'_>) {
-        let bytes = packet(frame);
+    /// Tells the sender of a packet that came in by `ingress`, if that is allowed and within the limits.
+    pub(super) fn send_error(
+        &mut self,
+        bytes: &[u8],
+        ingress: PortId,
+        mark: Mark,
+        error: IcmpError,
+        io: &mut Io<'_>,
+    ) {
         let Some(ip) = Ipv4::peek(bytes) else { return };
         let (offender, target) = (ip.src(), ip.dst());
         let (kind, code, rest) = error.header();
         let withheld = |why| move || Step::Withheld { kind, code, why };
         let from_host =
-            self.ports.host().is_some() && self.ports.host() == self.ports.slot(frame.port());
+            self.ports.host().is_some() && self.ports.host() == self.ports.slot(ingress);
         if !icmp_error::permitted(&ip)
             || self.fib.is_broadcast(offender)
             || self.fib.is_broadcast(target)
             || (self.fib.is_local(offender) && !from_host)
         {
-            io.trace.step(frame.mark(), withheld(Withheld::Forbidden));
+            io.trace.step(mark, withheld(Withheld::Forbidden));
             return self.stats.count(Event::IcmpErrorForbidden);
         }
         if !self.limiter.admit(io.now, error, offender) {
-            io.trace.step(frame.mark(), withheld(Withheld::Limited));
+            io.trace.step(mark, withheld(Withheld::Limited));
             return self.stats.count(Event::IcmpErrorLimited);
         }
         let src = if self.fib.is_local(target) {
@@ -80,7 +119,7 @@ impl Router {
             protocol: PROTOCOL_ICMP,
             src,
             dst: offender,
-            mark: frame.mark().error(),
+            mark: mark.error(),
         };
         self.originate(Event::IcmpErrorSent, fields, [&header, quote], io);
     }

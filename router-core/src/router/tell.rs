@@ -7,7 +7,7 @@ use crate::addr::Mac;
 use crate::bridge::Outlet;
 use crate::config::{PortConfig, PortId, Route, RouteTarget};
 use crate::fib::{Hop, Lookup};
-use crate::forward;
+use crate::forward::{self, Size};
 use crate::frame::Frame;
 use crate::l2::Link;
 use crate::neigh::NeighbourState;
@@ -67,12 +67,12 @@ pub(super) const fn source(port: &PortConfig, ip: &Ipv4<'_>) -> Step {
     }
 }
 
-pub(super) const fn mtu(ip: &Ipv4<'_>, port: PortId, mtu: u16) -> Step {
+pub(super) const fn mtu(size: Size, port: PortId, mtu: u16) -> Step {
     Step::Mtu {
         port,
         mtu,
-        len: ip.total_len(),
-        fit: forward::fit(ip, mtu),
+        len: size.total_len,
+        fit: forward::fit(size, mtu),
     }
 }
 

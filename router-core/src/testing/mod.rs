@@ -14,6 +14,6 @@ pub mod topology;
 pub use harness::{Counter, Harness};
 pub use oracle::{Answer, SlowFib};
 pub use packet::{
-    Packet, arp_reply, arp_request, echo_reply, echo_request, eth, fragmentation_needed, icmp,
-    ipv4, parameter_problem, payload, quote, tcp, time_exceeded, udp, unreachable,
+    Packet, arp_reply, arp_request, echo_reply, echo_request, eth, fragmentation_needed, fragments,
+    icmp, ipv4, parameter_problem, payload, quote, tcp, time_exceeded, udp, unreachable,
 };

@@ -218,6 +218,40 @@ pub fn quote(frame: &Packet) -> Packet {
     payload(&bytes[14..bytes.len().min(14 + 548)])
 }
 
+/// The IPv4 packet of a frame as fragments that fit `mtu`, each in a frame of its own: first fragment first, all headers
+/// alike but for length, offset, MF and checksum.
+///
+/// # Panics
+/// When the frame is no IPv4 packet or `mtu` leaves no room for 8 bytes of payload.
+#[must_use]
+pub fn fragments(frame: &Packet, mtu: usize) -> Vec<Packet> {
+    let bytes = frame.bytes();
+    let (link, ip) = bytes.split_at(14);
+    let (header, data) = ip.split_at(usize::from(ip[0] & 15) * 4);
+    let step = (mtu - header.len()) / 8 * 8;
+    let base = (u16::from(header[6]) << 8 | u16::from(header[7])) & 0x1fff;
+    let more_follow = header[6] & 0x20 != 0;
+    let pieces = data.chunks(step).enumerate();
+    let cut = pieces.map(|(n, piece)| {
+        let mut out = header.to_vec();
+        let len = u16::try_from(header.len() + piece.len()).expect("a fragment is short");
+        set16(&mut out, 2, len);
+        let offset = base + u16::try_from(n * step / 8).expect("a packet is short");
+        let more = more_follow || (n + 1) * step < data.len();
+        let reserved_and_df = u16::from(header[6] & 0xc0) << 8;
+        set16(
+            &mut out,
+            6,
+            reserved_and_df | u16::from(more) << 13 | offset,
+        );
+        set16(&mut out, 10, 0);
+        let sum = naive_checksum(&out);
+        set16(&mut out, 10, sum);
+        payload([link, &out, piece].concat())
+    });
+    cut.collect()
+}
+
 impl From<Layer> for Packet {
     fn from(layer: Layer) -> Self {
         Self {

@@ -151,7 +151,6 @@ pub fn node_a() -> Snapshot {
                 ..route("172.17.0.0/16", DOCKER, None)
             },
         ],
-        neighbours: vec![],
         ..Snapshot::default()
     }
 }

@@ -103,6 +103,15 @@ pub enum Step {
         /// What it says.
         packet: Summary,
     },
+    /// A fragment waits for the others of its datagram.
+    Collected,
+    /// All fragments of the datagram are there; this one, the first, goes on for all.
+    Reassembled {
+        /// Their number.
+        pieces: usize,
+    },
+    /// A fragment ended here: the first one of its datagram goes on for it.
+    Merged,
     /// A packet was put into another.
     Encap {
         /// Tunnel port.
@@ -275,7 +284,11 @@ impl Step {
     pub const fn is_end(&self) -> bool {
         matches!(
             self,
-            Self::Tx { .. } | Self::Consumed | Self::Dropped { .. } | Self::Fragmented { .. }
+            Self::Tx { .. }
+                | Self::Consumed
+                | Self::Merged
+                | Self::Dropped { .. }
+                | Self::Fragmented { .. }
         )
     }
 

@@ -119,6 +119,9 @@ impl fmt::Display for Sentence<'_> {
             }
             Step::Fragmented { pieces } => write!(f, "cut into {pieces} fragments"),
             Step::Piece { packet } => write!(f, "fragment: {packet}"),
+            Step::Collected => f.write_str("waits for the other fragments of its datagram"),
+            Step::Reassembled { pieces } => write!(f, "all {pieces} fragments are there"),
+            Step::Merged => f.write_str("goes on with the first fragment"),
             Step::Encap {
                 port: p,
                 src,

@@ -39,6 +39,12 @@ pub fn parse(frame: &[u8]) -> Option<(Header, &[u8])> {
     Some((header, rest))
 }
 
+/// What follows the header; empty when there are fewer than 14 bytes.
+#[must_use]
+pub fn payload(frame: &[u8]) -> &[u8] {
+    frame.get(HEADER_LEN..).unwrap_or_default()
+}
+
 /// The payload to change in place; empty when there are fewer than 14 bytes.
 #[must_use]
 pub fn payload_mut(frame: &mut [u8]) -> &mut [u8] {

@@ -259,6 +259,35 @@ pub fn write_fragment_fields(header: &mut [u8], total_len: u16, offset: u16, mor
         .to_be_bytes();
 }
 
+/// The header with its options, to change in place; empty when there are fewer bytes than its length field says.
+#[must_use]
+pub fn header_mut(packet: &mut [u8]) -> &mut [u8] {
+    let len = packet.first().map_or(0, |b| usize::from(b & 0xf) * 4);
+    packet.get_mut(..len).unwrap_or_default()
+}
+
+/// Clears DF and renews the checksum. Does nothing to fewer than 20 bytes.
+pub fn clear_dont_fragment(header: &mut [u8]) {
+    if let Some(flags) = header.get_mut(6) {
+        *flags &= !0x40;
+    }
+    rewrite_checksum(header);
+}
+
+/// Gives a later fragment the fields that all fragments of a datagram share with the first, `model`: type of service,
+/// identification, TTL, protocol and addresses; clears DF and renews the checksum. `header` is the whole header with
+/// its options. Does nothing to fewer than 20 bytes.
+pub fn copy_identity(model: &[u8; HEADER_LEN], header: &mut [u8]) {
+    if let Some(fixed) = header.first_chunk_mut::<HEADER_LEN>() {
+        fixed[1] = model[1];
+        [fixed[4], fixed[5]] = [model[4], model[5]];
+        [fixed[8], fixed[9]] = [model[8], model[9]];
+        let (_, addresses) = model.split_at(12);
+        fixed[12..].copy_from_slice(addresses);
+    }
+    clear_dont_fragment(header);
+}
+
 /// Recomputes the header checksum after options were changed. Does nothing to fewer than 20 bytes.
 pub fn rewrite_checksum(header: &mut [u8]) {
     if let Some((fixed, options)) = header.split_first_chunk_mut::<HEADER_LEN>() {

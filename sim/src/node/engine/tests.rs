@@ -107,7 +107,6 @@ fn kindnet_node(n: u8) -> Snapshot {
         ports,
         addresses,
         routes,
-        neighbours: Vec::new(),
         ..Snapshot::default()
     }
 }

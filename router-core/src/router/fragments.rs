@@ -1,0 +1,163 @@
+//! Datagrams in pieces: collected, then decided upon as one.
+
+use super::egress::Bin;
+use super::{By, Io, Router, Verdict, packet};
+use crate::config::PortId;
+use crate::frag::{Fragments, Taken, User};
+use crate::frame::Frame;
+use crate::icmp_error::{IcmpError, Refusal};
+use crate::l2::Link;
+use crate::stats::{DropReason, Event};
+use crate::trace::{Mark, Step};
+use crate::wire::ipv4::Ipv4;
+
+impl Router {
+    /// Lets a fragment wait for the others of its datagram, or goes on with the datagram that it completes: through the
+    /// stages when it came in by `link`, else to the node itself.
+    pub(super) fn collect(
+        &mut self,
+        frame: Frame,
+        user: User,
+        link: Option<Link>,
+        io: &mut Io<'_>,
+    ) {
+        let mut set = core::mem::take(&mut self.set);
+        let Self {
+            reassembly,
+            stats,
+            ports,
+            ..
+        } = self;
+        let mut bin = Bin {
+            stats,
+            ports,
+            pool: io.pool,
+            trace: io.trace,
+        };
+        bin.trace.step(frame.mark(), || Step::Collected);
+        while bin.pool.available() < bin.pool.capacity() / 4 && reassembly.evict_oldest(&mut bin) {}
+        match reassembly.take(io.now, user, frame, &mut set, &mut bin) {
+            Taken::Held => {}
+            Taken::Refused(frame, reason) => self.discard(frame, reason, io),
+            Taken::Complete => {
+                self.stats.count(Event::Reassembled);
+                set.join_ecn();
+                let pieces = set.frames().len();
+                io.trace.step(mark(&set), || Step::Reassembled { pieces });
+                match link {
+                    Some(link) => self.ipv4_set(&mut set, link, io),
+                    None => self.deliver_set(&mut set, io),
+                }
+            }
+        }
+        self.set = set;
+    }
+
+    /// As `Router::ipv4`, for a datagram that was collected.
+    fn ipv4_set(&mut self, set: &mut Fragments, link: Link, io: &mut Io<'_>) {
+        let size = set.size();
+        let Some(first) = set.first_mut() else {
+            return;
+        };
+        match self.ipv4_stages(first, Some(size), link, io) {
+            Ok(Verdict::Local) => self.deliver_set(set, io),
+            Ok(Verdict::Forward(hop, dst)) => {
+                set.follow_first();
+                for frame in set.drain() {
+                    self.send(frame, hop, dst, io);
+                }
+            }
+            Err(refusal) => self.refuse_set(set, refusal, io),
+        }
+    }
+
+    /// As `Router::deliver`, for a datagram that was collected.
+    fn deliver_set(&mut self, set: &mut Fragments, io: &mut Io<'_>) {
+        let mut scratch = core::mem::take(&mut self.scratch);
+        let answered = match set.linearize(&mut scratch) {
+            Some(datagram) => {
+                let answered = self.answer(datagram, mark(set), io);
+                // The error quotes the datagram as one, as Linux does.
+                if let Err(Refusal {
+                    error: Some(error), ..
+                }) = answered
+                {
+                    self.send_error(datagram, ingress(set), mark(set), error, io);
+                }
+                answered
+            }
+            None => Err(DropReason::FragmentInvalid.into()),
+        };
+        self.scratch = scratch;
+        match answered {
+            Ok(By::Router) => {
+                if let Some(first) = self.merge(set, io) {
+                    self.consume(first, io);
+                }
+            }
+            Ok(By::Host) => {
+                for frame in set.drain() {
+                    self.deliver_to_host(frame, io);
+                }
+            }
+            Err(Refusal { reason, .. }) => {
+                if let Some(first) = self.merge(set, io) {
+                    self.discard(first, reason, io);
+                }
+            }
+        }
+    }
+
+    fn refuse_set(&mut self, set: &mut Fragments, refusal: Refusal, io: &mut Io<'_>) {
+        if let Some(first) = self.merge(set, io) {
+            self.refuse(first, refusal, io);
+        }
+    }
+
+    /// Makes one frame of a set: the first, which ends for all.
+    fn merge(&mut self, set: &mut Fragments, io: &mut Io<'_>) -> Option<Frame> {
+        let mut frames = set.drain();
+        let first = frames.next();
+        for frame in frames {
+            self.stats.merged += 1;
+            io.trace.step(frame.mark(), || Step::Merged);
+            io.pool.free(frame);
+        }
+        first
+    }
+
+    /// Gives up datagrams whose time is up. The sender is told if the first fragment came (FWD-52) and the datagram was
+    /// for this node; about one that is collected for connection tracking alone nothing is said (NAT-FRAG).
+    pub(super) fn expire_fragments(&mut self, io: &mut Io<'_>) {
+        let mut set = core::mem::take(&mut self.set);
+        while let Some(expired) = self.reassembly.expire(io.now, &mut set) {
+            let for_node = || {
+                let first = set.frames().first().map(packet).and_then(Ipv4::peek);
+                first.is_some_and(|ip| self.fib.is_local(ip.dst()))
+            };
+            let tell = expired.has_first && (expired.user == User::LOCAL || for_node());
+            for (n, frame) in set.drain().enumerate() {
+                let refusal = Refusal {
+                    reason: DropReason::ReassemblyTimeout,
+                    error: (tell && n == 0).then_some(IcmpError::ReassemblyTimeExceeded),
+                };
+                self.refuse(frame, refusal, io);
+            }
+        }
+        self.set = set;
+    }
+}
+
+/// The port that a datagram came in by.
+fn ingress(set: &Fragments) -> PortId {
+    set.frames()
+        .first()
+        .map_or(PortId(u16::MAX), |frame| frame.port())
+}
+
+/// The mark of its first piece.
+fn mark(set: &Fragments) -> Mark {
+    set.frames()
+        .first()
+        .map_or(Mark::NONE, |frame| frame.mark())
+}
