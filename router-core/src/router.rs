@@ -556,11 +556,10 @@ impl Router {
             return self.discard(frame, DropReason::BadHeaderLength, io);
         };
         if ip.is_fragment() {
-            return if self.ports.host().is_none() || local::answers(ip.protocol()) {
-                self.collect(frame, User::LOCAL, None, io)
-            } else {
-                self.deliver_to_host(frame, io)
-            };
+            if self.ports.host().is_some() && !local::answers(ip.protocol()) {
+                return self.deliver_to_host(frame, io);
+            }
+            return self.collect(frame, User::LOCAL, None, io);
         }
         match self.answer(packet(&frame), frame.mark(), io) {
             Ok(By::Router) => self.consume(frame, io),

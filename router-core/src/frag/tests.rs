@@ -65,7 +65,7 @@ impl SlowStore {
     fn take(&mut self, now: Instant, part: Part) -> Outcome {
         let mut outcome = Outcome::default();
         let end = part.start + part.len;
-        if part.len == 0 || (part.more && part.len % 8 != 0) || 20 + end > 65535 {
+        if part.len == 0 || (part.more && !part.len.is_multiple_of(8)) || 20 + end > 65535 {
             outcome.dropped.push(DropReason::FragmentInvalid);
             return outcome;
         }
