@@ -182,7 +182,8 @@ impl Reassembly {
         let end = start + ip.payload().len();
         let more = ip.more_fragments();
         let (len, df, ecn) = (ip.total_len(), ip.dont_fragment(), 1 << (ip.tos() & 0b11));
-        if start == end || (more && !end.is_multiple_of(8)) || ip.header_len() + end > MAX_DATAGRAM {
+        if start == end || (more && !end.is_multiple_of(8)) || ip.header_len() + end > MAX_DATAGRAM
+        {
             return Taken::Refused(frame, DropReason::FragmentInvalid);
         }
 
