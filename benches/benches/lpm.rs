@@ -13,7 +13,8 @@ use ip_network_table_deps_treebitmap::IpLookupTable;
 use ipnet::Ipv4Net;
 use iptrie::map::{LCTrieMap, RTrieMap};
 use prefix_trie::PrefixMap;
-use router_core::table::lpm4::{Lpm4, NextHop};
+use router_core::table::NextHop;
+use router_core::table::lpm4::Lpm4;
 
 /// More than the caches of a core remember of the large table.
 const DESTINATIONS: usize = 1 << 18;

@@ -5,7 +5,8 @@ use std::io::Read as _;
 use std::path::Path;
 
 use ipnet::Ipv4Net;
-use router_core::table::lpm4::{Lpm4, NO_ROUTE, NextHop};
+use router_core::table::lpm4::Lpm4;
+use router_core::table::{NO_ROUTE, NextHop};
 
 use crate::{Random, cluster_prefixes};
 

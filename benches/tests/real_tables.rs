@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 
 use benches::routes::{Mix, Table};
 use ipnet::Ipv4Net;
-use router_core::table::lpm4::{Lpm4, NO_ROUTE, NextHop};
+use router_core::table::lpm4::Lpm4;
+use router_core::table::{NO_ROUTE, NextHop};
 
 /// Longest prefix first, each length by a look-up of the masked address.
 struct Oracle(Vec<HashMap<Ipv4Net, NextHop>>);

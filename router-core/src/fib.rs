@@ -18,7 +18,8 @@ use ipnet::Ipv4Net;
 
 use crate::config::{LocalAddress, PortConfig, PortId, Route, RouteTarget, Snapshot};
 use crate::stats::RouteKind;
-use crate::table::lpm4::{Full, Lpm4, NO_ROUTE, NextHop};
+use crate::table::lpm4::Lpm4;
+use crate::table::{Full, NO_ROUTE, NextHop};
 
 /// A usable next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -28,6 +28,7 @@ mod ports;
 mod random;
 pub mod router;
 pub mod stats;
+mod sync;
 pub mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -33,7 +33,7 @@ pub enum ConfigError {
     BadPrefixLength(Ipv4Addr, u8),
     /// A unicast route without a next hop.
     NoNextHop(Ipv4Net),
-    /// The routes do not fit: see [`Full`](crate::table::lpm4::Full).
+    /// The routes do not fit: see [`Full`](crate::table::Full).
     TooManyRoutes,
 }
 

@@ -4,11 +4,15 @@
 //! for once, not per packet. Without the `std` feature the processor can't be asked, and only what the compiler was
 //! told to assume is used.
 
-use core::sync::atomic::{AtomicU16, Ordering};
+use crate::sync::{AtomicU16, Ordering};
 
-#[cfg(target_arch = "x86_64")]
+// Loom's atomics are no plain memory.
+#[cfg(all(target_arch = "x86_64", not(loom)))]
 #[expect(unsafe_code, reason = "intrinsics; see the module")]
-mod x86_64;
+mod avx2;
+#[cfg(all(target_arch = "x86_64", not(loom)))]
+#[expect(unsafe_code, reason = "intrinsics and an instruction; see the module")]
+mod avx512;
 
 /// Code for one kind of processor. There is no way to get one that this processor can't run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +21,10 @@ pub struct Kernel(Isa);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Isa {
     Portable,
-    #[cfg(target_arch = "x86_64")]
-    Avx2(x86_64::Avx2),
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    Avx2(avx2::Avx2),
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    Avx512(avx512::Avx512),
 }
 
 impl Kernel {
@@ -28,17 +34,19 @@ impl Kernel {
     /// The fastest that this processor runs.
     #[must_use]
     pub fn best() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(avx2) = x86_64::Avx2::detect() {
-            return Self(Isa::Avx2(avx2));
-        }
-        Self::PORTABLE
+        Self::all().last().unwrap_or(Self::PORTABLE)
     }
 
-    /// Every kernel that this processor runs, the portable one first.
+    /// Every kernel that this processor runs, from the portable one to the fastest.
     pub fn all() -> impl Iterator<Item = Self> {
-        let best = Self::best();
-        core::iter::once(Self::PORTABLE).chain((best != Self::PORTABLE).then_some(best))
+        #[cfg(all(target_arch = "x86_64", not(loom)))]
+        let more = [
+            avx2::Avx2::detect().map(Isa::Avx2),
+            avx512::Avx512::detect().map(Isa::Avx512),
+        ];
+        #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+        let more = [None; 0];
+        core::iter::once(Self::PORTABLE).chain(more.into_iter().flatten().map(Self))
     }
 
     /// Its name, for reports.
@@ -46,28 +54,46 @@ impl Kernel {
     pub fn name(self) -> &'static str {
         match self.0 {
             Isa::Portable => "portable",
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(loom)))]
             Isa::Avx2(_) => "avx2",
+            #[cfg(all(target_arch = "x86_64", not(loom)))]
+            Isa::Avx512(_) => "avx512",
         }
     }
 
-    /// Writes, for each address, the cell with the number `(address >> shift) - low` of `cells`, or the last cell if
-    /// there is none with that number; gives a set of those (bit n for address n) whose most significant bit is set.
-    /// Stops at the end of the shorter slice, or after 64 addresses; without cells writes nothing. The loads are
-    /// relaxed. `shift` is taken modulo 32.
+    /// Runs `op`, compiled for this kind of processor if it is inlined (`#[inline(always)]`) down to the loops.
+    #[inline]
+    pub(crate) fn run<R>(self, op: impl FnOnce() -> R) -> R {
+        match self.0 {
+            Isa::Portable => op(),
+            #[cfg(all(target_arch = "x86_64", not(loom)))]
+            Isa::Avx2(avx2) => avx2.run(op),
+            #[cfg(all(target_arch = "x86_64", not(loom)))]
+            Isa::Avx512(avx512) => avx512.run(op),
+        }
+    }
+
+    /// Writes, for each address, the cell with the number `(address >> shift) - low` of `cells`, or the cell with the
+    /// number `last` (the last one if there is none with that number) when the former number is greater; gives a set of
+    /// those (bit n for address n) whose most significant bit is set. Stops at the end of the shorter slice, or after 64
+    /// addresses; without cells writes nothing. The loads are relaxed. `shift` is taken modulo 32. Fastest when `cells` is
+    /// aligned to 32 bits and has an even number of cells.
     #[inline]
     pub(crate) fn load_cells(
         self,
         cells: &[AtomicU16],
+        last: u32,
         shift: u32,
         low: u32,
         addresses: &[u32],
         out: &mut [u16],
     ) -> u64 {
         match self.0 {
-            Isa::Portable => load_cells(cells, shift, low, addresses, out),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2(avx2) => avx2.load_cells(cells, shift, low, addresses, out),
+            Isa::Portable => load_cells(cells, last, shift, low, addresses, out),
+            #[cfg(all(target_arch = "x86_64", not(loom)))]
+            Isa::Avx2(avx2) => avx2.load_cells(cells, last, shift, low, addresses, out),
+            #[cfg(all(target_arch = "x86_64", not(loom)))]
+            Isa::Avx512(avx512) => avx512.load_cells(cells, last, shift, low, addresses, out),
         }
     }
 }
@@ -76,18 +102,19 @@ impl Kernel {
 #[inline]
 fn load_cells(
     cells: &[AtomicU16],
+    last: u32,
     shift: u32,
     low: u32,
     addresses: &[u32],
     out: &mut [u16],
 ) -> u64 {
-    let Some(last) = cells.len().checked_sub(1) else {
+    let Some(last) = within(cells, last) else {
         return 0;
     };
     let mut marked = 0;
     for (n, (address, out)) in addresses.iter().zip(out).take(64).enumerate() {
-        let index = (address.wrapping_shr(shift)).wrapping_sub(low) as usize;
-        if let Some(cell) = cells.get(index.min(last)) {
+        let index = (address.wrapping_shr(shift)).wrapping_sub(low).min(last);
+        if let Some(cell) = cells.get(index as usize) {
             *out = cell.load(Ordering::Relaxed);
             marked |= u64::from(*out >> 15) << n;
         }
@@ -95,7 +122,13 @@ fn load_cells(
     marked
 }
 
-#[cfg(test)]
+/// The number of a cell that there is: `last`, or that of the last one.
+fn within(cells: &[AtomicU16], last: u32) -> Option<u32> {
+    let end = cells.len().checked_sub(1)?;
+    Some(u32::try_from(end).map_or(last, |end| end.min(last)))
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use alloc::vec::Vec;
 
@@ -108,11 +141,13 @@ mod tests {
         #[test]
         fn kernels_load_the_same_cells(
             len in 1_usize..600,
+            beyond in 0_usize..4,
             shift in 0_u32..32,
             low in any::<u32>(),
             near in proptest::collection::vec((any::<bool>(), any::<u32>()), 0..69),
             skip in 0_usize..5,
         ) {
+            let last = len.saturating_sub(1 + beyond);
             let values: Vec<u16> = (0..len).map(|i| u16::try_from(i * 9_973 % 65_536).unwrap()).collect();
             let cells: Vec<AtomicU16> = values.iter().map(|&v| AtomicU16::new(v)).collect();
             // Half of the addresses in and around the window, the others anywhere.
@@ -120,18 +155,23 @@ mod tests {
                 .iter()
                 .map(|&(near, x)| if near { low.wrapping_add(x % 700) << shift | x >> (31 - shift) >> 1 } else { x })
                 .collect();
+            // Cells that begin at an odd place, too.
+            let (values, cells, last) = match skip % 2 {
+                1 if len > 1 => (&values[1..], &cells[1..], last.min(len - 2)),
+                _ => (&values[..], &cells[..], last),
+            };
             let addresses = addresses.get(skip..).unwrap_or(&[]);
             let addresses = &addresses[..addresses.len().min(64)];
             let expected: Vec<u16> = addresses
                 .iter()
                 .map(|&a| {
                     let index = i64::from((a >> shift).wrapping_sub(low));
-                    values[usize::try_from(index).unwrap().min(len - 1)]
+                    values[usize::try_from(index).unwrap().min(last)]
                 })
                 .collect();
             for kernel in Kernel::all() {
                 let mut out = alloc::vec![0xa5a5; addresses.len()];
-                let marked = kernel.load_cells(&cells, shift, low, addresses, &mut out);
+                let marked = kernel.load_cells(cells, u32::try_from(last).unwrap(), shift, low, addresses, &mut out);
                 prop_assert_eq!(&out, &expected, "{}", kernel.name());
                 let marks: u64 = (0..).zip(&expected).map(|(n, cell)| u64::from(cell >> 15) << n).sum();
                 prop_assert_eq!(marked, marks);
@@ -144,21 +184,24 @@ mod tests {
         let cells = [AtomicU16::new(7), AtomicU16::new(9)];
         for kernel in Kernel::all() {
             let mut out = [0xa5a5_u16; 40];
-            assert_eq!(kernel.load_cells(&[], 8, 0, &[1; 40], &mut out), 0);
+            assert_eq!(kernel.load_cells(&[], 9, 8, 0, &[1; 40], &mut out), 0);
             assert_eq!(out, [0xa5a5; 40]);
-            assert_eq!(kernel.load_cells(&cells, 0, 0, &[0; 17], &mut out), 0);
+            assert_eq!(kernel.load_cells(&cells, 1, 0, 0, &[0; 17], &mut out), 0);
             assert_eq!(out[..17], [7; 17], "{}", kernel.name());
             assert_eq!(out[17..], [0xa5a5; 23], "{}", kernel.name());
+            // There is no cell 99.
+            assert_eq!(kernel.load_cells(&cells, 99, 0, 0, &[50; 40], &mut out), 0);
+            assert_eq!(out, [9; 40], "{}", kernel.name());
         }
     }
 
     #[test]
     fn what_is_beyond_64_addresses_is_left() {
-        let cells = [AtomicU16::new(0x8001)];
+        let cells = [AtomicU16::new(0x8001), AtomicU16::new(0)];
         for kernel in Kernel::all() {
             let mut out = [0; 70];
             assert_eq!(
-                kernel.load_cells(&cells, 0, 0, &[0; 70], &mut out),
+                kernel.load_cells(&cells, 1, 0, 0, &[0; 70], &mut out),
                 u64::MAX
             );
             assert_eq!(out[..64], [0x8001; 64], "{}", kernel.name());

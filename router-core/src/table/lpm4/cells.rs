@@ -13,23 +13,30 @@
 //! A look-up in the window reads one cell where the root resolves the address, and one more per eight bits otherwise;
 //! outside it reads the outside cell and up to four more. Painting writes each cell of the root that the stretch
 //! covers, and up to 256 cells per level at each end of it.
+//!
+//! Readers may be at work while the [`Editor`] writes. Each address gets its new next hop by one store: a group is filled
+//! before the cell that leads to it is written (release), and what it replaces stays as it is until no reader can be in it
+//! ([`Limbo`]).
 
-use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU16, Ordering, fence};
 
-use super::rib::Rib;
-use super::{Full, NO_ROUTE, NextHop};
+use super::Rib;
 use crate::arch::Kernel;
+use crate::sync::{AtomicU16, Ordering, fence};
+use crate::table::limbo::Limbo;
+use crate::table::{Full, NO_ROUTE, NextHop};
 
 /// Set in a cell that refers to a group; the other bits are the group's number.
 const MORE: u16 = 0x8000;
+/// Bits that a group resolves; loom has to get by with few cells.
+pub(super) const STEP: u32 = if cfg!(loom) { 1 } else { 8 };
 /// Cells of a group.
-const GROUP: usize = 256;
+const GROUP: usize = 1 << STEP;
 /// Groups that a cell can tell apart.
 pub(super) const MAX_GROUPS: usize = 0x8000;
 /// Groups along the two borders of a window: one per level on each side, the topmost shared.
-pub(super) const BORDERS: usize = 7;
+pub(super) const BORDERS: usize = 2 * (32 / STEP as usize) - 1;
 /// Addresses looked up in one go: large enough to hide the latency of the memory, small enough that the results stay
 /// in the first-level cache for the second pass.
 const CHUNK: usize = 64;
@@ -80,11 +87,11 @@ impl Window {
     }
 }
 
-/// Cells that readers and one writer share. Only an [`Editor`] writes to it.
-#[derive(Debug)]
+/// A handle to cells that readers and one writer share. Only an [`Editor`] writes to them.
+#[derive(Clone, Debug)]
 pub(super) struct Table {
     window: Window,
-    cells: Box<[AtomicU16]>,
+    cells: Arc<[AtomicU16]>,
 }
 
 impl Table {
@@ -92,6 +99,8 @@ impl Table {
     pub(super) fn new(window: Window, groups: usize) -> Self {
         let root = window.cells as usize + 1;
         let len = root + groups.min(MAX_GROUPS) * GROUP;
+        // A kernel may load cells in pairs.
+        let len = len.next_multiple_of(2);
         Self {
             window,
             cells: (0..len).map(|_| AtomicU16::new(NO_ROUTE)).collect(),
@@ -138,10 +147,9 @@ impl Table {
 
     /// [`lookup`](Self::lookup) of every address; stops at the end of the shorter slice.
     pub(super) fn lookup_batch(&self, kernel: Kernel, addresses: &[u32], hops: &mut [NextHop]) {
-        let (root, _) = self.cells.split_at(self.root());
-        let Window { shift, low, .. } = self.window;
+        let Window { shift, low, cells } = self.window;
         for (addresses, hops) in addresses.chunks(CHUNK).zip(hops.chunks_mut(CHUNK)) {
-            let mut links = kernel.load_cells(root, shift, low, addresses, hops);
+            let mut links = kernel.load_cells(&self.cells, cells, shift, low, addresses, hops);
             // The kernel's loads are relaxed: what a group holds was written before the cell that refers to it.
             fence(Ordering::Acquire);
             while links != 0 {
@@ -163,7 +171,7 @@ impl Table {
             self.window.shift
         };
         while cell & MORE != 0 {
-            let step = bits.min(8);
+            let step = bits.min(STEP);
             if step == 0 {
                 // A cell that stands for one address has nothing below it.
                 return NO_ROUTE;
@@ -199,13 +207,33 @@ pub(super) struct Groups {
     free: Vec<u16>,
     /// Groups from here on were never used.
     fresh: u16,
+    limbo: Limbo<u16, Table>,
 }
 
 impl Groups {
+    /// No group is in use; those given back wait in `limbo`.
+    pub(super) fn new(limbo: Limbo<u16, Table>) -> Self {
+        Self {
+            limbo,
+            ..Self::default()
+        }
+    }
+
+    /// From now on, those given back wait in `limbo`.
+    #[cfg(any(test, feature = "testing", feature = "std"))]
+    pub(super) fn share(&mut self, limbo: Limbo<u16, Table>) {
+        self.limbo = limbo;
+    }
+
     /// Takes a group and leaves `reserve` of them.
     fn take(&mut self, table: &Table, reserve: usize) -> Result<u16, Full> {
-        if self.used() + reserve >= table.groups() {
-            return Err(Full);
+        if !self.has_more_than(reserve, table) {
+            // What was taken out last may be out of use by now, too.
+            self.limbo.turn(|group| self.free.push(group));
+            self.limbo.turn(|group| self.free.push(group));
+            if !self.has_more_than(reserve, table) {
+                return Err(Full);
+            }
         }
         if let Some(group) = self.free.pop() {
             return Ok(group);
@@ -215,13 +243,24 @@ impl Groups {
         Ok(group)
     }
 
+    fn has_more_than(&self, reserve: usize, table: &Table) -> bool {
+        self.free.len() + table.groups() - usize::from(self.fresh) > reserve
+    }
+
+    /// Takes back a group that no cell refers to any more.
     fn give(&mut self, group: u16) {
-        self.free.push(group);
+        self.limbo.add(group, |group| self.free.push(group));
     }
 
     /// Groups in use.
+    #[cfg(test)]
     pub(super) fn used(&self) -> usize {
-        usize::from(self.fresh) - self.free.len()
+        usize::from(self.fresh) - self.free.len() - self.waiting()
+    }
+
+    /// Groups that are not in use and can't be taken yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.limbo.len()
     }
 }
 
@@ -335,7 +374,7 @@ impl Editor<'_> {
         end: u64,
         hop: NextHop,
     ) -> Result<(), Full> {
-        let step = cell.bits.min(8);
+        let step = cell.bits.min(STEP);
         let is_new = old & MORE == 0;
         if old == hop && !self.is_divided(cell) {
             return Ok(());
@@ -398,7 +437,7 @@ impl Editor<'_> {
 
     /// Gives back the group that a cell of 2^bits addresses referred to, and those below.
     fn release(&mut self, link: u16, bits: u32) {
-        let step = bits.min(8);
+        let step = bits.min(STEP);
         let cells = self.table.group(link);
         if bits > step {
             for index in cells..cells + (1 << step) {

@@ -7,48 +7,34 @@
 //!
 //! Metrics, ties and what a next hop does are the FIB's.
 //!
+//! Other threads may look up while one updates ([`Lpm4::reader`]).
+//!
 //! Cost: a look-up loads one cell, rarely two, at worst five; sixteen at a time in [`Lpm4::lookup_batch`]. An update of
 //! a prefix writes the cells it covers (one for a /24 in the large form, 65,536 for a /8) after a walk down the trie. Now and then an update builds the table anew: some microseconds for a small form, some
 //! tens of milliseconds for the large one, after at least as many updates as there are prefixes, or were the last time.
 
 mod cells;
-mod rib;
 mod shape;
 
+use alloc::sync::Arc;
 use core::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
 use self::cells::{BORDERS, Editor, Groups, MAX_GROUPS, Table, Window};
-use self::rib::{Prefix, Rib};
+use super::limbo::Limbo;
+use super::shared::Shared;
+use super::{Full, NO_ROUTE, NextHop, checked};
 use crate::arch::Kernel;
 
-/// A next hop: an index into a list of the caller's, at most [`MAX_NEXT_HOP`].
-pub type NextHop = u16;
-
-/// What a look-up gives for an address that no prefix covers.
-pub const NO_ROUTE: NextHop = 0x7fff;
-
-/// The largest next hop that a table can hold.
-pub const MAX_NEXT_HOP: NextHop = NO_ROUTE - 1;
-
-/// The table has no room for a prefix: more than 32,768 groups of 256 cells would be needed, which is what as many /24
-/// with longer prefixes inside take. Also given for a next hop greater than [`MAX_NEXT_HOP`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
-
-impl core::fmt::Display for Full {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the routing table is full")
-    }
-}
-
-impl core::error::Error for Full {}
+type Prefix = super::rib::Prefix<u32>;
+type Rib = super::rib::Rib<u32>;
 
 /// A map from IPv4 prefixes to next hops with longest-prefix look-up. See the module for its structure and cost.
 ///
 /// ```
-/// use router_core::table::lpm4::{Lpm4, NO_ROUTE};
+/// use router_core::table::NO_ROUTE;
+/// use router_core::table::lpm4::Lpm4;
 ///
 /// let mut lpm = Lpm4::new();
 /// lpm.insert("10.244.0.0/16".parse()?, 1)?;
@@ -65,6 +51,8 @@ pub struct Lpm4 {
     table: Table,
     groups: Groups,
     kernel: Kernel,
+    /// Set as soon as other threads read.
+    shared: Option<Arc<Shared<Table>>>,
     /// Prefixes when the form of the table was chosen, and updates since.
     chosen_for: usize,
     changes: usize,
@@ -87,6 +75,7 @@ impl Lpm4 {
             table: Table::new(Window::NONE, 0),
             groups: Groups::default(),
             kernel: Kernel::best(),
+            shared: None,
             chosen_for: 0,
             changes: 0,
             pinned: None,
@@ -166,11 +155,11 @@ impl Lpm4 {
         let prefix = prefix(net);
         let old = self.rib.remove(prefix)?;
         let parent = self.rib.parent(prefix).unwrap_or(NO_ROUTE);
-        let painted = self.paint(prefix, parent, 0);
-        debug_assert!(
-            painted.is_ok(),
-            "only a window's borders want groups here, and those are in reserve"
-        );
+        // Only a window's borders want groups here, and those are in reserve, unless readers hold that up.
+        if self.paint(prefix, parent, 0).is_err() {
+            let rebuilt = self.build(self.table.window(), MAX_GROUPS);
+            debug_assert!(rebuilt.is_ok(), "a prefix more did fit");
+        }
         self.changed();
         Some(old)
     }
@@ -187,6 +176,23 @@ impl Lpm4 {
     #[inline]
     pub fn lookup_batch(&self, addresses: &[u32], hops: &mut [NextHop]) {
         self.table.lookup_batch(self.kernel, addresses, hops);
+    }
+
+    /// A reader for another thread. It looks up while this table is updated, and gets for each address what was right
+    /// at some moment between its last look at the table and the end of its own look-up.
+    ///
+    /// An update that is refused may be visible in parts for a moment.
+    #[cfg(any(test, feature = "testing", feature = "std"))]
+    pub fn reader(&mut self) -> Lpm4Reader {
+        let shared = self.shared.get_or_insert_with(|| {
+            let shared = Shared::new(self.table.clone());
+            self.groups.share(Limbo::new(Some(Arc::clone(&shared))));
+            shared
+        });
+        Lpm4Reader {
+            reader: shared.reader(),
+            kernel: self.kernel,
+        }
     }
 
     /// Memory of what look-ups read, and of what only updates read, bytes.
@@ -228,7 +234,10 @@ impl Lpm4 {
 
     /// Builds the table anew with room for more, unless it is as large as it gets: no large form is built for nothing.
     fn grow(&mut self) -> Result<(), Full> {
-        if self.table.window() == Window::DIR_24 && self.table.groups() == MAX_GROUPS {
+        let is_largest =
+            self.table.window() == Window::DIR_24 && self.table.groups() == MAX_GROUPS;
+        // What readers hold up is there again in a new table.
+        if is_largest && self.groups.waiting() == 0 {
             return Err(Full);
         }
         self.rebuild()
@@ -247,7 +256,7 @@ impl Lpm4 {
 
     fn build(&mut self, window: Window, groups: usize) -> Result<(), Full> {
         let table = Table::new(window, groups);
-        let mut used = Groups::default();
+        let mut used = Groups::new(Limbo::new(self.shared.clone()));
         let mut editor = Editor {
             table: &table,
             groups: &mut used,
@@ -258,22 +267,49 @@ impl Lpm4 {
         for (prefix, hop) in self.rib.iter() {
             editor.paint(prefix.address, prefix.last(), hop)?;
         }
+        if let Some(shared) = &self.shared {
+            shared.publish(table.clone());
+        }
         self.table = table;
         self.groups = used;
         Ok(())
     }
 }
 
-fn prefix(net: Ipv4Net) -> Prefix {
-    Prefix::new(net.addr().to_bits(), net.prefix_len())
+/// Looks up in an [`Lpm4`] that another thread updates. See [`Lpm4::reader`].
+///
+/// For one thread; each thread has a reader of its own. It never waits, and nothing it does makes another reader or the
+/// writer wait. A thread that goes to sleep calls [`rest`](Self::rest) first: the writer can use memory again then.
+#[cfg(any(test, feature = "testing", feature = "std"))]
+#[derive(Debug)]
+pub struct Lpm4Reader {
+    reader: super::shared::Reader<Table>,
+    kernel: Kernel,
 }
 
-fn checked(hop: NextHop) -> Result<NextHop, Full> {
-    if hop <= MAX_NEXT_HOP {
-        Ok(hop)
-    } else {
-        Err(Full)
+#[cfg(any(test, feature = "testing", feature = "std"))]
+impl Lpm4Reader {
+    /// As [`Lpm4::lookup`].
+    #[inline]
+    pub fn lookup(&mut self, address: Ipv4Addr) -> NextHop {
+        self.reader.table().lookup(address.to_bits())
     }
+
+    /// As [`Lpm4::lookup_batch`].
+    #[inline]
+    pub fn lookup_batch(&mut self, addresses: &[u32], hops: &mut [NextHop]) {
+        let table = self.reader.table();
+        table.lookup_batch(self.kernel, addresses, hops);
+    }
+
+    /// Says that no look-up comes for a while.
+    pub fn rest(&mut self) {
+        self.reader.rest();
+    }
+}
+
+fn prefix(net: Ipv4Net) -> Prefix {
+    Prefix::new(net.addr().to_bits(), net.prefix_len())
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@
 
 use alloc::vec::Vec;
 
-use super::cells::{BORDERS, MAX_GROUPS, Window};
-use super::rib::{Prefix, Rib};
+use super::cells::{BORDERS, MAX_GROUPS, STEP, Window};
+use super::{Prefix, Rib};
 
 /// From so many prefixes on the root is the whole space by /24 (33.5 MB).
 const DIR_24_FROM: usize = 65_536;
@@ -147,7 +147,7 @@ fn groups(rib: &Rib, window: Window) -> usize {
             if core::mem::replace(&mut last[bits as usize], cell) != cell {
                 needed += 1;
             }
-            bits -= bits.min(8);
+            bits -= bits.min(STEP);
         }
     }
     needed

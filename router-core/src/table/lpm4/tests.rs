@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
 use super::*;
+use crate::table::MAX_NEXT_HOP;
 
 /// The slowest and most obvious table.
 #[derive(Default)]

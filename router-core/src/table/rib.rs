@@ -1,6 +1,6 @@
 //! The routing information base: every prefix with its next hop.
 //!
-//! It is what updates consult and look-ups never read: which prefix covers another one, and what of a prefix longer
+//! Serves IPv4 and IPv6. It is what updates consult and look-ups never read: which prefix covers another one, and what of a prefix longer
 //! ones leave. A trie of eight bits a step. The prefixes that end in a node are bits of a set, numbered as in a binary
 //! heap: the prefix of `depth` bits below the node that begins with octet `o` has the number
 //! `1 << depth | o >> (8 - depth)`, so that halving a number gives the next shorter prefix:
@@ -13,52 +13,103 @@
 //!
 //! Cost: 144 bytes per node (the root, one for each /8, /16 and /24 with longer prefixes inside), two bytes per prefix,
 //! a few more where vectors have grown: 14 kB for 5,110 routes of a cluster, 9 MB for the Internet's 902,000. Finding a
-//! prefix visits at most four nodes; finding the one that covers it looks at up to eight bits in each of them.
+//! prefix visits a node per octet; finding the one that covers it looks at up to eight bits in each of them.
 
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::NextHop;
 
-/// A prefix of IPv4 addresses: `address` has only zeros behind the first `len` bits.
+/// Octets of the longest kind of address.
+const LEVELS: usize = 16;
+
+/// An IPv4 or IPv6 address as a number.
+pub(super) trait Address: Copy + Eq + Ord + core::fmt::Debug {
+    const ZERO: Self;
+    /// Length in octets.
+    const OCTETS: usize;
+
+    /// The first `len` bits.
+    fn first_bits(self, len: u8) -> Self;
+
+    /// With ones behind the first `len` bits.
+    fn last_of(self, len: u8) -> Self;
+
+    /// Octet number `level`.
+    fn octet(self, level: usize) -> usize;
+
+    /// With an octet whose bits were zeros.
+    fn with_octet(self, level: usize, octet: usize) -> Self;
+
+    /// The next address, if there is one.
+    fn next(self) -> Option<Self>;
+}
+
+macro_rules! impl_address {
+    ($int:ty) => {
+        impl Address for $int {
+            const ZERO: Self = 0;
+            const OCTETS: usize = size_of::<Self>();
+
+            fn first_bits(self, len: u8) -> Self {
+                self & Self::MAX.checked_shl(Self::BITS - u32::from(len)).unwrap_or(0)
+            }
+
+            fn last_of(self, len: u8) -> Self {
+                self | Self::MAX.checked_shr(u32::from(len)).unwrap_or(0)
+            }
+
+            fn octet(self, level: usize) -> usize {
+                usize::from(self.to_be_bytes()[level])
+            }
+
+            fn with_octet(self, level: usize, octet: usize) -> Self {
+                let octet = u8::try_from(octet).unwrap_or(u8::MAX);
+                self | Self::from(octet) << (8 * (Self::OCTETS - 1 - level))
+            }
+
+            fn next(self) -> Option<Self> {
+                self.checked_add(1)
+            }
+        }
+    };
+}
+impl_address!(u32);
+impl_address!(u128);
+
+/// A prefix: `address` has only zeros behind the first `len` bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Prefix {
-    pub(super) address: u32,
-    /// 0..=32.
+pub(super) struct Prefix<A> {
+    pub(super) address: A,
+    /// At most the length of the address in bits.
     pub(super) len: u8,
 }
 
-impl Prefix {
+impl<A: Address> Prefix<A> {
     /// The first `len` bits of `address`.
-    pub(super) fn new(address: u32, len: u8) -> Self {
-        let mask = u32::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0);
+    pub(super) fn new(address: A, len: u8) -> Self {
         Self {
-            address: address & mask,
+            address: address.first_bits(len),
             len,
         }
     }
 
     /// Last address of the prefix.
-    pub(super) fn last(self) -> u32 {
-        self.address | u32::MAX.checked_shr(u32::from(self.len)).unwrap_or(0)
+    pub(super) fn last(self) -> A {
+        self.address.last_of(self.len)
     }
 
     /// Depth of the node in which it ends.
-    fn level(self) -> usize {
+    pub(super) fn level(self) -> usize {
         usize::from(self.len.saturating_sub(1) / 8)
     }
 
     /// Its number in that node.
-    fn number(self) -> usize {
+    pub(super) fn number(self) -> usize {
         let level = self.level();
         let depth = usize::from(self.len) - 8 * level;
-        (0x100 | octet(self.address, level)) >> (8 - depth)
+        (0x100 | self.address.octet(level)) >> (8 - depth)
     }
-}
-
-/// The octet that a node at this depth resolves.
-fn octet(address: u32, level: usize) -> usize {
-    usize::from(address.to_be_bytes()[level])
 }
 
 /// A set of small numbers that also says how many smaller ones it holds.
@@ -120,24 +171,26 @@ impl Node {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Rib {
+pub(super) struct Rib<A> {
     /// The first is the root.
     nodes: Vec<Node>,
     free: Vec<u32>,
     len: usize,
+    address: core::marker::PhantomData<A>,
 }
 
-impl Default for Rib {
+impl<A> Default for Rib<A> {
     fn default() -> Self {
         Self {
             nodes: alloc::vec![Node::empty()],
             free: Vec::new(),
             len: 0,
+            address: core::marker::PhantomData,
         }
     }
 }
 
-impl Rib {
+impl<A: Address> Rib<A> {
     /// Number of prefixes.
     pub(super) fn len(&self) -> usize {
         self.len
@@ -151,10 +204,10 @@ impl Rib {
     }
 
     /// Sets the next hop of a prefix; gives the former one.
-    pub(super) fn insert(&mut self, prefix: Prefix, hop: NextHop) -> Option<NextHop> {
+    pub(super) fn insert(&mut self, prefix: Prefix<A>, hop: NextHop) -> Option<NextHop> {
         let mut at = 0;
         for level in 0..prefix.level() {
-            let octet = octet(prefix.address, level);
+            let octet = prefix.address.octet(level);
             at = match self.node(at).below(octet) {
                 Some(below) => below,
                 None => self.add_node(at, octet),
@@ -173,7 +226,7 @@ impl Rib {
     }
 
     /// Removes a prefix; gives its next hop.
-    pub(super) fn remove(&mut self, prefix: Prefix) -> Option<NextHop> {
+    pub(super) fn remove(&mut self, prefix: Prefix<A>) -> Option<NextHop> {
         let path = self.path(prefix)?;
         let node = &mut self.nodes[path[prefix.level()] as usize];
         let number = prefix.number();
@@ -191,7 +244,7 @@ impl Rib {
             }
             self.nodes[below as usize] = Node::empty();
             self.free.push(below);
-            let octet = octet(prefix.address, level);
+            let octet = prefix.address.octet(level);
             let parent = &mut self.nodes[path[level] as usize];
             parent.goes_on.flip(octet);
             parent.nodes.remove(parent.goes_on.rank(octet));
@@ -199,20 +252,20 @@ impl Rib {
         Some(hop)
     }
 
-    pub(super) fn get(&self, prefix: Prefix) -> Option<NextHop> {
+    pub(super) fn get(&self, prefix: Prefix<A>) -> Option<NextHop> {
         let path = self.path(prefix)?;
         self.node(path[prefix.level()]).hop(prefix.number())
     }
 
     /// Next hop of the longest prefix that covers `prefix` and is shorter.
-    pub(super) fn parent(&self, prefix: Prefix) -> Option<NextHop> {
+    pub(super) fn parent(&self, prefix: Prefix<A>) -> Option<NextHop> {
         let mut best = None;
         let mut at = Some(0);
         for level in 0..=prefix.level() {
             let Some(node) = at.map(|at| self.node(at)) else {
                 break;
             };
-            let octet = octet(prefix.address, level);
+            let octet = prefix.address.octet(level);
             let mut number = if level == prefix.level() {
                 prefix.number() / 2
             } else {
@@ -228,20 +281,115 @@ impl Rib {
     }
 
     /// Every prefix by address, shorter ones first.
-    pub(super) fn iter(&self) -> Iter<'_> {
+    pub(super) fn iter(&self) -> Iter<'_, A> {
         let root = Step {
             node: self.node(0),
-            base: 0,
+            base: A::ZERO,
             octet: 0,
             depth: 0,
         };
+        let mut path = [const { None }; LEVELS];
+        path[0] = Some(root);
         Iter {
             rib: self,
-            path: [Some(root), None, None, None],
+            path,
             level: 0,
         }
     }
 
+    /// Calls `paint` with the first and last address of every stretch of `prefix` that no longer prefix covers.
+    pub(super) fn gaps<E>(
+        &self,
+        prefix: Prefix<A>,
+        mut paint: impl FnMut(A, A) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut gap: Option<(A, A)> = None;
+        let mut add = |first: A, last: A| {
+            match &mut gap {
+                Some((_, end)) if end.next() == Some(first) => *end = last,
+                _ => {
+                    if let Some((first, last)) = gap.replace((first, last)) {
+                        paint(first, last)?;
+                    }
+                }
+            }
+            Ok(())
+        };
+        match self.path(prefix) {
+            Some(path) => {
+                let level = prefix.level();
+                let below = Below {
+                    at: path[level],
+                    level,
+                    base: prefix.address.first_bits(u8::try_from(8 * level).unwrap_or(0)),
+                };
+                self.gaps_below(below, prefix.number(), true, &mut add)?;
+            }
+            None => add(prefix.address, prefix.last())?,
+        }
+        gap.map_or(Ok(()), |(first, last)| paint(first, last))
+    }
+
+    /// [`gaps`](Self::gaps) of the prefix with this number in a node, itself counted as one of the longer ones unless
+    /// it `is_asked`.
+    fn gaps_below<E>(
+        &self,
+        node: Below<A>,
+        number: usize,
+        is_asked: bool,
+        add: &mut impl FnMut(A, A) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Below { at, level, base } = node;
+        if self.node(at).ends.has(number) && !is_asked {
+            return Ok(());
+        }
+        if number < 0x100 {
+            self.gaps_below(node, 2 * number, false, add)?;
+            return self.gaps_below(node, 2 * number + 1, false, add);
+        }
+        let octet = number & 0xff;
+        let first = base.with_octet(level, octet);
+        let len = u8::try_from(8 * level + 8).unwrap_or(u8::MAX);
+        match self.node(at).below(octet) {
+            Some(at) => {
+                let below = Below {
+                    at,
+                    level: level + 1,
+                    base: first,
+                };
+                self.gaps_below(below, 1, true, add)
+            }
+            None => add(first, first.last_of(len)),
+        }
+    }
+
+    /// The nodes from the root to the one in which a prefix ends, if there is that one.
+    fn path(&self, prefix: Prefix<A>) -> Option<[u32; LEVELS]> {
+        let mut path = [0; LEVELS];
+        for level in 0..prefix.level() {
+            path[level + 1] = self.node(path[level]).below(prefix.address.octet(level))?;
+        }
+        Some(path)
+    }
+
+    fn node(&self, at: u32) -> &Node {
+        &self.nodes[at as usize]
+    }
+
+    /// Adds a node below octet `octet` of the node `at`, which has none there.
+    fn add_node(&mut self, at: u32, octet: usize) -> u32 {
+        let new = self.free.pop().unwrap_or_else(|| {
+            self.nodes.push(Node::empty());
+            u32::try_from(self.nodes.len() - 1).expect("there are fewer than 2^25 nodes")
+        });
+        let parent = &mut self.nodes[at as usize];
+        parent.nodes.insert(parent.goes_on.rank(octet), new);
+        parent.goes_on.flip(octet);
+        new
+    }
+}
+
+impl Rib<u32> {
     /// Whether a prefix of more than `len` bits begins in `addresses`.
     pub(super) fn has_longer(&self, len: u32, addresses: Range<u64>) -> bool {
         addresses.start < addresses.end && self.has_longer_below(0, 0, 0, len, &addresses)
@@ -274,106 +422,14 @@ impl Rib {
                     .is_some_and(|at| self.has_longer_below(at, level + 1, from, len, addresses))
         })
     }
-
-    /// Calls `paint` with the first and last address of every stretch of `prefix` that no longer prefix covers.
-    pub(super) fn gaps<E>(
-        &self,
-        prefix: Prefix,
-        mut paint: impl FnMut(u32, u32) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut gap: Option<(u32, u32)> = None;
-        let mut add = |first: u32, last: u32| {
-            match &mut gap {
-                Some((_, end)) if end.checked_add(1) == Some(first) => *end = last,
-                _ => {
-                    if let Some((first, last)) = gap.replace((first, last)) {
-                        paint(first, last)?;
-                    }
-                }
-            }
-            Ok(())
-        };
-        match self.path(prefix) {
-            Some(path) => {
-                let level = prefix.level();
-                let base = Prefix::new(prefix.address, u8::try_from(8 * level).unwrap_or(32));
-                let below = Below {
-                    at: path[level],
-                    level,
-                    base: base.address,
-                };
-                self.gaps_below(below, prefix.number(), true, &mut add)?;
-            }
-            None => add(prefix.address, prefix.last())?,
-        }
-        gap.map_or(Ok(()), |(first, last)| paint(first, last))
-    }
-
-    /// [`gaps`](Self::gaps) of the prefix with this number in a node, itself counted as one of the longer ones unless
-    /// it `is_asked`.
-    fn gaps_below<E>(
-        &self,
-        node: Below,
-        number: usize,
-        is_asked: bool,
-        add: &mut impl FnMut(u32, u32) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let Below { at, level, base } = node;
-        if self.node(at).ends.has(number) && !is_asked {
-            return Ok(());
-        }
-        if number < 0x100 {
-            self.gaps_below(node, 2 * number, false, add)?;
-            return self.gaps_below(node, 2 * number + 1, false, add);
-        }
-        let octet = number & 0xff;
-        let shift = 24 - 8 * level;
-        let first = base | u32::try_from(octet).unwrap_or(0) << shift;
-        match self.node(at).below(octet) {
-            Some(at) => {
-                let below = Below {
-                    at,
-                    level: level + 1,
-                    base: first,
-                };
-                self.gaps_below(below, 1, true, add)
-            }
-            None => add(first, first | ((1 << shift) - 1)),
-        }
-    }
-
-    /// The nodes from the root to the one in which a prefix ends, if there is that one.
-    fn path(&self, prefix: Prefix) -> Option<[u32; 4]> {
-        let mut path = [0; 4];
-        for level in 0..prefix.level() {
-            path[level + 1] = self.node(path[level]).below(octet(prefix.address, level))?;
-        }
-        Some(path)
-    }
-
-    fn node(&self, at: u32) -> &Node {
-        &self.nodes[at as usize]
-    }
-
-    /// Adds a node below octet `octet` of the node `at`, which has none there.
-    fn add_node(&mut self, at: u32, octet: usize) -> u32 {
-        let new = self.free.pop().unwrap_or_else(|| {
-            self.nodes.push(Node::empty());
-            u32::try_from(self.nodes.len() - 1).expect("there are fewer than 2^25 nodes")
-        });
-        let parent = &mut self.nodes[at as usize];
-        parent.nodes.insert(parent.goes_on.rank(octet), new);
-        parent.goes_on.flip(octet);
-        new
-    }
 }
 
 /// A node, its depth, and the first address it is about.
 #[derive(Clone, Copy)]
-struct Below {
+struct Below<A> {
     at: u32,
     level: usize,
-    base: u32,
+    base: A,
 }
 
 /// Depth of the shortest prefix of a node whose first octet is `octet`.
@@ -387,9 +443,9 @@ fn begins_at(octet: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 #[derive(Debug)]
-struct Step<'a> {
+struct Step<'a, A> {
     node: &'a Node,
-    base: u32,
+    base: A,
     /// What comes next: prefixes from this octet and depth on; the node below the octet when the depth is 9.
     octet: usize,
     depth: usize,
@@ -397,14 +453,14 @@ struct Step<'a> {
 
 /// See [`Rib::iter`].
 #[derive(Debug)]
-pub(super) struct Iter<'a> {
-    rib: &'a Rib,
-    path: [Option<Step<'a>>; 4],
+pub(super) struct Iter<'a, A> {
+    rib: &'a Rib<A>,
+    path: [Option<Step<'a, A>>; LEVELS],
     level: usize,
 }
 
-impl Iterator for Iter<'_> {
-    type Item = (Prefix, NextHop);
+impl<A: Address> Iterator for Iter<'_, A> {
+    type Item = (Prefix<A>, NextHop);
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -413,13 +469,13 @@ impl Iterator for Iter<'_> {
                 self.level = level.checked_sub(1)?;
                 continue;
             };
-            let first = step.base | u32::try_from(step.octet).unwrap_or(0) << (24 - 8 * level);
             let (octet, depth) = (step.octet, step.depth);
+            let first = step.base.with_octet(level, octet);
             if depth <= 8 {
                 step.depth += 1;
                 let number = (0x100 | octet) >> (8 - depth);
                 if let Some(hop) = step.node.hop(number) {
-                    let len = u8::try_from(8 * level + depth).unwrap_or(32);
+                    let len = u8::try_from(8 * level + depth).unwrap_or(u8::MAX);
                     return Some((
                         Prefix {
                             address: first,
@@ -450,7 +506,7 @@ impl Iterator for Iter<'_> {
 mod tests {
     use super::*;
 
-    fn prefix(text: &str) -> Prefix {
+    fn prefix(text: &str) -> Prefix<u32> {
         let net: ipnet::Ipv4Net = text.parse().unwrap();
         Prefix::new(net.network().into(), net.prefix_len())
     }
