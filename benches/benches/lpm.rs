@@ -1,7 +1,8 @@
-//! Longest prefix match on two tables and six mixes of destinations, beside the crates that do the same.
+//! Longest prefix match for IPv4 on two tables and seven mixes of destinations, beside the crates that do the same.
 //!
-//! Ids are `lpm/<mix>/<table>/<who>`; `batch` is [`Lpm4::lookup_batch`] with 64 addresses, `scalar` one look-up after the
-//! other. All figures are million look-ups (or updates) a second.
+//! Ids are `lpm/<mix>/<table>/<who>`; `batch` is [`Lpm4::lookup_batch`] with 64 addresses, `batch-portable` the same without
+//! vector instructions, `scalar` one look-up after the other. Hits and misses are mixes of their own
+//! ([`Mix`](benches::routes::Mix)). Rates are look-ups (or updates) a second; how much memory the tables take is printed.
 
 use core::net::Ipv4Addr;
 use core::time::Duration;
@@ -12,7 +13,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ip_network_table_deps_treebitmap::IpLookupTable;
 use ipnet::Ipv4Net;
 use iptrie::map::{LCTrieMap, RTrieMap};
+use poptrie::Poptrie;
 use prefix_trie::PrefixMap;
+use router_core::arch::Kernel;
 use router_core::table::NextHop;
 use router_core::table::lpm4::Lpm4;
 
@@ -25,13 +28,16 @@ struct Tables {
     prefix_trie: PrefixMap<Ipv4Net, NextHop>,
     treebitmap: IpLookupTable<Ipv4Addr, NextHop>,
     iptrie: LCTrieMap<Ipv4Net, NextHop>,
+    poptrie: Poptrie<(Ipv4Addr, u8), NextHop>,
 }
 
 impl Tables {
     fn new(routes: &[(Ipv4Net, NextHop)]) -> Self {
         let mut treebitmap = IpLookupTable::new();
+        let mut poptrie = Poptrie::new();
         for (net, hop) in routes {
             treebitmap.insert(net.addr(), u32::from(net.prefix_len()), *hop);
+            poptrie.insert((net.addr(), net.prefix_len()), *hop);
         }
         Self {
             ours: Lpm4::from_routes(routes.iter().copied()).expect("they fit"),
@@ -42,6 +48,7 @@ impl Tables {
                 .copied()
                 .collect::<RTrieMap<_, _>>()
                 .compress(),
+            poptrie,
         }
     }
 }
@@ -56,6 +63,8 @@ fn lpm(c: &mut Criterion) {
         // Where the file is not, there is nothing to measure.
         let Ok(routes) = table.routes() else { continue };
         let mut tables = Tables::new(&routes);
+        let (cells, trie) = tables.ours.memory();
+        println!("lpm/memory/{}: {cells} + {trie} bytes", table.name());
         lookups(c, table, &routes, &tables);
         updates(c, table, &routes, &mut tables);
         builds(c, table, &routes);
@@ -73,6 +82,16 @@ fn lookups(c: &mut Criterion, table: Table, routes: &[(Ipv4Net, NextHop)], table
             b.iter(|| {
                 for bits in bits.chunks(BATCH) {
                     tables.ours.lookup_batch(bits, &mut hops);
+                    black_box(&mut hops);
+                }
+            });
+        });
+        group.bench_function("batch-portable", |b| {
+            let mut hops = [0; BATCH];
+            b.iter(|| {
+                for bits in bits.chunks(BATCH) {
+                    let ours = &tables.ours;
+                    ours.lookup_batch_by(Kernel::PORTABLE, bits, &mut hops);
                     black_box(&mut hops);
                 }
             });
@@ -95,6 +114,13 @@ fn lookups(c: &mut Criterion, table: Table, routes: &[(Ipv4Net, NextHop)], table
                         .treebitmap
                         .longest_match(dst)
                         .map_or(0, |(_, _, &hop)| hop)
+                })
+            });
+        });
+        group.bench_function("poptrie", |b| {
+            b.iter(|| {
+                sum(&addresses, |dst| {
+                    tables.poptrie.lookup(dst).map_or(0, |&hop| hop)
                 })
             });
         });

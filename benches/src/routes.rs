@@ -1,11 +1,12 @@
 //! Routing tables and the destinations that are looked up in them.
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::io::Read as _;
 use std::path::Path;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use router_core::table::lpm4::Lpm4;
+use router_core::table::lpm6::Lpm6;
 use router_core::table::{NO_ROUTE, NextHop};
 
 use crate::{Random, cluster_prefixes};
@@ -48,11 +49,59 @@ impl Table {
     }
 }
 
+/// The same for IPv6.
+#[derive(Clone, Copy, Debug)]
+pub enum Table6 {
+    /// A node of a 5,000-node cluster: a /64 for each node and 110 pods.
+    Cluster,
+    /// 160,147 prefixes of the Internet, from a file that lies beside the project and not in it.
+    Internet,
+}
+
+impl Table6 {
+    /// Its name in bench ids.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster",
+            Self::Internet => "internet",
+        }
+    }
+
+    /// Its routes; the reason if they are not to be had here.
+    ///
+    /// # Errors
+    /// When the file is missing.
+    ///
+    /// # Panics
+    /// When the file is there and not as expected.
+    pub fn routes(self) -> Result<Vec<(Ipv6Net, NextHop)>, String> {
+        let prefixes = match self {
+            Self::Cluster => cluster_prefixes6(),
+            Self::Internet => internet6()?,
+        };
+        Ok(prefixes.into_iter().map(|net| (net, hop6(net))).collect())
+    }
+}
+
+fn cluster_prefixes6() -> Vec<Ipv6Net> {
+    let base = 0xfd00_0010_0244_0000_u128 << 64;
+    let net = |bits, len| Ipv6Net::new(Ipv6Addr::from_bits(bits), len).expect("a length up to 128");
+    let peers = (0..5_000_u128).map(|n| net(base + (n << 64), 64));
+    let pods = (2..112_u128).map(|n| net(base + (0xffff << 64) + n, 128));
+    peers.chain(pods).collect()
+}
+
+fn data(name: &str) -> Result<std::fs::File, String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../shared/data")
+        .join(name);
+    std::fs::File::open(&path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
 fn internet() -> Result<Vec<Ipv4Net>, String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/bgp-ipv4.txt.zst");
-    let file = std::fs::File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let mut text = String::new();
-    ruzstd::decoding::StreamingDecoder::new(file)
+    ruzstd::decoding::StreamingDecoder::new(data("bgp-ipv4.txt.zst")?)
         .expect("a zstd header")
         .read_to_string(&mut text)
         .expect("valid zstd");
@@ -62,9 +111,30 @@ fn internet() -> Result<Vec<Ipv4Net>, String> {
         .collect())
 }
 
-/// The file has no next hops: a hash of the prefix stands for one.
+fn internet6() -> Result<Vec<Ipv6Net>, String> {
+    let mut text = String::new();
+    lzma_rust2::XzReader::new(data("bgp-ipv6.txt.xz")?, false)
+        .read_to_string(&mut text)
+        .expect("valid xz");
+    Ok(text
+        .lines()
+        .map(|line| line.parse().expect("a prefix a line"))
+        .collect())
+}
+
+/// The files have no next hops: a hash of the prefix stands for one.
 fn hop(net: Ipv4Net) -> NextHop {
-    let prefix = u64::from(net.network().to_bits()) << 8 | u64::from(net.prefix_len());
+    hop_of(u64::from(net.network().to_bits()) << 8 | u64::from(net.prefix_len()))
+}
+
+fn hop6(net: Ipv6Net) -> NextHop {
+    let bits = net.network().to_bits() ^ u128::from(net.prefix_len());
+    let [upper, lower] = [bits >> 64, bits & u128::from(u64::MAX)];
+    let half = |bits| u64::try_from(bits).expect("64 bits are left");
+    hop_of(half(upper) ^ half(lower).rotate_left(32))
+}
+
+fn hop_of(prefix: u64) -> NextHop {
     let hash = prefix.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     NextHop::try_from(hash % HOPS).expect("below 255")
 }
@@ -84,17 +154,20 @@ pub enum Mix {
     Seq,
     /// One address.
     Hot,
+    /// Addresses that no prefix covers. Every other mix but `Rand` and `Seq` has none of them.
+    Miss,
 }
 
 impl Mix {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Rand,
         Self::Cov,
         Self::Pfx,
         Self::Zipf,
         Self::Seq,
         Self::Hot,
+        Self::Miss,
     ];
 
     /// Its name in bench ids.
@@ -107,6 +180,7 @@ impl Mix {
             Self::Zipf => "zipf",
             Self::Seq => "seq",
             Self::Hot => "hot",
+            Self::Miss => "miss",
         }
     }
 
@@ -116,35 +190,67 @@ impl Mix {
     /// Without routes.
     #[must_use]
     pub fn destinations(self, routes: &[(Ipv4Net, NextHop)], count: usize) -> Vec<u32> {
-        let mut random = Random(0x1234_5678_9abc_def1);
-        let host = |random: &mut Random| {
-            let pick = usize::try_from(random.next_u32()).expect("32 bits fit") % routes.len();
-            let net = routes[pick].0;
-            net.network().to_bits() | random.next_u32() & net.hostmask().to_bits()
-        };
-        let first = routes
-            .first()
-            .expect("a table has routes")
-            .0
-            .network()
-            .to_bits();
+        let nets = || routes.iter().map(|(net, _)| net);
+        let first = nets().map(|net| net.network().to_bits()).min();
+        let last = nets().map(|net| net.broadcast().to_bits()).max();
+        let (first, last) = first.zip(last).expect("a table has routes");
+        let lpm = Lpm4::from_routes(routes.iter().copied()).expect("they fit");
+        self.draw(
+            count,
+            Random::next_u32,
+            |random| first + random.next_u32() % (last - first).max(1),
+            |random| {
+                let net = pick(routes, random);
+                net.network().to_bits() | random.next_u32() & net.hostmask().to_bits()
+            },
+            |address| lpm.lookup(Ipv4Addr::from_bits(address)) != NO_ROUTE,
+            |nth| first.wrapping_add(nth),
+        )
+    }
+
+    /// So many IPv6 destinations, the same every time. One after the other means one /64 after the other here.
+    ///
+    /// # Panics
+    /// Without routes.
+    #[must_use]
+    pub fn destinations6(self, routes: &[(Ipv6Net, NextHop)], count: usize) -> Vec<u128> {
+        let nets = || routes.iter().map(|(net, _)| net);
+        let first = nets().map(|net| net.network().to_bits()).min();
+        let last = nets().map(|net| net.broadcast().to_bits()).max();
+        let (first, last) = first.zip(last).expect("a table has routes");
+        let lpm = Lpm6::from_routes(routes.iter().copied()).expect("they fit");
+        self.draw(
+            count,
+            next_u128,
+            |random| first + next_u128(random) % (last - first).max(1),
+            |random| {
+                let net = pick(routes, random);
+                net.network().to_bits() | next_u128(random) & net.hostmask().to_bits()
+            },
+            |address| lpm.lookup(Ipv6Addr::from_bits(address)) != NO_ROUTE,
+            |nth| first.wrapping_add(u128::from(nth) << 64),
+        )
+    }
+
+    fn draw<T: Copy>(
+        self,
+        count: usize,
+        mut any: impl FnMut(&mut Random) -> T,
+        mut near: impl FnMut(&mut Random) -> T,
+        mut host: impl FnMut(&mut Random) -> T,
+        is_covered: impl Fn(T) -> bool,
+        nth: impl Fn(u32) -> T,
+    ) -> Vec<T> {
+        let random = &mut Random(0x1234_5678_9abc_def1);
         match self {
-            Self::Rand => (0..count).map(|_| random.next_u32()).collect(),
-            Self::Cov => {
-                let lpm = Lpm4::from_routes(routes.iter().copied()).expect("they fit");
-                let last = routes
-                    .iter()
-                    .map(|(net, _)| net.broadcast().to_bits())
-                    .max();
-                let span = last.expect("a table has routes") - first;
-                core::iter::repeat_with(|| first + random.next_u32() % span.max(1))
-                    .filter(|&a| lpm.lookup(Ipv4Addr::from_bits(a)) != NO_ROUTE)
-                    .take(count)
-                    .collect()
-            }
-            Self::Pfx => (0..count).map(|_| host(&mut random)).collect(),
+            Self::Rand => (0..count).map(|_| any(random)).collect(),
+            Self::Cov => core::iter::repeat_with(|| near(random))
+                .filter(|&address| is_covered(address))
+                .take(count)
+                .collect(),
+            Self::Pfx => (0..count).map(|_| host(random)).collect(),
             Self::Zipf => {
-                let hosts: Vec<u32> = (0..1_000_000).map(|_| host(&mut random)).collect();
+                let hosts: Vec<T> = (0..1_000_000).map(|_| host(random)).collect();
                 // The inverse of the continuous law: rank x has probability 1/x over 1..=n.
                 #[expect(
                     clippy::cast_possible_truncation,
@@ -160,8 +266,20 @@ impl Mix {
                     .map(|_| hosts[rank(random.next_u32()).min(hosts.len() - 1)])
                     .collect()
             }
-            Self::Seq => (0..).take(count).map(|n| first.wrapping_add(n)).collect(),
-            Self::Hot => vec![host(&mut random); count],
+            Self::Seq => (0..).take(count).map(nth).collect(),
+            Self::Hot => vec![host(random); count],
+            Self::Miss => core::iter::repeat_with(|| any(random))
+                .filter(|&address| !is_covered(address))
+                .take(count)
+                .collect(),
         }
     }
+}
+
+fn pick<N: Copy>(routes: &[(N, NextHop)], random: &mut Random) -> N {
+    routes[usize::try_from(random.next_u32()).expect("32 bits fit") % routes.len()].0
+}
+
+fn next_u128(random: &mut Random) -> u128 {
+    (0..4).fold(0, |bits, _| bits << 32 | u128::from(random.next_u32()))
 }

@@ -112,8 +112,9 @@ unsafe fn load_cells(
         let address = unsafe { _mm512_loadu_si512(addresses.as_ptr().cast()) };
         let index = _mm512_sub_epi32(_mm512_srl_epi32(address, count), first);
         let index = _mm512_min_epu32(index, bound);
+        let words = _mm512_srli_epi32::<1>(index);
         // SAFETY: no number is greater than `last`, so that both cells of each word are there, and `cells` is aligned.
-        let words = unsafe { gather(cells, _mm512_srli_epi32::<1>(index)) };
+        let words = unsafe { gather(cells, words) };
         let odd = _mm512_and_si512(index, one);
         let cell = _mm512_srlv_epi32(words, _mm512_slli_epi32::<4>(odd));
         let cell: __m256i = _mm512_cvtepi32_epi16(cell);

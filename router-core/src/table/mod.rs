@@ -3,6 +3,7 @@
 pub(crate) mod index;
 mod limbo;
 pub mod lpm4;
+pub mod lpm6;
 mod rib;
 #[cfg(any(test, feature = "testing", feature = "std"))]
 mod shared;

@@ -21,7 +21,7 @@ use core::ops::Range;
 use super::NextHop;
 
 /// Octets of the longest kind of address.
-const LEVELS: usize = 16;
+pub(super) const LEVELS: usize = 16;
 
 /// An IPv4 or IPv6 address as a number.
 pub(super) trait Address: Copy + Eq + Ord + core::fmt::Debug {
@@ -52,7 +52,9 @@ macro_rules! impl_address {
             const OCTETS: usize = size_of::<Self>();
 
             fn first_bits(self, len: u8) -> Self {
-                self & Self::MAX.checked_shl(Self::BITS - u32::from(len)).unwrap_or(0)
+                self & Self::MAX
+                    .checked_shl(Self::BITS - u32::from(len))
+                    .unwrap_or(0)
             }
 
             fn last_of(self, len: u8) -> Self {
@@ -123,6 +125,15 @@ impl<const WORDS: usize> Bits<WORDS> {
 
     fn flip(&mut self, number: usize) {
         self.0[number / 64] ^= 1 << (number % 64);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().enumerate().flat_map(|(n, &word)| {
+            let rest = |&word: &u64| Some(word & word.wrapping_sub(1));
+            core::iter::successors(Some(word), rest)
+                .take_while(|&word| word != 0)
+                .map(move |word| n * 64 + word.trailing_zeros() as usize)
+        })
     }
 
     fn rank(&self, number: usize) -> usize {
@@ -297,10 +308,12 @@ impl<A: Address> Rib<A> {
         }
     }
 
-    /// Calls `paint` with the first and last address of every stretch of `prefix` that no longer prefix covers.
+    /// Calls `paint` with the first and last address of every stretch of `prefix` that no longer prefix covers; those
+    /// that end in nodes of depth `deepest` or deeper do not count.
     pub(super) fn gaps<E>(
         &self,
         prefix: Prefix<A>,
+        deepest: usize,
         mut paint: impl FnMut(A, A) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut gap: Option<(A, A)> = None;
@@ -321,9 +334,11 @@ impl<A: Address> Rib<A> {
                 let below = Below {
                     at: path[level],
                     level,
-                    base: prefix.address.first_bits(u8::try_from(8 * level).unwrap_or(0)),
+                    base: prefix
+                        .address
+                        .first_bits(u8::try_from(8 * level).unwrap_or(0)),
                 };
-                self.gaps_below(below, prefix.number(), true, &mut add)?;
+                self.gaps_below(below, (prefix.number(), deepest), true, &mut add)?;
             }
             None => add(prefix.address, prefix.last())?,
         }
@@ -335,7 +350,7 @@ impl<A: Address> Rib<A> {
     fn gaps_below<E>(
         &self,
         node: Below<A>,
-        number: usize,
+        (number, deepest): (usize, usize),
         is_asked: bool,
         add: &mut impl FnMut(A, A) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -344,22 +359,22 @@ impl<A: Address> Rib<A> {
             return Ok(());
         }
         if number < 0x100 {
-            self.gaps_below(node, 2 * number, false, add)?;
-            return self.gaps_below(node, 2 * number + 1, false, add);
+            self.gaps_below(node, (2 * number, deepest), false, add)?;
+            return self.gaps_below(node, (2 * number + 1, deepest), false, add);
         }
         let octet = number & 0xff;
         let first = base.with_octet(level, octet);
         let len = u8::try_from(8 * level + 8).unwrap_or(u8::MAX);
         match self.node(at).below(octet) {
-            Some(at) => {
+            Some(at) if level + 1 < deepest => {
                 let below = Below {
                     at,
                     level: level + 1,
                     base: first,
                 };
-                self.gaps_below(below, 1, true, add)
+                self.gaps_below(below, (1, deepest), true, add)
             }
-            None => add(first, first.last_of(len)),
+            _ => add(first, first.last_of(len)),
         }
     }
 
@@ -386,6 +401,43 @@ impl<A: Address> Rib<A> {
         parent.nodes.insert(parent.goes_on.rank(octet), new);
         parent.goes_on.flip(octet);
         new
+    }
+}
+
+/// What a table of nodes is made from: see [`lpm6`](super::lpm6).
+impl Rib<u128> {
+    /// The nodes on the way to an address down to depth `level`, as far as there are any.
+    pub(super) fn way(&self, address: u128, level: usize) -> impl Iterator<Item = u32> {
+        let below = move |(at, level): &(u32, usize)| {
+            Some((self.node(*at).below(address.octet(*level))?, level + 1))
+        };
+        core::iter::successors(Some((0, 0)), below)
+            .take(level + 1)
+            .map(|(at, _)| at)
+    }
+
+    /// First octet, number of octets and next hop of each prefix that ends in a node, shorter ones first.
+    pub(super) fn ends(&self, at: u32) -> impl Iterator<Item = (usize, usize, NextHop)> {
+        let node = self.node(at);
+        node.ends.iter().zip(&node.hops).map(|(number, &hop)| {
+            let count = 0x100 >> number.ilog2();
+            ((number * count) & 0xff, count, hop)
+        })
+    }
+
+    /// Octet and number of each node below a node.
+    pub(super) fn below(&self, at: u32) -> impl Iterator<Item = (usize, u32)> {
+        let node = self.node(at);
+        node.goes_on.iter().zip(node.nodes.iter().copied())
+    }
+
+    /// Next hop of the longest prefix that ends in a node and covers an octet.
+    pub(super) fn best(&self, at: u32, octet: usize) -> Option<NextHop> {
+        let node = self.node(at);
+        let numbers = core::iter::successors(Some(0x100 | octet), |&number| Some(number / 2));
+        numbers
+            .take_while(|&number| number > 0)
+            .find_map(|number| node.hop(number))
     }
 }
 
@@ -545,7 +597,7 @@ mod tests {
             rib.insert(prefix(net), 0);
         }
         let mut seen = Vec::new();
-        rib.gaps(prefix("0.0.0.0/0"), |from, to| {
+        rib.gaps(prefix("0.0.0.0/0"), LEVELS, |from, to| {
             seen.push((from, to));
             Ok::<(), ()>(())
         })

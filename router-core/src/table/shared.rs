@@ -155,11 +155,15 @@ impl<T> Drop for Reader<T> {
 
 impl<T> fmt::Debug for Reader<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader").field("epoch", &self.epoch).finish_non_exhaustive()
+        f.debug_struct("Reader")
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
     }
 }
 
 /// What a lock guards here is whole at any time: a thread that panicked with it left nothing half done.
 fn lock<T>(mutex: &Mutex<T>) -> impl core::ops::DerefMut<Target = T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }

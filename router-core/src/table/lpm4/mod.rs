@@ -23,6 +23,7 @@ use ipnet::Ipv4Net;
 
 use self::cells::{BORDERS, Editor, Groups, MAX_GROUPS, Table, Window};
 use super::limbo::Limbo;
+use super::rib::LEVELS;
 use super::shared::Shared;
 use super::{Full, NO_ROUTE, NextHop, checked};
 use crate::arch::Kernel;
@@ -178,6 +179,12 @@ impl Lpm4 {
         self.table.lookup_batch(self.kernel, addresses, hops);
     }
 
+    /// [`lookup_batch`](Self::lookup_batch) with a kernel other than the best, to compare.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn lookup_batch_by(&self, kernel: Kernel, addresses: &[u32], hops: &mut [NextHop]) {
+        self.table.lookup_batch(kernel, addresses, hops);
+    }
+
     /// A reader for another thread. It looks up while this table is updated, and gets for each address what was right
     /// at some moment between its last look at the table and the end of its own look-up.
     ///
@@ -215,7 +222,7 @@ impl Lpm4 {
             rib,
             reserve,
         };
-        rib.gaps(prefix, |from, to| editor.paint(from, to, hop))
+        rib.gaps(prefix, LEVELS, |from, to| editor.paint(from, to, hop))
     }
 
     /// Counts an update and chooses the form of the table anew when it is time.
@@ -234,8 +241,7 @@ impl Lpm4 {
 
     /// Builds the table anew with room for more, unless it is as large as it gets: no large form is built for nothing.
     fn grow(&mut self) -> Result<(), Full> {
-        let is_largest =
-            self.table.window() == Window::DIR_24 && self.table.groups() == MAX_GROUPS;
+        let is_largest = self.table.window() == Window::DIR_24 && self.table.groups() == MAX_GROUPS;
         // What readers hold up is there again in a new table.
         if is_largest && self.groups.waiting() == 0 {
             return Err(Full);
@@ -312,5 +318,7 @@ fn prefix(net: Ipv4Net) -> Prefix {
     Prefix::new(net.addr().to_bits(), net.prefix_len())
 }
 
+#[cfg(all(test, loom))]
+mod loom_tests;
 #[cfg(test)]
 mod tests;

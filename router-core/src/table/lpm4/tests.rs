@@ -342,3 +342,57 @@ fn host_bits_are_ignored() {
     assert_eq!(lpm.lookup(Ipv4Addr::new(10, 200, 0, 0)), 4);
     assert_eq!(lpm.remove("10.0.0.0/8".parse().unwrap()), Some(4));
 }
+
+/// Groups that a reader may be in are not used again; once it has looked at the table anew, they are.
+#[test]
+fn groups_wait_for_the_readers() {
+    let host = |n: u32| Ipv4Net::new(Ipv4Addr::from_bits(0x0a00_0001 + (n << 8)), 32).unwrap();
+    let window = Window {
+        shift: 8,
+        low: 0x000a_0000,
+        cells: 300,
+    };
+    let mut lpm = with_form(Some(window));
+    lpm.build(window, 400).unwrap();
+    let cycle = |lpm: &mut Lpm4| {
+        for n in 0..100 {
+            lpm.insert(host(n), 1).unwrap();
+            lpm.remove(host(n));
+        }
+    };
+    cycle(&mut lpm);
+    assert_eq!((lpm.groups.used(), lpm.groups.waiting()), (0, 0));
+    let mut reader = lpm.reader();
+    let mut other = lpm.reader();
+    reader.lookup(Ipv4Addr::UNSPECIFIED);
+    other.rest();
+    cycle(&mut lpm);
+    assert_eq!(
+        lpm.groups.waiting(),
+        100,
+        "one reader is awake and has seen nothing since"
+    );
+    reader.lookup(Ipv4Addr::UNSPECIFIED);
+    cycle(&mut lpm);
+    assert!(lpm.groups.waiting() < 200, "{}", lpm.groups.waiting());
+    drop(reader);
+    cycle(&mut lpm);
+    cycle(&mut lpm);
+    assert!(lpm.groups.waiting() <= 128, "{}", lpm.groups.waiting());
+    assert_eq!(other.lookup(host(3).addr()), NO_ROUTE);
+}
+
+/// A reader that never looks at the table holds up groups, not the writer.
+#[test]
+fn a_reader_that_stands_still_does_not_stop_the_writer() {
+    let host = |n: u32| Ipv4Net::new(Ipv4Addr::from_bits(0x0a00_0001 + (n << 8)), 32).unwrap();
+    let mut lpm = Lpm4::from_routes([(host(0), 7)]).unwrap();
+    let mut reader = lpm.reader();
+    for n in 1..5_000 {
+        lpm.insert(host(n), 1).unwrap();
+        assert_eq!(lpm.remove(host(n)), Some(1));
+    }
+    assert!(lpm.memory().0 < 100_000, "{:?} bytes", lpm.memory());
+    lpm.insert(host(0), 8).unwrap();
+    assert_eq!(reader.lookup(host(0).addr()), 8);
+}

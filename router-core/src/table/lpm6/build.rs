@@ -1,0 +1,161 @@
+//! A whole table from all prefixes, and which window suits them.
+
+use alloc::vec::Vec;
+
+use super::nodes::{self, INHERIT, LINE, NODE, Table, Window};
+use super::{NO_ROUTE, NextHop, Prefix, Rib};
+use crate::table::rib::Address as _;
+
+/// A window has at most so many cells (4 MB), and fewer for few prefixes.
+const MAX_CELLS: u64 = 1 << 20;
+const CELLS_PER_PREFIX: u64 = 8;
+const MIN_CELLS: u64 = 256;
+/// Prefixes shorter than this say nothing about where traffic goes.
+const SHORTEST: u8 = 9;
+
+/// The window that saves most steps: the deeper and the more prefixes it catches the better.
+pub(super) fn choose(rib: &Rib) -> Window {
+    let limit = (rib.len() as u64 * CELLS_PER_PREFIX).clamp(MIN_CELLS, MAX_CELLS);
+    let mut best = (0, Window::NONE);
+    for level in 1..=7 {
+        let cell = |address: u128| u64::try_from(address >> (128 - 8 * level)).unwrap_or(0);
+        let prefixes: Vec<(u64, u64)> = rib
+            .iter()
+            .filter(|(prefix, _)| prefix.len >= SHORTEST)
+            .map(|(prefix, _)| (cell(prefix.address), cell(prefix.last())))
+            .filter(|(first, last)| last - first < limit)
+            .collect();
+        // A window that ends with this prefix: what begins before its first cell falls out at the other side.
+        let mut tail = 0;
+        for (nth, &(_, last)) in prefixes.iter().enumerate() {
+            while prefixes[tail].0 + limit <= last {
+                tail += 1;
+            }
+            let low = prefixes[tail].0;
+            let saved = (nth + 1 - tail) * level;
+            let cells = u32::try_from(last - low + 1).unwrap_or(0);
+            if saved > best.0 && cells > 0 {
+                best = (saved, Window { level, low, cells });
+            }
+        }
+    }
+    best.1
+}
+
+/// What a node of the trie says of each octet, nodes below it not looked at.
+pub(super) fn answers(rib: &Rib, at: u32) -> [u32; 256] {
+    let mut answers = [INHERIT; 256];
+    for (first, count, hop) in rib.ends(at) {
+        answers[first..first + count].fill(hop.into());
+    }
+    answers
+}
+
+/// A table of all prefixes with some lines to spare, and the first one of these.
+pub(super) fn build(rib: &Rib, window: Window, spare: usize) -> (Table, usize) {
+    let mut builder = Builder {
+        rib,
+        window,
+        root: alloc::vec![u32::from(NO_ROUTE); window.cells as usize + 1],
+        lines: Vec::new(),
+        words: Vec::new(),
+    };
+    let top = Place {
+        at: 0,
+        level: 0,
+        base: 0,
+    };
+    builder.cells(top, NO_ROUTE);
+    let outside = builder.node(top, NO_ROUTE);
+    builder.root[window.cells as usize] = outside;
+    let fresh = builder.lines.len() / LINE;
+    let spare = spare + fresh / 4;
+    (
+        Table::new(window, &builder.root, &builder.lines, spare),
+        fresh,
+    )
+}
+
+struct Builder<'a> {
+    rib: &'a Rib,
+    window: Window,
+    root: Vec<u32>,
+    lines: Vec<u64>,
+    words: Vec<u64>,
+}
+
+/// A node of the trie, its depth, and the first address it is about.
+#[derive(Clone, Copy)]
+struct Place {
+    at: u32,
+    level: usize,
+    base: u128,
+}
+
+impl Builder<'_> {
+    /// Fills the cells of the window that stand below a node.
+    fn cells(&mut self, place: Place, inherited: NextHop) {
+        let Place { at, level, base } = place;
+        if level >= self.window.level {
+            return;
+        }
+        let len = |bits: usize| u8::try_from(bits).unwrap_or(u8::MAX);
+        for (first, count, hop) in self.rib.ends(at) {
+            let first = base.with_octet(level, first);
+            let bits = 8 * level + 8 - count.ilog2() as usize;
+            self.fill(Prefix::new(first, len(bits)), hop);
+        }
+        for (octet, below) in self.rib.below(at) {
+            let inherited = self.rib.best(at, octet).unwrap_or(inherited);
+            let below = Place {
+                at: below,
+                level: level + 1,
+                base: base.with_octet(level, octet),
+            };
+            if level + 1 < self.window.level {
+                self.cells(below, inherited);
+            } else if self.window.contains(below.base) {
+                let node = self.node(below, inherited);
+                let cell = self.window.index(below.base);
+                self.root[cell] = node;
+            }
+        }
+    }
+
+    fn fill(&mut self, prefix: Prefix, hop: NextHop) {
+        let shift = 128 - 8 * self.window.level;
+        let cell = |address: u128| u64::try_from(address >> shift).unwrap_or(0);
+        let end = self.window.low + u64::from(self.window.cells);
+        let first = cell(prefix.address).max(self.window.low);
+        let beyond = (cell(prefix.last()) + 1).min(end);
+        if first < beyond {
+            let index = |cell: u64| usize::try_from(cell - self.window.low).unwrap_or(0);
+            self.root[index(first)..index(beyond)].fill(hop.into());
+        }
+    }
+
+    /// Writes a node and all below it; gives the slot that leads to it.
+    fn node(&mut self, place: Place, inherited: NextHop) -> u32 {
+        let Place { at, level, base } = place;
+        let mut answers = answers(self.rib, at);
+        for (octet, below) in self.rib.below(at) {
+            let below = Place {
+                at: below,
+                level: level + 1,
+                base: base.with_octet(level, octet),
+            };
+            // The window's own are behind its cells.
+            let is_inside = level < self.window.level
+                && level + 1 == self.window.level
+                && self.window.contains(below.base);
+            if !is_inside {
+                let inherited = self.rib.best(at, octet).unwrap_or(inherited);
+                answers[octet] = self.node(below, inherited);
+            }
+        }
+        nodes::encode(&answers, inherited, &mut self.words);
+        let first = self.lines.len() / LINE;
+        self.lines.extend_from_slice(&self.words);
+        NODE | u32::try_from(first).unwrap_or(0)
+    }
+}
