@@ -200,19 +200,20 @@ fn hostile_member(input: &mut Input<'_>) {
             }
             1 => {
                 let peer = u32::from(input.byte() % 5);
-                let mut message = vec![1, 1];
+                let mut message = vec![2, 1];
                 message.extend(peer.to_le_bytes());
                 hostile.say(&message, 0);
             }
             2 => {
-                let mut message = vec![1, 2];
+                let mut message = vec![2, 2];
                 message.extend(u32::from(input.byte() % 5).to_le_bytes());
                 message.extend(u64::from(input.byte()).to_le_bytes());
                 hostile.say(&message, 0);
             }
             3 => {
+                let mark = input.byte();
                 let frame = input.counted();
-                let mut message = vec![1, 32];
+                let mut message = vec![2, 32, mark, mark & 3];
                 message.extend(frame);
                 hostile.say(&message, 0);
             }
@@ -237,7 +238,8 @@ fn hostile_member(input: &mut Input<'_>) {
                 let stated = u64::from(input.word());
                 let frame = input.counted();
                 let length = if stated & 1 == 0 {
-                    frame.len() as u64
+                    // The mark, or what is none.
+                    frame.len() as u64 | (stated >> 4 & 0x3ff) << 32
                 } else {
                     stated
                 };
@@ -279,7 +281,7 @@ fn hostile_hub(input: &mut Input<'_>) {
     )
     .expect("two descriptors left");
     let bell = shm::create("fuzz", 1).expect("a descriptor left");
-    let mut welcome = vec![1, 16];
+    let mut welcome = vec![2, 16];
     welcome.extend(HONEST.to_le_bytes());
     welcome.extend(1_u64.to_le_bytes());
     // A doorbell that is a file: ringing and silencing it must not matter.
@@ -290,15 +292,17 @@ fn hostile_hub(input: &mut Input<'_>) {
     let (other, _) = UnixStream::pair().expect("two descriptors left");
     // A region of the right size with the right first cell, and one of neither.
     let good = shm::create("fuzz", 32 + 256 * 256).expect("a descriptor left");
-    shm::set(good.as_fd(), 0, u64::from_be_bytes(*b"podwire\x01"))
+    shm::set(good.as_fd(), 0, u64::from_be_bytes(*b"podwire\x02"))
         .expect("the first cell is there");
     let small = shm::create("fuzz", 4).expect("a descriptor left");
     while !input.is_empty() {
         match input.byte() % 8 {
             op @ 0..=4 => {
                 let kind = [17, 18, 19, 20, 32][usize::from(op)];
-                let mut message = vec![1, kind];
+                let mut message = vec![2, kind];
                 if kind == 32 {
+                    let mark = input.byte();
+                    message.extend([mark, mark & 3]);
                     message.extend(input.counted());
                 } else {
                     message.extend(u32::from(input.byte() % 4).to_le_bytes());
@@ -377,7 +381,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         &[1, 1, 14, 13, 1, 3, 14, 13, 15],
         &[2, 1, 1, 14, 15, 10, 14, 13, 15],
         &[
-            3, 20, 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 2, 8, 6, 0, 0, 0, 0, 0, 0, 14, 15,
+            3, 0, 20, 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 2, 8, 6, 0, 0, 0, 0, 0, 0, 14,
+            15,
         ],
         &[0, 4, 0, 14, 10, 14, 11, 14, 13, 15],
     ];
@@ -394,7 +399,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         1, 0, 2, 1, 2, 0, 7, 2, 2, 2, 1, 0xff, 7, 2, 6, 1, 0, 5, 7, 2, 6, 4, 0, 64, 7, 2,
     ]);
     seeds.push(vec![
-        1, 0, 2, 1, 2, 0, 2, 2, 1, 0x6a, 3, 2, 1, 0, 1, 2, 1, 0, 4, 16, 0, 0, 0, 0,
+        1, 0, 2, 1, 2, 0, 2, 2, 1, 0x6a, 3, 2, 1, 0, 1, 2, 1, 0, 4, 0, 16, 0, 0, 0, 0,
     ]);
     seeds
 }

@@ -16,12 +16,14 @@
 //! A mark that was not [armed](Recorder::arm) is not recorded, so a peer that marks frames gains nothing; an armed trace
 //! keeps its first [`STEPS_MAX`] steps and counts the rest.
 
+mod answers;
 mod mark;
 mod packet;
 mod recorder;
 mod step;
 mod text;
 
+pub use answers::{Answers, WAITING_MAX};
 pub use mark::{Mark, Role};
 pub use packet::{Summary, Transport};
 pub use recorder::{ARMED_MAX, Record, Recorder, STEPS_MAX, TooManyTraces, Trace};

@@ -68,6 +68,12 @@ impl Recorder {
         Ok(())
     }
 
+    /// True while any trace is.
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
+        !self.armed.is_empty()
+    }
+
     /// What has been recorded so far; none when the trace is not armed.
     #[must_use]
     pub fn get(&self, trace: u8) -> Option<&Trace> {

@@ -7,6 +7,7 @@
 use std::net::Ipv4Addr;
 
 use router_core::stats::Stats;
+use router_core::trace::Record;
 use router_core::{Mac, PortId, Snapshot};
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,32 @@ pub enum NodeRequest {
     OpenIcmp {
         /// The port behind which the stack is: a pod's, or the host port for the node itself.
         port: PortId,
+    },
+    /// Records what becomes of frames of this trace, from now on. Answer: [`NodeReply::Done`].
+    TraceBegin {
+        /// Its number, not 0.
+        trace: u8,
+    },
+    /// Hands a frame of a trace in as if it had come by a port. Answer: [`NodeReply::Done`].
+    TraceInject {
+        /// The trace.
+        trace: u8,
+        /// The port.
+        port: PortId,
+        /// The frame, from the destination MAC on.
+        frame: Vec<u8>,
+    },
+    /// What was recorded. Answer: [`NodeReply::Trace`].
+    TraceSteps {
+        /// The trace.
+        trace: u8,
+        /// How many steps the daemon has already.
+        from: usize,
+    },
+    /// Records it no longer. Answer: [`NodeReply::Done`], also for a trace that was not begun.
+    TraceEnd {
+        /// The trace.
+        trace: u8,
     },
     /// End. Answer: [`NodeReply::Done`], then the end of the connection.
     Shutdown,
@@ -132,11 +159,31 @@ pub enum NodeReply {
         /// The counters.
         stats: Box<NodeStats>,
     },
+    /// To [`NodeRequest::TraceSteps`].
+    Trace {
+        /// Steps in their order, from the one that was asked for.
+        records: Vec<Record>,
+        /// Steps that were not kept.
+        lost: u64,
+        /// What the ports are called.
+        ports: Vec<TracePort>,
+    },
     /// It could not be done; nothing was changed.
     Failed {
         /// Why.
         message: String,
     },
+}
+
+/// A port, for the reader of a trace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracePort {
+    /// Number.
+    pub id: PortId,
+    /// Name.
+    pub name: String,
+    /// It leads to the other nodes, where the trace goes on; elsewhere marks end.
+    pub fabric: bool,
 }
 
 /// A neighbour as the router knows it.

@@ -15,6 +15,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use ipnet::Ipv4Net;
 use router_core::config::{PortKind, RouteTarget};
+use router_core::trace::{Answers, TooManyTraces};
 use router_core::{
     Batch, ConfigError, Frame, FramePool, Instant, Mac, PortId, Router, Snapshot, TxBatch,
 };
@@ -61,6 +62,8 @@ pub struct NodeEngine {
     /// One packet of a channel.
     scratch: Box<[u8]>,
     drops: u64,
+    /// Traced packets that left by ports behind which there are no marks.
+    answers: Answers,
 }
 
 impl NodeEngine {
@@ -75,7 +78,29 @@ impl NodeEngine {
             batch: Batch::new(),
             scratch: vec![0; MAX_PACKET].into_boxed_slice(),
             drops: 0,
+            answers: Answers::default(),
         }
+    }
+
+    /// Begins a trace.
+    ///
+    /// # Errors
+    /// When too many are under way.
+    pub fn begin_trace(&mut self, trace: u8) -> Result<(), TooManyTraces> {
+        self.answers.forget(trace);
+        self.router.trace_mut().arm(trace)
+    }
+
+    /// Ends a trace.
+    pub fn end_trace(&mut self, trace: u8) {
+        self.answers.forget(trace);
+        self.router.trace_mut().disarm(trace);
+    }
+
+    /// Takes one frame through the router and the stacks, as if it had come by the port that it names.
+    pub fn inject(&mut self, frame: Frame, now: Instant, pool: &mut FramePool, tx: &mut TxBatch) {
+        self.inbox.push_back(frame);
+        self.exchange(now, pool, tx);
     }
 
     /// The router.
@@ -265,8 +290,14 @@ impl NodeEngine {
                         break;
                     }
                 }
-                self.router.process(now, &mut self.batch, pool, tx);
-                self.batch.free_all(pool);
+                let Self {
+                    router,
+                    answers,
+                    batch,
+                    ..
+                } = self;
+                route(router, answers, now, batch, pool, tx);
+                batch.free_all(pool);
             }
         }
         for frame in self.inbox.drain(..) {
@@ -308,7 +339,7 @@ impl NodeEngine {
 
 impl Engine for NodeEngine {
     fn process(&mut self, now: Instant, rx: &mut Batch, pool: &mut FramePool, tx: &mut TxBatch) {
-        self.router.process(now, rx, pool, tx);
+        route(&mut self.router, &mut self.answers, now, rx, pool, tx);
         if !self.stacks.is_empty() {
             self.exchange(now, pool, tx);
         }
@@ -338,6 +369,30 @@ impl Engine for NodeEngine {
         }
         if !self.stacks.is_empty() {
             self.exchange(now, pool, tx);
+        }
+    }
+}
+
+/// [`Router::process`]; while packets are traced, answers to them are told from other traffic before, and what leaves for
+/// where marks end is noted after.
+fn route(
+    router: &mut Router,
+    answers: &mut Answers,
+    now: Instant,
+    rx: &mut Batch,
+    pool: &mut FramePool,
+    tx: &mut TxBatch,
+) {
+    if !answers.is_empty() {
+        for frame in rx.as_mut_slice() {
+            answers.mark(frame);
+        }
+    }
+    let before = tx.len();
+    router.process(now, rx, pool, tx);
+    if router.trace().is_armed() {
+        for (port, frame) in tx.as_slice().get(before..).unwrap_or_default() {
+            answers.sent(*port, frame);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use router_core::{Limits, PortId, Router};
+use router_core::{Limits, Mark, PortId, Router};
 use rustix::net::{SendFlags, send};
 use tap_bridge::event_loop::{AnyPort, EventLoop, Interest, Token};
 use tap_bridge::fabric::{FabricPort, MemberId};
@@ -24,7 +24,7 @@ use super::Role;
 use super::engine::{ChannelId, NodeEngine};
 use crate::control::codec::{CodecError, Decoder, encode};
 use crate::control::node::{
-    Attachment, NodeNeighbour, NodeReply, NodeRequest, NodeStats, Numbered, PortStats,
+    Attachment, NodeNeighbour, NodeReply, NodeRequest, NodeStats, Numbered, PortStats, TracePort,
 };
 use crate::internet;
 use crate::pod::inproc::{Stack, StackConfig, clamp_mtu};
@@ -291,6 +291,15 @@ impl NodeProcess {
             }
             NodeRequest::Stats => return Ok(self.stats()),
             NodeRequest::OpenIcmp { port } => self.open_icmp(port, fd)?,
+            NodeRequest::TraceBegin { trace } => {
+                let engine = self.event_loop.engine_mut();
+                engine
+                    .begin_trace(trace)
+                    .map_err(|error| error.to_string())?;
+            }
+            NodeRequest::TraceInject { trace, port, frame } => self.inject(trace, port, &frame)?,
+            NodeRequest::TraceSteps { trace, from } => return self.trace_steps(trace, from),
+            NodeRequest::TraceEnd { trace } => self.event_loop.engine_mut().end_trace(trace),
             NodeRequest::Shutdown => self.ending = true,
         }
         Ok(NodeReply::Done)
@@ -414,6 +423,36 @@ impl NodeProcess {
                 stack_drops: engine.stack_drops(),
             }),
         }
+    }
+
+    fn inject(&mut self, trace: u8, port: PortId, bytes: &[u8]) -> Result<(), String> {
+        self.event_loop.with(|engine, now, pool, tx| {
+            let mut frame = pool.alloc().ok_or("the node has no free frame")?;
+            if !frame.fill(bytes) {
+                pool.free(frame);
+                return Err("the frame is too long".to_owned());
+            }
+            frame.set_port(port);
+            frame.set_mark(Mark::new(trace));
+            engine.inject(frame, now, pool, tx);
+            Ok(())
+        })
+    }
+
+    fn trace_steps(&self, trace: u8, from: usize) -> Result<NodeReply, String> {
+        let router = self.event_loop.engine().router();
+        let recorded = router.trace().get(trace);
+        let recorded = recorded.ok_or_else(|| format!("trace {trace} was not begun"))?;
+        let ports = router.snapshot().ports.iter().map(|port| TracePort {
+            id: port.id,
+            name: port.name.clone(),
+            fabric: matches!(self.event_loop.port(port.id), Some(AnyPort::Fabric(_))),
+        });
+        Ok(NodeReply::Trace {
+            records: recorded.records.get(from..).unwrap_or_default().to_vec(),
+            lost: recorded.lost,
+            ports: ports.collect(),
+        })
     }
 
     fn open_icmp(&mut self, port: PortId, fd: Option<OwnedFd>) -> Result<(), String> {

@@ -25,7 +25,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::MemberId;
 use super::link::RegionFds;
-use super::message::{MESSAGE_MAX, ToHub, ToMember};
+use super::message::{Flooded, MESSAGE_MAX, ToHub, ToMember};
 use crate::sys::eventfd::Doorbell;
 use crate::sys::{clock, scm};
 
@@ -262,7 +262,7 @@ impl Hub {
             self.descriptors.clear();
             match scm::recv(member.socket.as_fd(), &mut buffer, &mut self.descriptors) {
                 Ok(len) if len > 0 => match ToHub::parse(&buffer[..len]) {
-                    Ok(ToHub::Flood(frame)) => self.flood(id, frame),
+                    Ok(ToHub::Flood(flooded)) => self.flood(id, flooded),
                     Ok(ToHub::Connect { peer }) => self.connect(id, peer),
                     Ok(ToHub::Broken { peer, link }) => self.disconnect(id, peer, link),
                     Err(_) => self.counters.malformed += 1,
@@ -284,8 +284,8 @@ impl Hub {
         self.buffer = buffer;
     }
 
-    fn flood(&mut self, from: MemberId, frame: &[u8]) {
-        ToMember::Flood(frame).write(&mut self.message);
+    fn flood(&mut self, from: MemberId, flooded: Flooded<'_>) {
+        ToMember::Flood(flooded).write(&mut self.message);
         for (_, member) in self.members.iter().filter(|(id, _)| **id != from) {
             // A socket that is closed is noticed when it is read.
             match scm::send(member.socket.as_fd(), &self.message, &[]) {

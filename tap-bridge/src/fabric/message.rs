@@ -5,17 +5,19 @@
 //!
 //! Cost: none worth naming; links carry the traffic, these messages set them up and carry broadcasts.
 
-use router_core::Mac;
 use router_core::frame::MAX_FRAME;
+use router_core::{Mac, Mark};
 
 use super::MemberId;
 use crate::port::ETHERNET_HEADER;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEADER: usize = 2;
+/// Bytes of the mark in front of a flooded frame.
+const MARK: usize = 2;
 
 /// Longest message, bytes.
-pub(super) const MESSAGE_MAX: usize = HEADER + MAX_FRAME;
+pub(super) const MESSAGE_MAX: usize = HEADER + MARK + MAX_FRAME;
 
 const CONNECT: u8 = 1;
 const BROKEN: u8 = 2;
@@ -46,7 +48,7 @@ pub(super) enum ToHub<'a> {
         link: u64,
     },
     /// A frame for all other members.
-    Flood(&'a [u8]),
+    Flood(Flooded<'a>),
 }
 
 /// From the hub to a member.
@@ -90,7 +92,16 @@ pub(super) enum ToMember<'a> {
         link: u64,
     },
     /// A frame that another member flooded.
-    Flood(&'a [u8]),
+    Flood(Flooded<'a>),
+}
+
+/// A flooded frame: its mark (0 unless it is traced), then its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flooded<'a> {
+    /// Its mark.
+    pub(super) mark: Mark,
+    /// The frame.
+    pub(super) frame: &'a [u8],
 }
 
 impl<'a> ToHub<'a> {
@@ -189,9 +200,10 @@ fn numbered(out: &mut Vec<u8>, kind: u8, peer: MemberId, number: u64) {
     out.extend(number.to_le_bytes());
 }
 
-fn flood(out: &mut Vec<u8>, frame: &[u8]) {
+fn flood(out: &mut Vec<u8>, flooded: Flooded<'_>) {
     start(out, FLOOD);
-    out.extend_from_slice(frame);
+    out.extend(flooded.mark.to_bits().to_le_bytes());
+    out.extend_from_slice(flooded.frame);
 }
 
 fn open(datagram: &[u8]) -> Result<(u8, &[u8]), Malformed> {
@@ -210,9 +222,11 @@ fn parse_numbered(body: &[u8]) -> Result<(MemberId, u64), Malformed> {
     ))
 }
 
-fn parse_frame(body: &[u8]) -> Result<&[u8], Malformed> {
-    if (ETHERNET_HEADER..=MAX_FRAME).contains(&body.len()) {
-        Ok(body)
+fn parse_frame(body: &[u8]) -> Result<Flooded<'_>, Malformed> {
+    let (mark, frame) = body.split_first_chunk::<MARK>().ok_or(Malformed)?;
+    let mark = Mark::from_bits(u16::from_le_bytes(*mark)).ok_or(Malformed)?;
+    if (ETHERNET_HEADER..=MAX_FRAME).contains(&frame.len()) {
+        Ok(Flooded { mark, frame })
     } else {
         Err(Malformed)
     }
@@ -230,7 +244,7 @@ mod tests {
     fn the_bytes_of_each_message() {
         let mut out = Vec::new();
         ToHub::Broken { peer: P, link: 9 }.write(&mut out);
-        assert_eq!(out, [1, 2, 4, 3, 2, 1, 9, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(out, [2, 2, 4, 3, 2, 1, 9, 0, 0, 0, 0, 0, 0, 0]);
         let up = ToMember::Up {
             peer: P,
             generation: 5,
@@ -239,7 +253,7 @@ mod tests {
         up.write(&mut out);
         assert_eq!(
             out,
-            [1, 17, 4, 3, 2, 1, 5, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 7]
+            [2, 17, 4, 3, 2, 1, 5, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 7]
         );
     }
 
@@ -286,10 +300,17 @@ mod tests {
             out.push(0);
             assert_eq!(ToMember::parse(&out), Err(Malformed), "{message:?}");
         }
-        ToHub::Flood(&frame).write(&mut out);
-        assert_eq!(ToHub::parse(&out), Ok(ToHub::Flood(&frame)));
-        assert_eq!(ToMember::parse(&out), Ok(ToMember::Flood(&frame)));
-        assert_eq!(ToHub::parse(&out[..HEADER + 13]), Err(Malformed));
+        let flooded = Flooded {
+            mark: Mark::new(3).error(),
+            frame: &frame,
+        };
+        ToHub::Flood(flooded).write(&mut out);
+        assert_eq!(ToHub::parse(&out), Ok(ToHub::Flood(flooded)));
+        assert_eq!(ToMember::parse(&out), Ok(ToMember::Flood(flooded)));
+        assert_eq!(ToHub::parse(&out[..HEADER + MARK + 13]), Err(Malformed));
+        out[HEADER + 1] = 0xff;
+        assert_eq!(ToHub::parse(&out), Err(Malformed), "no such mark");
+        out[HEADER + 1] = 0;
         out.resize(MESSAGE_MAX + 1, 0);
         assert_eq!(ToHub::parse(&out), Err(Malformed));
     }

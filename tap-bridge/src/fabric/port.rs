@@ -17,7 +17,7 @@ use router_core::{Batch, Frame, FramePool, Instant, Mac};
 
 use self::peer::{Peer, State};
 use super::link::Link;
-use super::message::{MESSAGE_MAX, ToHub, ToMember};
+use super::message::{Flooded, MESSAGE_MAX, ToHub, ToMember};
 use super::pace::Pace;
 use super::ring::PushError;
 use super::{MemberId, PENDING, UNKNOWN_PER_SECOND};
@@ -319,7 +319,7 @@ impl FabricPort {
         let peer = &mut self.peers[index];
         peer.state = State::Linked(Box::new(link));
         while let Some(frame) = self.peers[index].pending.pop_front() {
-            self.send(index, frame.bytes());
+            self.send(index, &frame);
             self.stock.free(frame);
         }
     }
@@ -345,15 +345,15 @@ impl FabricPort {
     }
 
     /// Puts a frame into the ring of a linked peer, or counts it.
-    fn send(&mut self, index: usize, bytes: &[u8]) {
+    fn send(&mut self, index: usize, frame: &Frame) {
         let Some(link) = self.peers[index].link_mut() else {
             self.counters.tx_dropped += 1;
             return;
         };
-        match link.end.push(bytes) {
+        match link.end.push(frame.bytes(), frame.mark()) {
             Ok(()) => {
                 self.counters.tx_frames += 1;
-                self.counters.tx_bytes += bytes.len() as u64;
+                self.counters.tx_bytes += frame.len() as u64;
             }
             Err(error) => {
                 self.counters.tx_dropped += 1;
@@ -374,6 +374,7 @@ impl FabricPort {
         {
             // Both kinds of frame have room for MAX_FRAME bytes.
             if copy.fill(frame.bytes()) {
+                copy.inherit(frame);
                 peer.pending.push_back(copy);
             } else {
                 self.counters.tx_dropped += 1;
@@ -410,12 +411,16 @@ impl FabricPort {
         Ok(())
     }
 
-    fn flood(&mut self, bytes: &[u8]) -> Result<(), PortError> {
-        ToHub::Flood(bytes).write(&mut self.message);
+    fn flood(&mut self, frame: &Frame) -> Result<(), PortError> {
+        let flooded = Flooded {
+            mark: frame.mark(),
+            frame: frame.bytes(),
+        };
+        ToHub::Flood(flooded).write(&mut self.message);
         match scm::send(self.hub.as_fd(), &self.message, &[]) {
             Ok(_) => {
                 self.counters.tx_frames += 1;
-                self.counters.tx_bytes += bytes.len() as u64;
+                self.counters.tx_bytes += frame.len() as u64;
                 self.fabric.flooded += 1;
                 Ok(())
             }
@@ -433,25 +438,24 @@ impl FabricPort {
     }
 
     fn transmit(&mut self, frame: &Frame) -> Result<(), PortError> {
-        let bytes = frame.bytes();
-        let Some(destination) = bytes.first_chunk().copied().map(Mac) else {
+        let Some(destination) = frame.bytes().first_chunk().copied().map(Mac) else {
             self.counters.tx_dropped += 1;
             return Ok(());
         };
         if destination.is_group() {
-            return self.flood(bytes);
+            return self.flood(frame);
         }
         let found = self.by_mac.partition_point(|entry| entry.0 < destination);
         match self.by_mac.get(found) {
             Some(&(mac, index)) if mac == destination => {
                 if self.peers[index].link().is_some() {
-                    self.send(index, bytes);
+                    self.send(index, frame);
                 } else {
                     self.queue(index, frame);
                 }
                 Ok(())
             }
-            _ if self.unknown.take((self.clock)()) => self.flood(bytes),
+            _ if self.unknown.take((self.clock)()) => self.flood(frame),
             _ => {
                 self.counters.tx_dropped += 1;
                 self.fabric.unknown_dropped += 1;

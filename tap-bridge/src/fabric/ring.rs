@@ -12,7 +12,9 @@
 //!        +-----+----+---------+------+---------+-------+------+-------+--------+--------+--   --+--------+
 //!        |magic| -  |produced | -    |consumed | -     |sleep | -     | slot 0 | slot 1 |  ...  | last   |
 //!        +-----+----+---------+------+---------+-------+------+-------+--------+--------+--   --+--------+
-//!   slot: cell 0 length in bytes, then the frame
+//!   slot: cell 0 what the frame is, then the frame
+//!
+//!     bit  0..31 length in bytes | 32..47 mark of a traced frame, 0 for all others | 48..63 zero
 //! ```
 //!
 //! | cell     | written by | means                                                                           |
@@ -49,7 +51,9 @@
 //! # The peer is not trusted
 //!
 //! Everything read from its region is copied once, then checked, then used: `produced` may be ahead of what was taken by no
-//! more than the number of slots, `consumed` may only rise and not pass what was produced, a length must be a frame's.
+//! more than the number of slots, `consumed` may only rise and not pass what was produced, a length must be a frame's,
+//! a mark must be one that exists (which trace it names is the sender's word; a router records only traces that it was
+//! told of).
 //! A violation is [`Corrupt`]; the end must not be used afterwards. No value can lead out of the region, as slots are
 //! addressed by this end's own counters. `sleep` can at worst cost a ring of the bell per change.
 //!
@@ -62,13 +66,14 @@ mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
+use router_core::Mark;
 use router_core::frame::MAX_FRAME;
 
 use crate::port::ETHERNET_HEADER;
 use crate::sys::shm::{ReadCell, ReadMapping, WriteMapping};
 
-/// Layout and version of a region: "podwire" and 1. Another layout takes another number.
-pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"podwire\x01");
+/// Layout and version of a region: "podwire" and 2. Another layout takes another number.
+pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"podwire\x02");
 
 pub(crate) const MAGIC_CELL: usize = 0;
 const PRODUCED: usize = 8;
@@ -88,6 +93,9 @@ const fn region_cells(slots: usize, slot_cells: usize) -> usize {
     FIRST_SLOT + slots * slot_cells
 }
 
+/// Place of the mark in a slot's first cell.
+const MARK_SHIFT: u32 = 32;
+
 const _: () = assert!((SLOT_CELLS - 1) * size_of::<u64>() >= MAX_FRAME);
 
 /// The peer broke the protocol.
@@ -101,6 +109,8 @@ pub(crate) enum Corrupt {
     Consumed,
     #[error("a length that no frame has")]
     Length,
+    #[error("a mark that no frame has")]
+    Mark,
 }
 
 /// Why a frame was not sent.
@@ -256,7 +266,7 @@ where
     }
 
     /// Sends one frame. It is visible to a peer that is awake at once, to one that sleeps after [`End::flush`].
-    pub(crate) fn push(&mut self, frame: &[u8]) -> Result<(), PushError> {
+    pub(crate) fn push(&mut self, frame: &[u8], mark: Mark) -> Result<(), PushError> {
         let slots = O::SLOTS as u64;
         if !(ETHERNET_HEADER..=Self::LARGEST).contains(&frame.len()) {
             return Err(PushError::Size);
@@ -273,7 +283,7 @@ where
             self.credit = credit;
         }
         let slot = &self.own.cells()[Self::slot(self.produced)..][..O::SLOT_CELLS];
-        slot[0].store(frame.len() as u64);
+        slot[0].store(frame.len() as u64 | u64::from(mark.to_bits()) << MARK_SHIFT);
         for (cell, bytes) in slot[1..].iter().zip(frame.chunks(size_of::<u64>())) {
             let mut word = [0; size_of::<u64>()];
             word[..bytes.len()].copy_from_slice(bytes);
@@ -301,9 +311,9 @@ where
         true
     }
 
-    /// Takes one frame into `into` (at least [`MAX_FRAME`] bytes) and returns its length, or none when there is none. The
-    /// slot is the peer's again after [`End::release`].
-    pub(crate) fn pop(&mut self, into: &mut [u8]) -> Result<Option<usize>, Corrupt> {
+    /// Takes one frame into `into` (at least [`MAX_FRAME`] bytes) and returns its length and mark, or none when there is
+    /// none. The slot is the peer's again after [`End::release`].
+    pub(crate) fn pop(&mut self, into: &mut [u8]) -> Result<Option<(usize, Mark)>, Corrupt> {
         if self.consumed == self.available {
             let produced = self.peer.cells()[PRODUCED].load();
             P::fence(Ordering::Acquire);
@@ -316,16 +326,19 @@ where
             }
         }
         let slot = &self.peer.cells()[Self::slot(self.consumed)..][..O::SLOT_CELLS];
-        let len = usize::try_from(slot[0].load()).map_err(|_| Corrupt::Length)?;
+        let head = slot[0].load();
+        let len = usize::try_from(head & u64::from(u32::MAX)).map_err(|_| Corrupt::Length)?;
         if !(ETHERNET_HEADER..=Self::LARGEST.min(into.len())).contains(&len) {
             return Err(Corrupt::Length);
         }
+        let mark = u16::try_from(head >> MARK_SHIFT).ok();
+        let mark = mark.and_then(Mark::from_bits).ok_or(Corrupt::Mark)?;
         for (bytes, cell) in into[..len].chunks_mut(size_of::<u64>()).zip(&slot[1..]) {
             let word = cell.load().to_ne_bytes();
             bytes.copy_from_slice(&word[..bytes.len()]);
         }
         self.consumed = self.consumed.wrapping_add(1);
-        Ok(Some(len))
+        Ok(Some((len, mark)))
     }
 
     /// Gives the slots of all frames taken so far back to the peer.

@@ -1,5 +1,7 @@
 use std::cell::Cell;
 
+use router_core::Mark;
+
 use super::*;
 
 thread_local! {
@@ -15,6 +17,12 @@ fn hub() -> Hub {
 
 fn advance(by: Duration) {
     NOW.set(NOW.get() + by);
+}
+
+/// A frame to be flooded that nobody traces.
+fn flooded(frame: &[u8]) -> Flooded<'_> {
+    let mark = Mark::NONE;
+    Flooded { mark, frame }
 }
 
 const A: MemberId = MemberId(1);
@@ -47,7 +55,7 @@ impl Raw {
                 ToMember::Down { peer, .. } => format!("down {}", peer.0),
                 ToMember::Link { peer, link } => format!("link {} #{link}", peer.0),
                 ToMember::Unlink { peer, link } => format!("unlink {} #{link}", peer.0),
-                ToMember::Flood(frame) => format!("flood {}", frame.len()),
+                ToMember::Flood(flooded) => format!("flood {}", flooded.frame.len()),
             };
             heard.push((text, fds.len()));
             fds.clear();
@@ -147,12 +155,12 @@ fn datagrams_that_are_no_message_are_counted_and_harm_nobody() {
     let (a, b) = (Raw::join(&mut hub, A), Raw::join(&mut hub, B));
     a.hear();
     b.hear();
-    for bytes in [&[0][..], &[1, 99], &[2, 1, 2, 0, 0, 0], &[1; 4000]] {
+    for bytes in [&[0][..], &[2, 99], &[1, 1, 2, 0, 0, 0], &[1; 4000]] {
         scm::send(a.0.as_fd(), bytes, &[]).unwrap();
     }
     // With descriptors, which nobody asked for.
-    scm::send(a.0.as_fd(), &[1, 99], &[a.0.as_fd()]).unwrap();
-    a.say(ToHub::Flood(&[7; 60]));
+    scm::send(a.0.as_fd(), &[2, 99], &[a.0.as_fd()]).unwrap();
+    a.say(ToHub::Flood(flooded(&[7; 60])));
     turn(&mut hub);
     assert_eq!(hub.counters().malformed, 5);
     assert_eq!(words(&b.hear()), ["flood 60"]);
@@ -164,7 +172,7 @@ fn a_member_that_does_not_read_catches_up_with_what_is_true_by_then() {
     let mut hub = hub();
     let (a, b) = (Raw::join(&mut hub, A), Raw::join(&mut hub, B));
     while hub.counters().floods_dropped == 0 {
-        a.say(ToHub::Flood(&[7; 1500]));
+        a.say(ToHub::Flood(flooded(&[7; 1500])));
         turn(&mut hub);
     }
     // Comes, goes, comes again, and a link: told none of it, as the socket is full.

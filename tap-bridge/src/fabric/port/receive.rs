@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 
 use router_core::{Batch, FramePool};
 
-use super::super::message::ToMember;
+use super::super::message::{Flooded, ToMember};
 use super::FabricPort;
 use crate::port::PortError;
 use crate::sys::scm;
@@ -48,8 +48,8 @@ impl FabricPort {
             };
             let buffer = std::mem::take(&mut self.buffer);
             match ToMember::parse(&buffer[..len]) {
-                Ok(ToMember::Flood(bytes)) => {
-                    self.deliver(pool, batch, bytes);
+                Ok(ToMember::Flood(flooded)) => {
+                    self.deliver(pool, batch, flooded);
                     *budget -= 1;
                 }
                 Ok(message) => self.handle(message),
@@ -60,7 +60,8 @@ impl FabricPort {
         Ok(())
     }
 
-    fn deliver(&mut self, pool: &mut FramePool, batch: &mut Batch, bytes: &[u8]) {
+    fn deliver(&mut self, pool: &mut FramePool, batch: &mut Batch, flooded: Flooded<'_>) {
+        let Flooded { mark, frame: bytes } = flooded;
         let Some(mut frame) = pool.alloc() else {
             self.counters.rx_errors += 1;
             return;
@@ -70,6 +71,7 @@ impl FabricPort {
             pool.free(frame);
             return;
         }
+        frame.set_mark(mark);
         self.counters.rx_frames += 1;
         self.counters.rx_bytes += bytes.len() as u64;
         if let Err(frame) = batch.push(frame) {
@@ -98,8 +100,9 @@ impl FabricPort {
                     break;
                 };
                 match link.end.pop(frame.room_mut()) {
-                    Ok(Some(len)) => {
+                    Ok(Some((len, mark))) => {
                         frame.set_len(len);
+                        frame.set_mark(mark);
                         self.counters.rx_frames += 1;
                         self.counters.rx_bytes += len as u64;
                         budget -= 1;

@@ -90,7 +90,7 @@ fn loom_no_frame_is_torn_or_slept_over() {
         let ring = bell.clone();
         let sender = thread::spawn(move || {
             for tag in 1..=2 {
-                tx.push(&[tag; 14]).unwrap();
+                tx.push(&[tag; 14], Mark::NONE).unwrap();
                 if tx.flush() {
                     ring.ring();
                 }
@@ -99,7 +99,7 @@ fn loom_no_frame_is_torn_or_slept_over() {
         let mut buffer = [0; 16];
         for tag in 1..=2 {
             loop {
-                if let Some(len) = rx.pop(&mut buffer).unwrap() {
+                if let Some((len, _)) = rx.pop(&mut buffer).unwrap() {
                     assert_eq!(buffer[..len], [tag; 14]);
                     rx.release();
                     break;
@@ -122,16 +122,18 @@ fn loom_no_slot_is_reused_before_it_is_released() {
     loom::model(|| {
         let (mut tx, mut rx) = pair();
         for tag in 1..=2 {
-            tx.push(&[tag; 14]).unwrap();
+            tx.push(&[tag; 14], Mark::NONE).unwrap();
         }
         let sender = thread::spawn(move || {
             // Whether there is room depends on the receiver; a frame that is refused is simply not sent.
-            (3..=4).filter(|&tag| tx.push(&[tag; 14]).is_ok()).count()
+            (3..=4)
+                .filter(|&tag| tx.push(&[tag; 14], Mark::NONE).is_ok())
+                .count()
         });
         let mut buffer = [0; 16];
         let mut got = 0;
         for _ in 0..3 {
-            if let Some(len) = rx.pop(&mut buffer).unwrap() {
+            if let Some((len, _)) = rx.pop(&mut buffer).unwrap() {
                 got += 1;
                 assert_eq!(len, 14);
                 let tag = buffer[0];

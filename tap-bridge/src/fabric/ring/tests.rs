@@ -49,7 +49,7 @@ fn pair() -> (HeapEnd, HeapEnd, [Heap; 2]) {
 
 fn pop(end: &mut HeapEnd) -> Result<Option<Vec<u8>>, Corrupt> {
     let mut buffer = [0xa5; MAX_FRAME];
-    let len = end.pop(&mut buffer)?;
+    let len = end.pop(&mut buffer)?.map(|(len, _)| len);
     if let Some(len) = len {
         assert!(
             buffer[len..].iter().all(|&b| b == 0xa5),
@@ -64,32 +64,53 @@ fn every_length_passes_unchanged() {
     let (mut a, mut b, _) = pair();
     for len in ETHERNET_HEADER..=MAX_FRAME {
         let frame: Vec<u8> = (0..len).map(|i| u8::try_from(i % 251).unwrap()).collect();
-        a.push(&frame).unwrap();
+        a.push(&frame, Mark::NONE).unwrap();
         assert_eq!(pop(&mut b).unwrap(), Some(frame));
         b.release();
     }
     for len in [0, 13, MAX_FRAME + 1] {
-        assert_eq!(a.push(&vec![0; len]), Err(PushError::Size));
+        assert_eq!(a.push(&vec![0; len], Mark::NONE), Err(PushError::Size));
     }
     assert_eq!(pop(&mut b).unwrap(), None);
+}
+
+#[test]
+fn a_mark_goes_with_its_frame_and_one_that_no_frame_has_is_a_violation() {
+    let (mut a, mut b, _) = pair();
+    let mut buffer = [0; MAX_FRAME];
+    for mark in [Mark::NONE, Mark::new(1), Mark::new(255).answer()] {
+        a.push(&[0; 60], mark).unwrap();
+        assert_eq!(b.pop(&mut buffer), Ok(Some((60, mark))));
+        b.release();
+    }
+    for (head, error) in [
+        (60 | 0x0300 << MARK_SHIFT, Corrupt::Mark),
+        (60 | 1 << 48, Corrupt::Mark),
+        (60 | 1 << 31, Corrupt::Length),
+    ] {
+        let (mut a, mut b, [region, _]) = pair();
+        a.push(&[0; 60], Mark::NONE).unwrap();
+        region.set(FIRST_SLOT, head);
+        assert_eq!(b.pop(&mut buffer), Err(error));
+    }
 }
 
 #[test]
 fn a_full_ring_takes_no_more_until_slots_are_released() {
     let (mut a, mut b, _) = pair();
     for tag in 0..4 {
-        a.push(&[tag; 60]).unwrap();
+        a.push(&[tag; 60], Mark::NONE).unwrap();
     }
-    assert_eq!(a.push(&[9; 60]), Err(PushError::Full));
+    assert_eq!(a.push(&[9; 60], Mark::NONE), Err(PushError::Full));
     assert_eq!(pop(&mut b).unwrap(), Some(vec![0; 60]));
     assert_eq!(
-        a.push(&[9; 60]),
+        a.push(&[9; 60], Mark::NONE),
         Err(PushError::Full),
         "taken but not released"
     );
     b.release();
-    a.push(&[4; 60]).unwrap();
-    assert_eq!(a.push(&[9; 60]), Err(PushError::Full));
+    a.push(&[4; 60], Mark::NONE).unwrap();
+    assert_eq!(a.push(&[9; 60], Mark::NONE), Err(PushError::Full));
     for tag in 1..=4 {
         assert_eq!(pop(&mut b).unwrap(), Some(vec![tag; 60]));
     }
@@ -99,7 +120,7 @@ fn a_full_ring_takes_no_more_until_slots_are_released() {
 #[test]
 fn the_bell_is_rung_once_per_sleep_and_never_for_one_awake() {
     let (mut a, mut b, _) = pair();
-    a.push(&[0; 60]).unwrap();
+    a.push(&[0; 60], Mark::NONE).unwrap();
     assert!(!a.flush(), "awake");
     b.announce_sleep();
     assert!(
@@ -108,13 +129,13 @@ fn the_bell_is_rung_once_per_sleep_and_never_for_one_awake() {
     );
     assert!(!a.flush(), "nothing new since the last flush");
     pop(&mut b).unwrap();
-    a.push(&[0; 60]).unwrap();
+    a.push(&[0; 60], Mark::NONE).unwrap();
     assert!(a.flush());
-    a.push(&[0; 60]).unwrap();
+    a.push(&[0; 60], Mark::NONE).unwrap();
     assert!(!a.flush(), "this sleep has been rung for");
     b.end_sleep();
     b.announce_sleep();
-    a.push(&[0; 60]).unwrap();
+    a.push(&[0; 60], Mark::NONE).unwrap();
     assert!(a.flush(), "another sleep");
 }
 
@@ -153,7 +174,7 @@ fn more_frames_than_slots_are_corrupt() {
 #[test]
 fn a_count_that_goes_back_is_corrupt() {
     let (mut a, mut b, [ra, _]) = pair();
-    a.push(&[0; 60]).unwrap();
+    a.push(&[0; 60], Mark::NONE).unwrap();
     pop(&mut b).unwrap();
     ra.set(PRODUCED, 0);
     assert_eq!(pop(&mut b), Err(Corrupt::Produced));
@@ -163,7 +184,7 @@ fn a_count_that_goes_back_is_corrupt() {
 fn an_impossible_length_is_corrupt() {
     for len in [0, 13, MAX_FRAME as u64 + 1, 1 << 16, 1 << 32, u64::MAX] {
         let (mut a, mut b, [ra, _]) = pair();
-        a.push(&[0; 60]).unwrap();
+        a.push(&[0; 60], Mark::NONE).unwrap();
         ra.set(FIRST_SLOT, len);
         assert_eq!(pop(&mut b), Err(Corrupt::Length), "{len}");
     }
@@ -174,24 +195,24 @@ fn acknowledging_what_was_never_sent_or_taking_it_back_is_corrupt() {
     for consumed in [5, u64::MAX, 1 << 63] {
         let (mut a, _b, [_, rb]) = pair();
         for _ in 0..4 {
-            a.push(&[0; 60]).unwrap();
+            a.push(&[0; 60], Mark::NONE).unwrap();
         }
         rb.set(CONSUMED, consumed);
         let want = Err(PushError::Corrupt(Corrupt::Consumed));
-        assert_eq!(a.push(&[0; 60]), want, "{consumed}");
+        assert_eq!(a.push(&[0; 60], Mark::NONE), want, "{consumed}");
     }
     let (mut a, mut b, [_, rb]) = pair();
     for _ in 0..6 {
-        a.push(&[0; 60]).unwrap();
+        a.push(&[0; 60], Mark::NONE).unwrap();
         pop(&mut b).unwrap();
         b.release();
     }
     for _ in 0..2 {
-        a.push(&[0; 60]).unwrap();
+        a.push(&[0; 60], Mark::NONE).unwrap();
     }
     rb.set(CONSUMED, 3);
     let want = Err(PushError::Corrupt(Corrupt::Consumed));
-    assert_eq!(a.push(&[0; 60]), want);
+    assert_eq!(a.push(&[0; 60], Mark::NONE), want);
 }
 
 #[derive(Clone, Debug)]
@@ -229,11 +250,11 @@ proptest! {
                     tag = tag.wrapping_add(1);
                     let frame = vec![tag; len];
                     if queue.len() + unreleased < 4 {
-                        prop_assert_eq!(a.push(&frame), Ok(()));
+                        prop_assert_eq!(a.push(&frame, Mark::NONE), Ok(()));
                         queue.push_back(frame);
                         unflushed = true;
                     } else {
-                        prop_assert_eq!(a.push(&frame), Err(PushError::Full));
+                        prop_assert_eq!(a.push(&frame, Mark::NONE), Err(PushError::Full));
                     }
                 }
                 Op::Pop => {
@@ -278,7 +299,7 @@ proptest! {
         for (cell, value, call) in scribbles {
             rb.set(*targets.get(cell).unwrap_or(&cell), value);
             match call {
-                0 => match a.push(&[1; 60]) {
+                0 => match a.push(&[1; 60], Mark::NONE) {
                     Ok(()) | Err(PushError::Full | PushError::Corrupt(_)) => {}
                     Err(PushError::Size) => prop_assert!(false, "60 bytes are a frame"),
                 },
