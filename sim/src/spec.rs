@@ -10,6 +10,8 @@ use ipnet::Ipv4Net;
 use router_core::Mac;
 use serde::{Deserialize, Serialize};
 
+use crate::kube::{self, ContainerPort};
+
 /// How pods are made and packets get in and out (decision 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -65,6 +67,38 @@ pub struct LabSpec {
     pub nodes: Vec<NodeSpec>,
     /// The pods, in order of creation.
     pub pods: Vec<PodSpec>,
+    /// Whether network policies have an effect.
+    pub policy: PolicyMode,
+    /// Namespaces, network policies, services, endpoint slices, in the order in which they were written.
+    pub objects: Vec<kube::Object>,
+}
+
+/// Whether network policies have an effect. kindnet of the seeds' time stores them and enforces nothing, Calico enforces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyMode {
+    /// They are enforced.
+    Enforce,
+    /// They are stored and have no effect.
+    Ignore,
+}
+
+impl PolicyMode {
+    /// As lab files and flags say it.
+    pub const CHOICES: [(&'static str, Self); 2] =
+        [("enforce", Self::Enforce), ("ignore", Self::Ignore)];
+}
+
+impl Preset {
+    /// Whether its CNI enforces network policies.
+    #[must_use]
+    pub fn network_policy(self) -> PolicyMode {
+        if self.name() == "calico" {
+            PolicyMode::Enforce
+        } else {
+            PolicyMode::Ignore
+        }
+    }
 }
 
 /// Parameters that all nodes share (decision 21).
@@ -72,6 +106,9 @@ pub struct LabSpec {
 pub struct NetworkSpec {
     /// Addresses of all pods.
     pub cluster_cidr: Ipv4Net,
+    /// Addresses of services.
+    #[serde(default = "default_service_cidr")]
+    pub service_cidr: Ipv4Net,
     /// The underlay's subnet (172.16.30.0/24 in seed 000).
     pub node_subnet: Ipv4Net,
     /// The nodes' default route, if they have one.
@@ -94,6 +131,9 @@ pub struct NetworkSpec {
     pub cni_extra_files: IndexMap<String, String>,
     /// Whether kindnetd's routes of vanished nodes stay for ever, as upstream leaves them (KND-3, D8).
     pub stale_routes_compat: bool,
+    /// Whether a changed policy ends connections that it does not allow (NP-17); else they end by themselves.
+    #[serde(default)]
+    pub flush_on_policy_change: bool,
     /// What answers behind the gateway.
     pub internet: Option<InternetSpec>,
 }
@@ -129,6 +169,12 @@ pub struct BridgeNetwork {
     pub gateway: Option<Ipv4Addr>,
     /// Routes in the pods, by the gateway where they name none.
     pub routes: Vec<(Ipv4Net, Option<Ipv4Addr>)>,
+}
+
+/// Kubernetes' and minikube's range of service addresses.
+#[must_use]
+pub const fn default_service_cidr() -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12)
 }
 
 /// The nodes' default gateway and how its route prints.
@@ -169,7 +215,7 @@ pub struct NodeSpec {
 }
 
 /// A pod.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodSpec {
     /// Kubernetes namespace.
     pub namespace: String,
@@ -195,6 +241,12 @@ pub struct PodSpec {
     pub env: IndexMap<String, String>,
     /// What happens when the program ends.
     pub restart: RestartPolicy,
+    /// What its containers serve, by name and number.
+    #[serde(default)]
+    pub ports: Vec<ContainerPort>,
+    /// Annotations.
+    #[serde(default)]
+    pub annotations: IndexMap<String, String>,
     /// Where the pod was declared, `file:line:column`, for messages.
     pub declared_at: Option<String>,
 }

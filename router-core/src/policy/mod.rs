@@ -45,6 +45,8 @@ const FRAGMENTATION_NEEDED: u8 = 4;
 
 /// Which way, as a NetworkPolicy says it: seen from the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum Direction {
     /// To the pod.
     Ingress,
@@ -133,6 +135,8 @@ impl Subject {
 
 /// Why a packet may pass one end, or may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Judgement {
     /// No policy isolates the pod in this direction, or there is no pod.
     NotIsolated,

@@ -17,6 +17,7 @@
 //! keeps its first [`STEPS_MAX`] steps and counts the rest.
 
 mod answers;
+mod judged;
 mod mark;
 mod packet;
 mod recorder;

@@ -8,6 +8,7 @@ use super::Summary;
 use crate::addr::Mac;
 use crate::config::{PortId, RpFilter};
 use crate::neigh::NeighbourState;
+use crate::policy::{Direction, Judgement};
 use crate::stats::{DropReason, Event, RouteKind};
 
 /// One decision of one stage about one frame. In serialised form the variant's name stands under `step`.
@@ -92,6 +93,13 @@ pub enum Step {
         len: u16,
         /// The result.
         fit: Fit,
+    },
+    /// NetworkPolicy of a pod at one end.
+    Policy {
+        /// `ingress`: of the pod that it is for, `egress`: of the pod that it is from.
+        direction: Direction,
+        /// What was decided, and by which policy.
+        judgement: Judgement,
     },
     /// The packet was cut into pieces, each of which goes on by itself.
     Fragmented {

@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::Ipv4Addr;
 
-use super::{Answered, Fit, Step, Summary, Transport, Withheld};
-use crate::config::{PortId, RpFilter};
+use super::{Answered, Fit, Step, Summary, Transport, Withheld, judged};
+use crate::config::{PortId, RpFilter, Snapshot};
+use crate::policy::PolicyName;
 use crate::stats::RouteKind;
 use crate::wire::icmpv4;
 use crate::wire::ipv4::{PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
@@ -15,6 +16,23 @@ use crate::wire::ipv4::{PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
 pub trait PortNames {
     /// The name of a port, if it is known.
     fn port_name(&self, port: PortId) -> Option<&str>;
+
+    /// What a policy of the node's configuration is called and where it was written, if that is known.
+    fn policy(&self, number: u32) -> Option<&PolicyName> {
+        let _ = number;
+        None
+    }
+}
+
+/// Of a snapshot, everything is known.
+impl PortNames for Snapshot {
+    fn port_name(&self, port: PortId) -> Option<&str> {
+        self.ports.iter().find(|p| p.id == port).map(|p| &*p.name)
+    }
+
+    fn policy(&self, number: u32) -> Option<&PolicyName> {
+        self.policy.policies.get(usize::try_from(number).ok()?)
+    }
 }
 
 /// No port has a name.
@@ -117,6 +135,10 @@ impl fmt::Display for Sentence<'_> {
                 };
                 write!(f, "{len} bytes, {result} MTU {mtu} of {}", port(p))
             }
+            Step::Policy {
+                direction,
+                judgement,
+            } => judged::sentence(f, direction, judgement, self.names),
             Step::Fragmented { pieces } => write!(f, "cut into {pieces} fragments"),
             Step::Piece { packet } => write!(f, "fragment: {packet}"),
             Step::Collected => f.write_str("waits for the other fragments of its datagram"),

@@ -9,6 +9,7 @@ use super::ui::Ui;
 use super::{Failure, Global};
 use crate::client::Client;
 use crate::control::proto::Request;
+use crate::kube::{Object, ObjectKind};
 use crate::lab::Source;
 use crate::manifest::{self, Manifest, NodeManifest};
 use crate::model::{Node, Pod};
@@ -43,8 +44,12 @@ impl Apply {
     pub(super) fn run(&self, global: &Global, existing: Existing, ui: &Ui) -> Result<u8, Failure> {
         let mut manifests = load(&self.files)?;
         let mut client = Client::find(global.lab.as_deref())?;
-        // Nodes first: pods may name them. The order is else that of the files.
-        manifests.sort_by_key(|manifest| matches!(manifest, Manifest::Pod(_)));
+        // Nodes first: pods may name them. Policies stand before the pods that they isolate. The order is else that of the files.
+        manifests.sort_by_key(|manifest| match manifest {
+            Manifest::Node(_) => 0,
+            Manifest::Object(_) => 1,
+            Manifest::Pod(_) => 2,
+        });
         let mut first = None;
         for manifest in manifests {
             if let Err(failure) = one(&mut client, manifest, existing, ui) {
@@ -64,9 +69,13 @@ fn one(
     ui: &Ui,
 ) -> Result<(), Failure> {
     match manifest {
-        Manifest::Namespace { name } => {
-            // A namespace is a part of names here; there is nothing to make.
-            ui.data(&format!("namespace/{name} unchanged\n"));
+        Manifest::Object(object) => {
+            let create = existing == Existing::Refuse;
+            let is_policy = matches!(*object, Object::NetworkPolicy(_));
+            change(client, &Request::ApplyObject { object, create }, ui)?;
+            if is_policy {
+                super::objects::say_when_ignored(client, ui)?;
+            }
             Ok(())
         }
         Manifest::Node(node) => {
@@ -155,11 +164,16 @@ fn differs_pod(wanted: &PodSpec, pod: &Pod) -> Option<&'static str> {
     (wanted.labels != pod.labels).then_some("set of labels")
 }
 
-/// `delete -f`: pods first, then nodes.
+/// `delete -f`: pods first, then what is about them, then nodes.
 pub(super) fn delete(files: &[String], global: &Global, ui: &Ui) -> Result<u8, Failure> {
     let mut manifests = load(files)?;
     let mut client = Client::find(global.lab.as_deref())?;
-    manifests.sort_by_key(|manifest| !matches!(manifest, Manifest::Pod(_)));
+    manifests.sort_by_key(|manifest| match manifest {
+        Manifest::Pod(_) => 0,
+        Manifest::Object(object) if object.kind() != ObjectKind::Namespace => 1,
+        Manifest::Object(_) => 2,
+        Manifest::Node(_) => 3,
+    });
     let mut first = None;
     for manifest in manifests {
         let request = match manifest {
@@ -168,10 +182,11 @@ pub(super) fn delete(files: &[String], global: &Global, ui: &Ui) -> Result<u8, F
                 name: pod.name,
             },
             Manifest::Node(node) => Request::DeleteNode { name: node.name },
-            Manifest::Namespace { name } => {
-                ui.data(&format!("namespace/{name} unchanged\n"));
-                continue;
-            }
+            Manifest::Object(object) => Request::DeleteObject {
+                kind: object.kind(),
+                namespace: object.meta().namespace.clone(),
+                name: object.meta().name.clone(),
+            },
         };
         if let Err(failure) = change(&mut client, &request, ui) {
             ui.error(&failure);

@@ -14,7 +14,7 @@ use crate::control::proto::Request;
 /// Deletes objects.
 #[derive(Args, Debug)]
 pub(super) struct Delete {
-    /// pod or node, optionally KIND/NAME
+    /// pod, node, netpol, service, endpointslice or namespace, optionally KIND/NAME
     #[arg(required_unless_present = "file")]
     kind: Option<String>,
     /// Which
@@ -38,6 +38,16 @@ impl Delete {
         }
         let mut client = Client::find(global.lab.as_deref())?;
         match kind {
+            Kind::Objects(kind) => {
+                for name in names {
+                    let request = Request::DeleteObject {
+                        kind,
+                        namespace: self.namespace.clone(),
+                        name,
+                    };
+                    change(&mut client, &request, ui)?;
+                }
+            }
             Kind::Nodes => nodes(&mut client, &names, ui)?,
             Kind::Pods => {
                 let all = super::target::pods(&mut client)?;

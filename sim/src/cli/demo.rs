@@ -53,6 +53,7 @@ impl Demo {
             preset: Some("kindnet".to_owned()),
             nodes: None,
             name: Some(name.clone()),
+            network_policy: None,
         };
         let lab = lab::load(&[], &overrides)?;
         let interrupted = Arc::new(AtomicBool::new(false));

@@ -14,7 +14,7 @@ use crate::view::kube;
 /// Shows objects in detail.
 #[derive(Args, Debug)]
 pub(super) struct Describe {
-    /// node or pod, optionally KIND/NAME
+    /// node, pod, netpol, service, endpointslice or namespace, optionally KIND/NAME
     kind: String,
     /// Only these
     names: Vec<String>,
@@ -29,6 +29,10 @@ impl Describe {
         let all_nodes = nodes(&mut client)?;
         let all_pods = pods(&mut client)?;
         let blocks: Vec<String> = match kind {
+            Kind::Objects(kind) => {
+                let listed = super::objects::choose(&mut client, kind, &names, &self.scope, ui)?;
+                listed.describe()
+            }
             Kind::Nodes => {
                 let machine = machine();
                 let chosen: Vec<&NodeStatus> = if names.is_empty() {

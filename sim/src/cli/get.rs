@@ -11,13 +11,14 @@ use super::ui::Ui;
 use super::{Failure, Global};
 use crate::client::Client;
 use crate::control::proto::NodeStatus;
+use crate::kube::ObjectKind;
 use crate::model::{Node, Pod};
 use crate::view::kube::{self, Columns, Machine, Selector};
 
 /// Lists objects.
 #[derive(Args, Debug)]
 pub(super) struct Get {
-    /// nodes (node, no) or pods (pod, po), optionally KIND/NAME
+    /// nodes (no), pods (po), netpol, services (svc), endpointslices or namespaces (ns), optionally KIND/NAME
     kind: String,
     /// Only these
     names: Vec<String>,
@@ -71,19 +72,21 @@ pub(super) enum Kind {
     Nodes,
     /// Pods.
     Pods,
+    /// Any other kind.
+    Objects(ObjectKind),
 }
 
-/// Kubernetes kinds that podwire knows of without having them.
-const NOT_YET: [&str; 9] = [
+/// Kinds that podwire knows of without having them.
+const NOT_YET: [&str; 2] = ["ippools", "ipamblocks"];
+
+/// What kinds there are, for messages.
+const KINDS: [&str; 6] = [
+    "nodes",
+    "pods",
     "netpol",
-    "networkpolicies",
     "services",
-    "service",
-    "svc",
-    "ippools",
-    "ipamblocks",
+    "endpointslices",
     "namespaces",
-    "ns",
 ];
 
 /// Splits `kind NAME..` and `kind/NAME`.
@@ -95,17 +98,27 @@ pub(super) fn kind_and_names(kind: &str, names: &[String]) -> Result<(Kind, Vec<
     let kind = match word {
         "node" | "nodes" | "no" => Kind::Nodes,
         "pod" | "pods" | "po" => Kind::Pods,
+        "netpol"
+        | "networkpolicy"
+        | "networkpolicies"
+        | "networkpolicy.networking.k8s.io"
+        | "networkpolicies.networking.k8s.io" => Kind::Objects(ObjectKind::NetworkPolicy),
+        "service" | "services" | "svc" => Kind::Objects(ObjectKind::Service),
+        "endpointslice" | "endpointslices" | "endpointslice.discovery.k8s.io" => {
+            Kind::Objects(ObjectKind::EndpointSlice)
+        }
+        "namespace" | "namespaces" | "ns" => Kind::Objects(ObjectKind::Namespace),
         _ => {
-            let known = ["nodes", "pods"];
-            let best = known.iter().max_by(|a, b| {
+            let best = KINDS.iter().max_by(|a, b| {
                 strsim::jaro_winkler(word, a).total_cmp(&strsim::jaro_winkler(word, b))
             });
             let hint = if NOT_YET.contains(&word) {
-                "this version has nodes and pods".to_owned()
+                format!("this version has {}", KINDS.join(", "))
             } else {
                 format!(
-                    "did you mean \"{}\"? There are nodes and pods",
-                    best.unwrap_or(&"pods")
+                    "did you mean \"{}\"? There are {}",
+                    best.unwrap_or(&"pods"),
+                    KINDS.join(", ")
                 )
             };
             return Err(Failure::new(
@@ -152,6 +165,19 @@ impl Get {
         match kind {
             Kind::Nodes => self.nodes(&mut client, &names, ui),
             Kind::Pods => self.pods(&mut client, &names, ui),
+            Kind::Objects(kind) => {
+                let listed = super::objects::choose(&mut client, kind, &names, &self.scope, ui)?;
+                let columns = self.columns(self.scope.all_namespaces);
+                let text = match self.output {
+                    Format::Table | Format::Wide => {
+                        kube::objects(&listed.objects, kind, columns, now_ms())
+                    }
+                    Format::Name => listed.names(),
+                    Format::Json | Format::Yaml => self.objects(listed.to_json(), &names),
+                };
+                ui.data(&text);
+                Ok(0)
+            }
         }
     }
 

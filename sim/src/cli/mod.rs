@@ -18,6 +18,7 @@ mod ip;
 mod logs;
 mod matrix;
 mod node;
+mod objects;
 mod ping;
 mod ps;
 mod run;
@@ -102,11 +103,11 @@ enum Verb {
     Ps(ps::Ps),
     /// Run a pod, optionally with a program in it
     Run(run::Run),
-    /// Create what manifests declare (Pod, Node, Namespace); what is there already is fine
+    /// Create what manifests declare (pods, nodes, network policies, services ..); what is there already is fine
     Apply(apply::Apply),
     /// Create what manifests declare; what is there already is an error
     Create(apply::Apply),
-    /// Delete pods or nodes, by name or by manifest
+    /// Delete pods, nodes, network policies and so on, by name or by manifest
     Delete(delete::Delete),
     /// Run a program in a pod or in a node's host namespace
     Exec(exec::Exec),
@@ -114,9 +115,9 @@ enum Verb {
     Shell(exec::Shell),
     /// Print the log of a pod's program, of a node process or of the daemon
     Logs(logs::Logs),
-    /// List nodes or pods, as kubectl does
+    /// List nodes, pods, network policies and so on, as kubectl does
     Get(get::Get),
-    /// Show nodes or pods in detail
+    /// Show objects in detail
     Describe(describe::Describe),
     /// Show or change a node's links, addresses, routes and neighbours, in iproute2's words
     Ip(ip::Ip),
@@ -151,6 +152,7 @@ pub fn main() -> ExitCode {
 fn role(args: &[OsString]) -> Option<ExitCode> {
     match args.get(1)?.to_str()? {
         crate::node::process::NODE_COMMAND => Some(crate::node::process::main(&args[1..])),
+        crate::dns::server::COMMAND => Some(ExitCode::from(crate::dns::server::main(&args[2..]))),
         crate::daemon::COMMAND => Some(ExitCode::from(crate::daemon::main(
             args[2..].iter().cloned(),
         ))),

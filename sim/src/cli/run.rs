@@ -80,7 +80,7 @@ pub(super) fn bare_pod(namespace: &str, name: &str, node: &str) -> PodSpec {
         command: None,
         env: IndexMap::new(),
         restart: RestartPolicy::Always,
-        declared_at: None,
+        ..PodSpec::default()
     }
 }
 

@@ -101,7 +101,7 @@ const NEAR: usize = 3;
 const SIMILAR: f64 = 0.7;
 
 /// `; did you mean "x"?`, or a list of what there is when it is short, or nothing.
-fn near(word: &str, mut names: Vec<String>) -> String {
+pub(super) fn near(word: &str, mut names: Vec<String>) -> String {
     names.sort_by(|a, b| {
         let (a, b) = (strsim::jaro_winkler(word, a), strsim::jaro_winkler(word, b));
         b.total_cmp(&a)

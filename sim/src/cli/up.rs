@@ -11,8 +11,9 @@ use super::{Failure, Global};
 use crate::client::launch::{Choice, LaunchError, start};
 use crate::client::{Client, ClientError};
 use crate::control::proto::{Request, Response};
+use crate::kube::Object;
 use crate::lab::{self, Overrides, Source};
-use crate::spec::{Backend, LabSpec};
+use crate::spec::{Backend, LabSpec, PolicyMode};
 use crate::view;
 
 /// Brings a lab up.
@@ -35,6 +36,9 @@ pub(super) struct Up {
     /// Name of the lab [default: --lab, the file's, else the preset's]
     #[arg(long, value_name = "LAB", env = "PODWIRE_NAME")]
     name: Option<String>,
+    /// Whether network policies have an effect [default: as the preset's CNI, unless a file says otherwise]
+    #[arg(long, value_enum, env = "PODWIRE_NETWORK_POLICY")]
+    network_policy: Option<PolicyArg>,
     /// How pods are made
     #[arg(long, value_enum, default_value_t, env = "PODWIRE_BACKEND")]
     backend: BackendArg,
@@ -56,6 +60,24 @@ pub(super) enum BackendArg {
     Tap,
     /// Network stacks inside the node processes; needs no privilege
     Inproc,
+}
+
+/// A mode of network policy as users ask for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum PolicyArg {
+    /// They are enforced
+    Enforce,
+    /// They are stored and have no effect
+    Ignore,
+}
+
+impl PolicyArg {
+    const fn mode(self) -> PolicyMode {
+        match self {
+            Self::Enforce => PolicyMode::Enforce,
+            Self::Ignore => PolicyMode::Ignore,
+        }
+    }
 }
 
 impl BackendArg {
@@ -102,6 +124,7 @@ impl Up {
             preset: self.preset.clone(),
             nodes: self.nodes,
             name: self.name.clone().or_else(|| global.lab.clone()),
+            network_policy: self.network_policy.map(PolicyArg::mode),
         };
         Ok(lab::load(&sources, &overrides)?)
     }
@@ -125,6 +148,7 @@ impl Up {
             started.reason,
             began.elapsed().as_millis()
         ));
+        say_when_ignored(&lab, ui);
         Ok(0)
     }
 
@@ -155,6 +179,18 @@ fn count(lab: &LabSpec) -> String {
         number(lab.nodes.len(), "node"),
         number(lab.pods.len(), "pod")
     )
+}
+
+/// Policies that nothing enforces surprise whoever wrote them.
+fn say_when_ignored(lab: &LabSpec, ui: &Ui) {
+    let policies = lab
+        .objects
+        .iter()
+        .filter(|object| matches!(object, Object::NetworkPolicy(_)))
+        .count();
+    if policies > 0 && lab.policy == PolicyMode::Ignore {
+        ui.talk(super::objects::ignored(lab.preset));
+    }
 }
 
 /// `--dry-run`: by name, what would be created, changed and deleted.

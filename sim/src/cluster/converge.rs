@@ -5,7 +5,7 @@
 
 use indexmap::IndexMap;
 
-use super::{Cluster, ClusterError, Outcome, key, same_pod, tidy};
+use super::{Cluster, ClusterError, Outcome, key, same_pod};
 use crate::spec::{LabSpec, NodeSpec, PodSpec};
 
 impl Cluster {
@@ -129,8 +129,10 @@ impl Cluster {
                 self.insert_pod(pod, false, now_ms, &mut outcome)?;
             }
         }
+        self.converge_objects(&spec.objects, now_ms, &mut outcome)?;
+        self.state.policy = spec.policy;
         self.run_kindnetd(&mut outcome);
-        outcome.effects = tidy(outcome.effects);
+        self.settle(&mut outcome);
         Ok(outcome)
     }
 }

@@ -40,6 +40,35 @@ pub enum ClusterError {
         /// The name.
         name: String,
     },
+    /// An object of that kind and name exists.
+    #[error("{plural} \"{name}\" already exists")]
+    ObjectExists {
+        /// What the API server calls the kind.
+        plural: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// No object of that kind and name.
+    #[error("{plural} \"{name}\" not found{hint}")]
+    NoSuchObject {
+        /// What the API server calls the kind.
+        plural: &'static str,
+        /// The name.
+        name: String,
+        /// `; did you mean "x"?`, or nothing.
+        hint: String,
+    },
+    /// A namespace that every cluster has.
+    #[error("namespaces \"{0}\" is forbidden: this namespace may not be deleted")]
+    Protected(String),
+    /// A service that the cluster can't have.
+    #[error("Service \"{name}\" is invalid: {why}")]
+    BadService {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
     /// Somebody else has that address.
     #[error("address {addr} of {what} belongs to {owner} already")]
     AddressTaken {
@@ -148,7 +177,9 @@ impl ClusterError {
             Self::NoSuchNode { .. }
             | Self::NoSuchPod { .. }
             | Self::NodeExists(_)
-            | Self::PodExists { .. } => ErrorKind::NotFound,
+            | Self::PodExists { .. }
+            | Self::ObjectExists { .. }
+            | Self::NoSuchObject { .. } => ErrorKind::NotFound,
             Self::File { .. } => ErrorKind::Internal,
             _ => ErrorKind::Invalid,
         }

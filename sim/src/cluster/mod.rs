@@ -15,18 +15,22 @@ mod link;
 mod naming;
 mod node;
 mod nodes;
+mod objects;
 mod plan;
 mod pods;
+mod services;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
+use router_core::config::nat::NatConfig;
+use router_core::policy::PolicyConfig;
 use router_core::{Mac, PortId, Snapshot};
 
 use error::did_you_mean;
@@ -34,10 +38,11 @@ pub use error::{ClusterError, IpError};
 pub use ip_change::Flush;
 pub use naming::suffix;
 pub use node::{ETH0_PORT, HOST_PORT};
+use objects::Objects;
 
 use crate::ipam::HostLocal;
 use crate::model::{Node, Pod};
-use crate::spec::{BridgeNetwork, LabSpec, NetworkSpec, NodeSpec, PodSpec, Preset};
+use crate::spec::{BridgeNetwork, LabSpec, NetworkSpec, NodeSpec, PodSpec, PolicyMode, Preset};
 
 /// Something that the daemon must now do. Effects are in the order in which they have to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +126,15 @@ struct State {
     pods: IndexMap<String, PodState>,
     /// Makes container ids differ when a pod comes back under its old name.
     serial: u64,
+    /// Whether network policies have an effect.
+    policy: PolicyMode,
+    objects: Objects,
+    /// What policies mean for each node that has an isolated pod.
+    compiled: BTreeMap<String, PolicyConfig>,
+    /// The chains of services for each node.
+    portals: BTreeMap<String, NatConfig>,
+    /// When the lab began, milliseconds since the Unix epoch.
+    created_ms: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -167,6 +181,11 @@ impl Cluster {
                 nodes: IndexMap::new(),
                 pods: IndexMap::new(),
                 serial: 0,
+                policy: spec.policy,
+                objects: Objects::new(),
+                compiled: BTreeMap::new(),
+                portals: BTreeMap::new(),
+                created_ms: now_ms,
             },
         };
         let mut outcome = Outcome::default();
@@ -177,7 +196,11 @@ impl Cluster {
             cluster.insert_pod(pod, true, now_ms, &mut outcome)?;
         }
         cluster.run_kindnetd(&mut outcome);
-        Ok((cluster, tidy(outcome.effects)))
+        for object in &spec.objects {
+            cluster.put_object(object.clone(), true, now_ms, &mut outcome)?;
+        }
+        cluster.settle(&mut outcome);
+        Ok((cluster, outcome.effects))
     }
 
     /// The lab's name.
@@ -252,13 +275,24 @@ impl Cluster {
     pub fn snapshot(&self, node: &str) -> Result<Snapshot, ClusterError> {
         let state = self.node_state(node)?;
         let pods: Vec<&Pod> = self.pods().filter(|pod| pod.node == node).collect();
-        Ok(snapshot::of_node(
+        let mut snapshot = snapshot::of_node(
             &state.node,
             &pods,
             &state.neighbours,
             self.host_mac(node),
             state.epoch,
-        ))
+        );
+        // Connections are tracked from the start, so that those that are there pass when a policy comes (NP-16).
+        if self.state.policy == PolicyMode::Enforce {
+            snapshot.nat.conntrack.enabled = true;
+        }
+        if let Some(policy) = self.state.compiled.get(node) {
+            snapshot.policy = policy.clone();
+        }
+        if let Some(portals) = self.state.portals.get(node) {
+            services::join(&mut snapshot.nat, portals);
+        }
+        Ok(snapshot)
     }
 
     /// The router's MAC on its port towards a node's host namespace.
@@ -280,7 +314,7 @@ impl Cluster {
     pub fn add_pod(&mut self, spec: &PodSpec, now_ms: u64) -> Result<Outcome, ClusterError> {
         let mut outcome = Outcome::default();
         self.insert_pod(spec, false, now_ms, &mut outcome)?;
-        outcome.effects = tidy(outcome.effects);
+        self.settle(&mut outcome);
         Ok(outcome)
     }
 
@@ -291,7 +325,7 @@ impl Cluster {
     pub fn delete_pod(&mut self, namespace: &str, name: &str) -> Result<Outcome, ClusterError> {
         let mut outcome = Outcome::default();
         self.remove_pod(namespace, name, &mut outcome)?;
-        outcome.effects = tidy(outcome.effects);
+        self.settle(&mut outcome);
         Ok(outcome)
     }
 
@@ -299,7 +333,10 @@ impl Cluster {
     pub fn rollback_pod(&mut self, namespace: &str, name: &str) -> Vec<Effect> {
         let mut outcome = Outcome::default();
         match self.remove_pod(namespace, name, &mut outcome) {
-            Ok(()) => tidy(outcome.effects),
+            Ok(()) => {
+                self.settle(&mut outcome);
+                outcome.effects
+            }
             Err(error) => {
                 tracing::error!("roll back pod {namespace}/{name}: {error}");
                 Vec::new()
@@ -325,7 +362,7 @@ impl Cluster {
         let mut outcome = Outcome::default();
         self.insert_node(&spec, false, now_ms, &mut outcome)?;
         self.run_kindnetd(&mut outcome);
-        outcome.effects = tidy(outcome.effects);
+        self.settle(&mut outcome);
         Ok(outcome)
     }
 
@@ -337,7 +374,7 @@ impl Cluster {
         let mut outcome = Outcome::default();
         self.remove_node(name, &mut outcome)?;
         self.run_kindnetd(&mut outcome);
-        outcome.effects = tidy(outcome.effects);
+        self.settle(&mut outcome);
         Ok(outcome)
     }
 
@@ -345,7 +382,7 @@ impl Cluster {
     pub fn reconcile(&mut self) -> Outcome {
         let mut outcome = Outcome::default();
         self.run_kindnetd(&mut outcome);
-        outcome.effects = tidy(outcome.effects);
+        self.settle(&mut outcome);
         outcome
     }
 

@@ -4,7 +4,7 @@
 //! so an address that is taken shows only when it is really wanted.
 
 use super::{Cluster, ClusterError, key, same_pod};
-use crate::spec::{LabSpec, NodeSpec};
+use crate::spec::{LabSpec, NodeSpec, PolicyMode};
 
 impl Cluster {
     /// One line for each node and pod that [`Cluster::converge`] would create, change or delete; none when all is as declared.
@@ -80,6 +80,13 @@ impl Cluster {
                 lines.push(format!("pod/{name} would be created"));
             }
         }
+        lines.extend(self.plan_objects(&spec.objects));
+        if spec.policy != state.policy {
+            lines.push(match spec.policy {
+                PolicyMode::Enforce => "network policies would be enforced".to_owned(),
+                PolicyMode::Ignore => "network policies would be ignored".to_owned(),
+            });
+        }
         Ok(lines)
     }
 }
@@ -96,6 +103,7 @@ mod tests {
             preset: Some("kindnet".to_owned()),
             nodes: None,
             name: Some("plan".to_owned()),
+            network_policy: None,
         };
         lab::load(&[], &overrides).expect("the preset is valid")
     }

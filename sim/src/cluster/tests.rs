@@ -27,7 +27,7 @@ fn pod(name: &str, node: &str) -> PodSpec {
         command: None,
         env: IndexMap::new(),
         restart: RestartPolicy::Always,
-        declared_at: None,
+        ..PodSpec::default()
     }
 }
 
@@ -47,6 +47,7 @@ fn seed_000() -> LabSpec {
         seed: 1,
         network: NetworkSpec {
             cluster_cidr: net("10.244.0.0/16"),
+            service_cidr: net("10.96.0.0/12"),
             node_subnet: net("172.16.30.0/24"),
             gateway: Some(GatewaySpec {
                 addr: ip("172.16.30.1"),
@@ -60,6 +61,7 @@ fn seed_000() -> LabSpec {
             dhcp_lease_secs: Some(86400),
             cni_conf_dir: "/etc/cni/net.mk".into(),
             cni_extra_files: IndexMap::new(),
+            flush_on_policy_change: false,
             stale_routes_compat: false,
             internet: Some(InternetSpec {
                 addresses: vec![ip("8.8.8.8"), ip("1.1.1.1")],
@@ -72,6 +74,8 @@ fn seed_000() -> LabSpec {
             node("minikube-m03", 2, false),
         ],
         pods: vec![pod("coredns", "minikube")],
+        policy: PolicyMode::Ignore,
+        objects: Vec::new(),
     }
 }
 

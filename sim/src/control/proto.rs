@@ -9,8 +9,9 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kube::{Object, ObjectKind, Stored};
 use crate::model::{NeighbourEntry, Node, Pod};
-use crate::spec::{Backend, LabSpec, NodeSpec, PodSpec, Preset};
+use crate::spec::{Backend, LabSpec, NodeSpec, PodSpec, PolicyMode, Preset};
 
 /// Version of this protocol; rises with every incompatible change.
 pub const VERSION: u32 = 1;
@@ -83,6 +84,24 @@ pub enum Request {
     },
     /// Removes a node and its pods. Answer: [`Response::Changes`].
     DeleteNode {
+        /// Name.
+        name: String,
+    },
+    /// Namespaces, policies, services, endpoint slices. Answer: [`Response::Objects`].
+    Objects,
+    /// Creates an object or changes it. Answer: [`Response::Changes`].
+    ApplyObject {
+        /// The object.
+        object: Box<Object>,
+        /// One that is there is an error.
+        create: bool,
+    },
+    /// Deletes an object. Answer: [`Response::Changes`].
+    DeleteObject {
+        /// Its kind.
+        kind: ObjectKind,
+        /// Kubernetes namespace; empty for a namespace.
+        namespace: String,
         /// Name.
         name: String,
     },
@@ -165,6 +184,13 @@ pub enum Response {
     Pods {
         /// In order of creation.
         pods: Vec<Pod>,
+    },
+    /// To [`Request::Objects`].
+    Objects {
+        /// In order of creation.
+        objects: Vec<Stored>,
+        /// Whether network policies have an effect.
+        policy: PolicyMode,
     },
     /// To [`Request::Neighbours`].
     Neighbours {

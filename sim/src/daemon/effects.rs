@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use tap_bridge::fabric::MemberId;
@@ -18,6 +18,7 @@ use super::nodes::{ANSWER_TIMEOUT, HostSide, NodeRuntime, Port, Underlay};
 use super::programs::{Program, ProgramSpec};
 use crate::cluster::{Effect, HOST_PORT};
 use crate::control::node::{Attachment, NodeRequest};
+use crate::dns;
 use crate::model::{IfaceKind, Node, Pod};
 use crate::node::handle::{NodeError, Role, Ticket};
 use crate::pod::netns::{NodeFiles, Plan, Sandbox, close, over_file};
@@ -98,6 +99,7 @@ impl Lab {
             result.note(outcome);
         }
         result.note(self.finish_requests(&mut later));
+        result.note(self.publish_names());
         for (namespace, name) in std::mem::take(&mut later.programs) {
             result.note(self.start_program(&namespace, &name));
         }
@@ -202,6 +204,7 @@ impl Lab {
             name: format!("pod {}", pod.key()),
             hostname: pod.name.clone(),
             files,
+            resolv: self.cluster.resolv_conf(&pod.namespace),
             ifname: link.ifname.clone(),
             ifindex: link.ifindex,
             mac: link.mac,
@@ -226,6 +229,7 @@ impl Lab {
             name: format!("node {name}"),
             hostname: name.to_owned(),
             files: root.join("host"),
+            resolv: None,
             ifname: "eth0".to_owned(),
             ifindex: eth0.index,
             mac: eth0.mac,
@@ -462,7 +466,13 @@ impl Lab {
         ) else {
             return Ok(());
         };
-        let Some(command) = spec.command.clone().filter(|command| !command.is_empty()) else {
+        let own = || self.name_server(pod);
+        let Some(command) = spec
+            .command
+            .clone()
+            .filter(|command| !command.is_empty())
+            .or_else(own)
+        else {
             return Ok(());
         };
         let Some(sandbox) = self.sandbox_of(pod) else {
@@ -488,6 +498,42 @@ impl Lab {
         if let Some(runtime) = self.pods.get_mut(&key) {
             runtime.program = Some(started);
         }
+        Ok(())
+    }
+
+    /// The name server's program, for a pod that is behind kube-dns and has no program of its own.
+    fn name_server(&self, pod: &Pod) -> Option<Vec<String>> {
+        if pod.namespace != "kube-system"
+            || pod.host_network
+            || pod.labels.get("k8s-app").map(String::as_str) != Some("kube-dns")
+        {
+            return None;
+        }
+        let program = std::env::current_exe().ok()?;
+        Some(vec![
+            program.to_str()?.to_owned(),
+            dns::server::COMMAND.to_owned(),
+            self.zone_file().to_str()?.to_owned(),
+        ])
+    }
+
+    fn zone_file(&self) -> PathBuf {
+        self.setting.root.join("dns").join("zone.json")
+    }
+
+    /// Gives the name server the names that there are now.
+    fn publish_names(&mut self) -> Result<(), LabError> {
+        let zone = self.cluster.zone();
+        if self.published.as_ref() == Some(&zone) {
+            return Ok(());
+        }
+        let file = self.zone_file();
+        let broken = |error: io::Error| LabError::internal(format!("{}: {error}", file.display()));
+        if let Some(dir) = file.parent() {
+            fs::create_dir_all(dir).map_err(broken)?;
+        }
+        dns::server::publish(&file, &zone).map_err(broken)?;
+        self.published = Some(zone);
         Ok(())
     }
 

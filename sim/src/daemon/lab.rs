@@ -25,6 +25,8 @@ use super::programs::Program;
 use crate::cluster::{Cluster, ClusterError, Effect, HOST_PORT, IpError, Outcome};
 use crate::control::node::{NodeReply, NodeRequest};
 use crate::control::proto::{ErrorKind, IcmpChannel, NodeStatus, Status, Target};
+use crate::dns::Zone;
+use crate::kube::{Object, ObjectKind};
 use crate::model::{NeighbourEntry, Pod};
 use crate::node::handle::NodeError;
 use crate::pod::netns::{Sandbox, SandboxError, Workshop, close};
@@ -131,6 +133,8 @@ pub struct Lab {
     pub(super) internet: Option<NodeRuntime>,
     pub(super) pods: HashMap<String, PodRuntime>,
     pub(super) next_member: u32,
+    /// What the name server was told last.
+    pub(super) published: Option<Zone>,
 }
 
 /// Milliseconds since the Unix epoch.
@@ -176,6 +180,7 @@ impl Lab {
             internet: None,
             pods: HashMap::new(),
             next_member: 1,
+            published: None,
         };
         lab.prepare_files()?;
         if backend == Backend::Tap {
@@ -338,6 +343,35 @@ impl Lab {
     /// [`LabError`].
     pub fn delete_pod(&mut self, namespace: &str, name: &str) -> Result<Vec<String>, LabError> {
         let outcome = self.cluster.delete_pod(namespace, name)?;
+        self.finish(outcome)
+    }
+
+    /// The control plane.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Creates an object or changes it.
+    ///
+    /// # Errors
+    /// [`LabError`].
+    pub fn apply_object(&mut self, object: Object, create: bool) -> Result<Vec<String>, LabError> {
+        let outcome = self.cluster.apply_object(object, create, now_ms())?;
+        self.finish(outcome)
+    }
+
+    /// Deletes an object.
+    ///
+    /// # Errors
+    /// [`LabError`].
+    pub fn delete_object(
+        &mut self,
+        kind: ObjectKind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Vec<String>, LabError> {
+        let outcome = self.cluster.delete_object(kind, namespace, name)?;
         self.finish(outcome)
     }
 

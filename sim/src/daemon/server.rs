@@ -276,6 +276,16 @@ fn answer(lab: &mut Lab, request: Request) -> Result<(Response, Vec<OwnedFd>), L
         Request::Plan { lab: spec } => changes(lab.plan(&spec)?),
         Request::AddPod { pod } => changes(lab.add_pod(&pod)?),
         Request::DeletePod { namespace, name } => changes(lab.delete_pod(&namespace, &name)?),
+        Request::Objects => Response::Objects {
+            objects: lab.cluster().objects(),
+            policy: lab.cluster().policy_mode(),
+        },
+        Request::ApplyObject { object, create } => changes(lab.apply_object(*object, create)?),
+        Request::DeleteObject {
+            kind,
+            namespace,
+            name,
+        } => changes(lab.delete_object(kind, &namespace, &name)?),
         Request::AddNode {
             name,
             internal_ip,

@@ -25,14 +25,14 @@ pub(crate) use diagnostics::{At, Pos, Sink, hint};
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use names::{check_label, check_subdomain};
 pub(crate) use names::{label, node_name, subdomain};
-pub(crate) use read::{Fields, boolean, list, text, texts};
+pub(crate) use read::{Fields, boolean, list, number, one_of, parse as parse_as, text, texts};
 pub(crate) use resolve::spec as spec_of;
 pub use source::{BUILT_IN, Source};
 pub(crate) use tree::{Kind, Value, parse};
-pub(crate) use written::{CidrChoice, NodeFile, PodFile, address, labels, net, restart_policy};
+pub(crate) use written::{CidrChoice, NodeFile, PodFile, address, net, restart_policy};
 
 use crate::manifest::{self, Object};
-use crate::spec::LabSpec;
+use crate::spec::{LabSpec, PolicyMode};
 
 /// What flags say over files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct Overrides {
     pub nodes: Option<usize>,
     /// `--name`
     pub name: Option<String>,
+    /// `--network-policy`
+    pub network_policy: Option<PolicyMode>,
 }
 
 /// The lab that `sources` describe together. Without any source it is the preset as it stands.

@@ -9,7 +9,7 @@ use super::conflist::Conflist;
 use super::diagnostics::{At, Pos, Sink};
 use super::preset::Defaults;
 use super::written::NetworkFile;
-use crate::spec::{GatewaySpec, InternetSpec, NetworkSpec};
+use crate::spec::{GatewaySpec, InternetSpec, NetworkSpec, default_service_cidr};
 
 /// Largest name of a file, bytes.
 const MAX_FILE_NAME: usize = 255;
@@ -111,6 +111,18 @@ pub(super) fn resolve(
             "the conflist's is here",
         );
     }
+    let service_cidr = file
+        .service_cidr
+        .as_ref()
+        .map_or_else(default_service_cidr, |at| at.value);
+    for (what, net) in [("clusterCIDR", cluster_cidr), ("nodeSubnet", node_subnet)] {
+        if service_cidr.contains(&net) || net.contains(&service_cidr) {
+            sink.error_at(
+                file.service_cidr.as_ref().map(|at| at.pos),
+                format!("serviceCIDR {service_cidr} overlaps {what} {net}"),
+            );
+        }
+    }
     let mtu = file
         .mtu
         .as_ref()
@@ -142,6 +154,7 @@ pub(super) fn resolve(
         gateway_pos,
         spec: NetworkSpec {
             cluster_cidr,
+            service_cidr,
             node_subnet,
             gateway: gateway.map(|at| GatewaySpec {
                 addr: at.value,
@@ -158,6 +171,7 @@ pub(super) fn resolve(
                 .map_or_else(|| preset.cni_conf_dir.to_owned(), |at| at.value),
             cni_extra_files,
             stale_routes_compat: value(&file.stale_routes_compat, false),
+            flush_on_policy_change: value(&file.flush_on_policy_change, false),
             internet,
         },
     }

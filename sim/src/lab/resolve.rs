@@ -14,6 +14,7 @@ use super::preset::Defaults;
 use super::written::{LabFile, NetworkFile, NodeFile, Nodes, PodFile};
 use super::{Overrides, network, preset};
 use crate::cluster::bridge;
+use crate::kube;
 use crate::manifest::Object;
 use crate::spec::{BridgeNetwork, LabSpec, PodSpec, Preset};
 
@@ -24,6 +25,7 @@ pub(super) fn resolve(
     overrides: &Overrides,
     sink: &mut Sink<'_>,
 ) -> Option<LabSpec> {
+    let written_policy = lab.as_ref().and_then(|lab| lab.network_policy);
     let (name, preset, seed, network_file, nodes_file, system, mut pods) = match lab {
         Some(lab) => (
             lab.name,
@@ -46,6 +48,10 @@ pub(super) fn resolve(
     };
     let preset = chosen_preset(preset.as_ref(), overrides, sink);
     let defaults = preset::defaults(preset);
+    let policy = overrides
+        .network_policy
+        .or(written_policy)
+        .unwrap_or_else(|| preset.network_policy());
     if let Some(name) = &overrides.name
         && let Err(why) = check_label(name)
     {
@@ -60,11 +66,12 @@ pub(super) fn resolve(
 
     let network = network::resolve(network_file, conflist, &defaults, sink);
     let mut more_nodes = Vec::new();
+    let mut kube = Vec::new();
     for object in objects {
         match object {
             Object::Pod(pod) => pods.push(*pod),
             Object::Node(node) => more_nodes.push(*node),
-            Object::Namespace(_) => {}
+            Object::Kube(object, pos) => kube.push((*object, pos)),
         }
     }
     let files = node_files(nodes_file, more_nodes, &defaults, overrides, sink);
@@ -84,6 +91,8 @@ pub(super) fn resolve(
         network: network.spec,
         nodes: specs,
         pods,
+        policy,
+        objects: resolve_objects(kube, sink),
     })
 }
 
@@ -375,6 +384,22 @@ fn check_bridged(file: &PodFile, network: &BridgeNetwork, sink: &mut Sink<'_>) {
     sink.error(at.pos, message);
 }
 
+/// Each object with its place; no two of one kind and name.
+fn resolve_objects(written: Vec<(kube::Object, Pos)>, sink: &mut Sink<'_>) -> Vec<kube::Object> {
+    let mut seen: HashMap<(kube::ObjectKind, String), Pos> = HashMap::new();
+    let mut objects = Vec::with_capacity(written.len());
+    for (mut object, pos) in written {
+        let (kind, key) = (object.kind(), object.meta().key());
+        if let Some(first) = seen.insert((kind, key), pos) {
+            let message = format!("a second {kind:?} \"{}\"", object.meta().name);
+            sink.conflict(Some(pos), message, Some(first), "the first is here");
+        }
+        object.meta_mut().declared_at = Some(sink.describe(pos));
+        objects.push(object);
+    }
+    objects
+}
+
 /// A pod with its node.
 pub(crate) fn spec(file: PodFile, node: String, declared_at: Option<String>) -> PodSpec {
     let value = |at: At<String>| at.value;
@@ -390,6 +415,8 @@ pub(crate) fn spec(file: PodFile, node: String, declared_at: Option<String>) -> 
         command: file.command,
         env: file.env,
         restart: file.restart,
+        ports: file.ports,
+        annotations: file.annotations,
         declared_at,
     }
 }

@@ -13,7 +13,8 @@ use super::diagnostics::{At, Pos, Sink, hint};
 use super::names::{label, node_name, subdomain};
 use super::read::{self, Fields};
 use super::tree::{Kind, Value};
-use crate::spec::RestartPolicy;
+use crate::kube::ContainerPort;
+use crate::spec::{PolicyMode, RestartPolicy};
 
 pub(super) const API_VERSION: &str = "podwire/v1";
 
@@ -24,12 +25,14 @@ pub(super) const LAB_KEYS: &[&str] = &[
     "preset",
     "seed",
     "network",
+    "networkPolicy",
     "nodes",
     "systemPods",
     "pods",
 ];
 pub(super) const NETWORK_KEYS: &[&str] = &[
     "clusterCIDR",
+    "serviceCIDR",
     "nodeCIDRMaskSize",
     "nodeSubnet",
     "firstNodeAddress",
@@ -44,6 +47,7 @@ pub(super) const NETWORK_KEYS: &[&str] = &[
     "cniExtraFiles",
     "conflist",
     "staleRoutesCompat",
+    "flushOnPolicyChange",
     "internet",
 ];
 pub(super) const DHCP_KEYS: &[&str] = &["metric", "lease"];
@@ -103,6 +107,7 @@ pub(super) struct LabFile {
     pub(super) nodes: Nodes,
     pub(super) system_pods: Option<At<bool>>,
     pub(super) pods: Vec<PodFile>,
+    pub(super) network_policy: Option<PolicyMode>,
 }
 
 #[derive(Clone, Debug)]
@@ -115,6 +120,7 @@ pub(super) enum Nodes {
 #[derive(Clone, Debug)]
 pub(super) struct NetworkFile {
     pub(super) cluster_cidr: Option<At<Ipv4Net>>,
+    pub(super) service_cidr: Option<At<Ipv4Net>>,
     pub(super) node_mask: Option<At<u8>>,
     pub(super) node_subnet: Option<At<Ipv4Net>>,
     pub(super) first_node_address: Option<At<Ipv4Addr>>,
@@ -128,6 +134,7 @@ pub(super) struct NetworkFile {
     pub(super) cni_conf_dir: Option<At<String>>,
     pub(super) cni_extra_files: IndexMap<String, At<String>>,
     pub(super) stale_routes_compat: Option<At<bool>>,
+    pub(super) flush_on_policy_change: Option<At<bool>>,
     pub(super) internet: Choice<InternetFile>,
 }
 
@@ -180,6 +187,8 @@ pub(crate) struct PodFile {
     pub(crate) command: Option<Vec<String>>,
     pub(crate) env: IndexMap<String, String>,
     pub(crate) restart: RestartPolicy,
+    pub(crate) ports: Vec<ContainerPort>,
+    pub(crate) annotations: IndexMap<String, String>,
 }
 
 const ADDRESS: &str = "an IPv4 address";
@@ -242,6 +251,9 @@ pub(super) fn lab(document: &Value, sink: &mut Sink<'_>) -> Option<LabFile> {
             .get("systemPods")
             .and_then(|value| read::boolean(value, sink)),
         pods,
+        network_policy: fields.get("networkPolicy").and_then(|value| {
+            read::one_of(value, "networkPolicy", &PolicyMode::CHOICES, sink).map(|at| at.value)
+        }),
     })
 }
 
@@ -249,6 +261,7 @@ impl Default for NetworkFile {
     fn default() -> Self {
         Self {
             cluster_cidr: None,
+            service_cidr: None,
             node_mask: None,
             node_subnet: None,
             first_node_address: None,
@@ -262,6 +275,7 @@ impl Default for NetworkFile {
             cni_conf_dir: None,
             cni_extra_files: IndexMap::new(),
             stale_routes_compat: None,
+            flush_on_policy_change: None,
             internet: Choice::Preset,
         }
     }
@@ -278,6 +292,7 @@ fn network(value: &Value, sink: &mut Sink<'_>) -> Option<NetworkFile> {
     }
     Some(NetworkFile {
         cluster_cidr: fields.get("clusterCIDR").and_then(|value| net(value, sink)),
+        service_cidr: fields.get("serviceCIDR").and_then(|value| net(value, sink)),
         node_mask: fields
             .get("nodeCIDRMaskSize")
             .and_then(|value| read::number(value, "nodeCIDRMaskSize", 8..=30, sink)),
@@ -318,6 +333,7 @@ fn network(value: &Value, sink: &mut Sink<'_>) -> Option<NetworkFile> {
                 read::text_map(value, "cniExtraFiles", sink)
             }),
         stale_routes_compat: flag("staleRoutesCompat", sink),
+        flush_on_policy_change: flag("flushOnPolicyChange", sink),
         internet: choice(fields.get("internet"), sink, |value, sink| {
             let fields = Fields::open(value, "the internet", INTERNET_KEYS, sink)?;
             Some(InternetFile {
@@ -468,6 +484,8 @@ fn pod(value: &Value, sink: &mut Sink<'_>) -> Option<PodFile> {
             .get("restartPolicy")
             .and_then(|value| restart_policy(value, sink))
             .unwrap_or_default(),
+        ports: Vec::new(),
+        annotations: IndexMap::new(),
     };
     name.map(|_| pod)
 }
@@ -511,7 +529,7 @@ pub(super) fn kind_of(document: &Value, sink: &mut Sink<'_>) -> Option<At<String
                 ),
                 None => sink.error(
                     fields.pos,
-                    format!("a document needs \"kind\": Lab (with apiVersion: {API_VERSION}), Pod, Node or Namespace"),
+                    format!("a document needs \"kind\": Lab (with apiVersion: {API_VERSION}), Pod, NetworkPolicy, Service or another kind of manifest"),
                 ),
             }
             None

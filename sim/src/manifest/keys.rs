@@ -104,3 +104,60 @@ pub(super) const CONTAINER: &[&str] = &[
 ];
 
 pub(super) const PORT: &[&str] = &["containerPort", "hostIP", "hostPort", "name", "protocol"];
+
+pub(super) const POLICY_SPEC: &[&str] = &["egress", "ingress", "podSelector", "policyTypes"];
+
+pub(super) const SERVICE_SPEC: &[&str] = &[
+    "allocateLoadBalancerNodePorts",
+    "clusterIP",
+    "clusterIPs",
+    "externalIPs",
+    "externalName",
+    "externalTrafficPolicy",
+    "healthCheckNodePort",
+    "internalTrafficPolicy",
+    "ipFamilies",
+    "ipFamilyPolicy",
+    "loadBalancerClass",
+    "loadBalancerIP",
+    "loadBalancerSourceRanges",
+    "ports",
+    "publishNotReadyAddresses",
+    "selector",
+    "sessionAffinity",
+    "sessionAffinityConfig",
+    "topologyKeys",
+    "trafficDistribution",
+    "type",
+];
+
+pub(super) const SERVICE_PORT: &[&str] = &[
+    "appProtocol",
+    "name",
+    "nodePort",
+    "port",
+    "protocol",
+    "targetPort",
+];
+
+pub(super) const ENDPOINT: &[&str] = &[
+    "addresses",
+    "conditions",
+    "deprecatedTopology",
+    "hints",
+    "hostname",
+    "nodeName",
+    "targetRef",
+    "zone",
+];
+
+pub(super) const SLICE: &[&str] = &[
+    "addressType",
+    "apiVersion",
+    "endpoints",
+    "kind",
+    "metadata",
+    "ports",
+];
+
+pub(super) const ENDPOINTS: &[&str] = &["apiVersion", "kind", "metadata", "subsets"];

@@ -1,4 +1,4 @@
-//! Kubernetes manifests as they are: Pod, Node, Namespace, and List of these.
+//! Kubernetes manifests as they are: Pod, Node, Namespace, NetworkPolicy, Service, EndpointSlice, Endpoints, and List of these.
 //!
 //! Decides what of a manifest has a meaning here. The rest of a real manifest (images, probes, volumes, security contexts) is
 //! accepted without a word, as an API server would accept it; keys that no API server knows at the places that podwire
@@ -8,14 +8,21 @@
 //! just exists.
 
 mod keys;
+mod object;
+mod policy;
+#[cfg(test)]
+mod refused;
+mod service;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::net::Ipv4Addr;
 
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 
+use crate::kube::{self, ContainerPort};
 use crate::lab::{
     self, At, CidrChoice, Diagnostics, Fields, NodeFile, PodFile, Pos, Sink, Source, Value, hint,
 };
@@ -27,7 +34,7 @@ use crate::spec::{NodeSpec, PodSpec};
 pub(crate) enum Object {
     Pod(Box<PodFile>),
     Node(Box<NodeFile>),
-    Namespace(At<String>),
+    Kube(Box<kube::Object>, Pos),
 }
 
 impl Object {
@@ -35,7 +42,7 @@ impl Object {
         match self {
             Self::Pod(pod) => pod.name.pos,
             Self::Node(node) => node.name.pos,
-            Self::Namespace(name) => name.pos,
+            Self::Kube(_, pos) => *pos,
         }
     }
 }
@@ -47,11 +54,8 @@ pub enum Manifest {
     Pod(Box<PodSpec>),
     /// A node.
     Node(NodeManifest),
-    /// A namespace; pods may name any, so that it needs nothing.
-    Namespace {
-        /// Its name.
-        name: String,
-    },
+    /// Any other object.
+    Object(Box<kube::Object>),
 }
 
 /// A node as a manifest declares it.
@@ -169,7 +173,10 @@ pub fn load(sources: &[Source]) -> Result<Vec<Manifest>, Diagnostics> {
                 control_plane: file.control_plane == Some(true),
                 labels: file.labels,
             }),
-            Object::Namespace(name) => Manifest::Namespace { name: name.value },
+            Object::Kube(mut object, _) => {
+                object.meta_mut().declared_at = Some(place);
+                Manifest::Object(object)
+            }
         })
         .collect())
 }
@@ -202,6 +209,21 @@ pub fn place<'p>(pods: impl IntoIterator<Item = &'p mut PodSpec>, nodes: &[Node]
     }
 }
 
+/// Kinds of manifests.
+const KINDS: [&str; 7] = [
+    "Pod",
+    "Node",
+    "Namespace",
+    "NetworkPolicy",
+    "Service",
+    "EndpointSlice",
+    "Endpoints",
+];
+
+fn kube_object(object: kube::Object, pos: Pos) -> Object {
+    Object::Kube(Box::new(object), pos)
+}
+
 /// Reads one document that is no Lab.
 pub(crate) fn read(
     document: &Value,
@@ -212,18 +234,42 @@ pub(crate) fn read(
     match kind.value.as_str() {
         "Pod" => objects.extend(pod(document, sink).map(|pod| Object::Pod(Box::new(pod)))),
         "Node" => objects.extend(node(document, sink).map(|node| Object::Node(Box::new(node)))),
-        "Namespace" => objects.extend(namespace(document, sink).map(Object::Namespace)),
-        "List" | "PodList" | "NodeList" | "NamespaceList" => list(document, objects, sink),
-        "NetworkPolicy" | "Service" => sink.error(
-            kind.pos,
-            format!("kind {} is not in this version", kind.value),
+        "Namespace" => objects.extend(
+            object::namespace(document, sink)
+                .map(|(object, pos)| kube_object(kube::Object::Namespace(object), pos)),
         ),
+        "NetworkPolicy" => objects.extend(
+            policy::read(document, sink)
+                .map(|(object, pos)| kube_object(kube::Object::NetworkPolicy(object), pos)),
+        ),
+        "Service" => objects.extend(
+            service::read(document, sink)
+                .map(|(object, pos)| kube_object(kube::Object::Service(object), pos)),
+        ),
+        "EndpointSlice" => objects.extend(
+            service::slice(document, sink)
+                .map(|(object, pos)| kube_object(kube::Object::EndpointSlice(object), pos)),
+        ),
+        "Endpoints" => objects.extend(
+            service::endpoints(document, sink)
+                .into_iter()
+                .map(|(object, pos)| kube_object(kube::Object::EndpointSlice(object), pos)),
+        ),
+        "List" => list(document, objects, sink),
+        list_of
+            if list_of
+                .strip_suffix("List")
+                .is_some_and(|kind| KINDS.contains(&kind)) =>
+        {
+            list(document, objects, sink);
+        }
         other => {
-            let hint = hint(other, ["Lab", "Pod", "Node", "Namespace", "List"]);
+            let hint = hint(other, KINDS.into_iter().chain(["Lab", "List"]));
             let message = if hint.is_empty() {
                 format!(
-                    "kind {} means nothing to podwire; there are Lab, Pod, Node, Namespace and List",
-                    other.chars().take(80).collect::<String>()
+                    "kind {} means nothing to podwire; there are Lab, {} and List",
+                    words::short(other),
+                    KINDS.join(", ")
                 )
             } else {
                 format!("no kind \"{other}\"{hint}")
@@ -290,7 +336,7 @@ fn open<'v>(
     let metadata = Fields::open(metadata, "metadata", keys::METADATA, sink)?;
     let labels = metadata
         .get("labels")
-        .map_or_else(IndexMap::new, |value| lab::labels(value, sink));
+        .map_or_else(IndexMap::new, |value| words::labels(value, "labels", sink));
     Some((
         fields,
         Metadata {
@@ -298,12 +344,6 @@ fn open<'v>(
             labels,
         },
     ))
-}
-
-fn namespace(document: &Value, sink: &mut Sink<'_>) -> Option<At<String>> {
-    let (_, metadata) = open(document, "a namespace", sink)?;
-    let name = metadata.fields.want("name", "metadata", sink)?;
-    lab::label(name, "a namespace", sink)
 }
 
 fn node(document: &Value, sink: &mut Sink<'_>) -> Option<NodeFile> {
@@ -394,6 +434,10 @@ fn pod(document: &Value, sink: &mut Sink<'_>) -> Option<PodFile> {
         .get("restartPolicy")
         .and_then(|value| lab::restart_policy(value, sink))
         .unwrap_or_default();
+    let annotations = metadata
+        .fields
+        .get("annotations")
+        .map_or_else(IndexMap::new, |value| words::annotations(value, sink));
     Some(PodFile {
         name: name?,
         namespace,
@@ -406,6 +450,8 @@ fn pod(document: &Value, sink: &mut Sink<'_>) -> Option<PodFile> {
         command: program.command,
         env: program.env,
         restart,
+        ports: program.ports,
+        annotations,
     })
 }
 
@@ -414,6 +460,7 @@ fn pod(document: &Value, sink: &mut Sink<'_>) -> Option<PodFile> {
 struct Program {
     command: Option<Vec<String>>,
     env: IndexMap<String, String>,
+    ports: Vec<ContainerPort>,
 }
 
 fn containers(value: &Value, sink: &mut Sink<'_>) -> Program {
@@ -425,7 +472,7 @@ fn containers(value: &Value, sink: &mut Sink<'_>) -> Program {
         let _name = fields
             .want("name", "a container", sink)
             .and_then(|value| lab::label(value, "the name of a container", sink));
-        host_ports(&fields, sink);
+        container_ports(&fields, &mut program.ports, sink);
         let mut words = Vec::new();
         for key in ["command", "args"] {
             if let Some(value) = fields.get(key) {
@@ -442,15 +489,14 @@ fn containers(value: &Value, sink: &mut Sink<'_>) -> Program {
             );
             continue;
         }
-        program = Program {
-            command: Some(words),
-            env: environment(&fields, sink),
-        };
+        program.command = Some(words);
+        program.env = environment(&fields, sink);
     }
     program
 }
 
-fn host_ports(container: &Fields<'_>, sink: &mut Sink<'_>) {
+/// What a container says it serves. A name may stand once only (Kubernetes: per container; per pod where it is referred to).
+fn container_ports(container: &Fields<'_>, all: &mut Vec<ContainerPort>, sink: &mut Sink<'_>) {
     let Some(ports) = container.get("ports") else {
         return;
     };
@@ -463,6 +509,23 @@ fn host_ports(container: &Fields<'_>, sink: &mut Sink<'_>) {
             .and_then(|_| fields.key_pos("hostPort"))
         {
             sink.error(pos, "hostPort is not in this version");
+        }
+        let name = service::container_port_name(&fields, sink);
+        if let (Some(name), Some(value)) = (&name, fields.get("name"))
+            && all.iter().any(|other| other.name.as_ref() == Some(name))
+        {
+            sink.error(value.pos, format!("a second port of name \"{name}\""));
+        }
+        let protocol = words::protocol(&fields, sink);
+        if let Some(port) = fields
+            .want("containerPort", "a port", sink)
+            .and_then(|value| words::int(value, "containerPort", 1..=u16::MAX, sink))
+        {
+            all.push(ContainerPort {
+                name,
+                port: port.value,
+                protocol,
+            });
         }
     }
 }

@@ -106,10 +106,12 @@ fn a_node_has_its_cidr_address_and_role() {
     let found = read_all(
         "apiVersion: v1\nkind: Node\nmetadata:\n  name: small\n  labels: {node-role.kubernetes.io/control-plane: \"\"}\nspec:\n  podCIDR: 10.244.77.0/30\n  podCIDRs: [10.244.77.0/30]\nstatus:\n  addresses:\n  - {type: Hostname, address: small}\n  - {type: InternalIP, address: \"fd00::1\"}\n  - {type: InternalIP, address: 172.16.30.77}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n",
     );
-    let [Manifest::Node(node), Manifest::Namespace { name }] = found.as_slice() else {
+    let [Manifest::Node(node), Manifest::Object(shop)] = found.as_slice() else {
         panic!("a node and a namespace: {found:?}")
     };
-    assert_eq!(name, "shop");
+    assert_eq!(shop.meta().name, "shop");
+    // NP-24: its own name is a label of every namespace.
+    assert_eq!(shop.meta().labels["kubernetes.io/metadata.name"], "shop");
     assert_eq!(node.internal_ip, Some(Ipv4Addr::new(172, 16, 30, 77)));
     assert_eq!(node.pod_cidr, Some("10.244.77.0/30".parse().unwrap()));
     assert!(node.control_plane);
@@ -212,8 +214,8 @@ fn mistakes_are_reported_at_their_place() {
         "m.yaml:3:18: the name of a pod must consist of lower-case letters",
     );
     says(
-        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\n",
-        "m.yaml:2:7: kind NetworkPolicy is not in this version",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n",
+        "m.yaml:2:7: kind ConfigMap means nothing to podwire",
     );
     says(
         "apiVersion: v1\nkind: Pdo\n",

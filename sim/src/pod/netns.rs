@@ -107,6 +107,8 @@ pub struct Plan {
     pub hostname: String,
     /// Directory for the files of this sandbox alone; made and removed with it.
     pub files: PathBuf,
+    /// Its own /etc/resolv.conf; else the lab's.
+    pub resolv: Option<String>,
     /// Name of the interface.
     pub ifname: String,
     /// Its wanted index.
@@ -424,6 +426,12 @@ fn files(plan: &Plan) -> Result<(), SandboxError> {
         node_etc(plan, node).map_err(context("give it an /etc of its own"))?;
         node_run(node).map_err(context("give it a /run of its own"))?;
     }
+    if let Some(text) = &plan.resolv {
+        let resolv = plan.files.join("resolv.conf");
+        fs::write(&resolv, text).map_err(context("write its resolv.conf"))?;
+        over_file(&resolv, Path::new("/etc/resolv.conf"))
+            .map_err(context("mount its resolv.conf"))?;
+    }
     over_file(&hostname, Path::new("/etc/hostname")).map_err(context("mount its hostname file"))
 }
 
@@ -570,6 +578,7 @@ mod tests {
             name: name.into(),
             hostname: name.into(),
             files: files.join(name),
+            resolv: None,
             ifname: link.ifname.clone(),
             ifindex: link.ifindex,
             mac: link.mac,

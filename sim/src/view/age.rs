@@ -47,6 +47,14 @@ pub fn rfc3339(ms: u64) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
+/// As Go prints a time: `2022-03-19 05:25:04 +0000 UTC`.
+#[must_use]
+pub fn go_time(ms: u64) -> String {
+    let text = rfc3339(ms);
+    let text = text.trim_end_matches('Z').replacen('T', " ", 1);
+    format!("{text} +0000 UTC")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

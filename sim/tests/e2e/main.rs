@@ -11,6 +11,7 @@ mod errors;
 mod harness;
 mod lifecycle;
 mod pattern;
+mod policy;
 mod readme;
 mod seed000;
 mod seed002;

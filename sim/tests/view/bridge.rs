@@ -89,6 +89,7 @@ fn pod(name: &str, node: &str) -> PodSpec {
         env: Default::default(),
         restart: RestartPolicy::Always,
         declared_at: None,
+        ..PodSpec::default()
     }
 }
 

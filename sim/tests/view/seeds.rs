@@ -35,7 +35,7 @@ impl Lab {
             command: None,
             env: Default::default(),
             restart: RestartPolicy::Always,
-            declared_at: None,
+            ..PodSpec::default()
         };
         self.cluster.add_pod(&pod, 0).expect("a pod");
         self.cluster

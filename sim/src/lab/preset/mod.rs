@@ -182,6 +182,6 @@ fn pod(name: String, node: &NodeSpec, host_network: bool, labels: &[(&str, &str)
         command: None,
         env: IndexMap::new(),
         restart: RestartPolicy::Always,
-        declared_at: None,
+        ..PodSpec::default()
     }
 }

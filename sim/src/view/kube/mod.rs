@@ -4,14 +4,21 @@
 //! json|yaml`) have Kubernetes' shape with two keys more at the top: `pid` and `netns`.
 
 mod node;
+mod object;
 mod pod;
+mod policy;
 mod select;
+mod selector;
+mod service;
 
 pub use node::{
     describe as describe_node, name as node_name, object as node_object, table as nodes,
 };
+pub use object::{object, table as objects};
 pub use pod::{describe as describe_pod, name as pod_name, object as pod_object, table as pods};
+pub use policy::describe as describe_policy;
 pub use select::{ParseSelectorError, Selector};
+pub use service::{describe as describe_service, describe_namespace, describe_slice};
 
 use indexmap::IndexMap;
 use serde_json::{Value, json};
@@ -94,6 +101,16 @@ fn field(text: &mut String, width: usize, title: &str, values: &[String]) {
             }
         }
     }
+}
+
+/// Annotations as describe lists them.
+fn annotation_lines(annotations: &IndexMap<String, String>) -> Vec<String> {
+    let mut lines: Vec<String> = annotations
+        .iter()
+        .map(|(k, v)| format!("{k}: {v}"))
+        .collect();
+    lines.sort();
+    lines
 }
 
 fn label_lines(labels: &IndexMap<String, String>) -> Vec<String> {
