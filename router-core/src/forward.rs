@@ -2,13 +2,16 @@
 //!
 //! The order is normative and visible in [`router`](crate::router): TTL, then length, then the decrement.
 
+use core::net::Ipv4Addr;
+
 use crate::frame::{Frame, FramePool};
 use crate::icmp_error::{IcmpError, Refusal};
 use crate::options;
 use crate::stats::DropReason;
 use crate::trace::Fit;
 use crate::wire::ethernet;
-use crate::wire::ipv4::{self, HEADER_LEN, Ipv4};
+use crate::wire::icmpv4;
+use crate::wire::ipv4::{self, HEADER_LEN, Ipv4, PROTOCOL_ICMP};
 
 /// A packet with TTL 0 or 1 is not forwarded (FWD-61).
 pub(crate) const fn check_ttl(ip: &Ipv4<'_>) -> Result<(), Refusal> {
@@ -65,6 +68,22 @@ pub(crate) const fn fit(size: Size, mtu: u16) -> Fit {
     } else {
         Fit::Fragment
     }
+}
+
+/// Source and destination that tell flows apart: a packet's own, or for an ICMP error those of the packet it quotes.
+pub(crate) fn flow(ip: &Ipv4<'_>) -> (Ipv4Addr, Ipv4Addr) {
+    let quoted = match *ip.payload() {
+        [kind, ..]
+            if ip.protocol() == PROTOCOL_ICMP
+                && ip.fragment_offset() == 0
+                && icmpv4::may_be_error(kind) =>
+        {
+            ip.payload().get(icmpv4::HEADER_LEN..).and_then(Ipv4::peek)
+        }
+        _ => None,
+    };
+    let of = quoted.as_ref().unwrap_or(ip);
+    (of.src(), of.dst())
 }
 
 /// Lowers the TTL of the packet in `frame` by one.

@@ -31,7 +31,8 @@ pub(crate) struct Link {
 
 /// Accepts or refuses a frame that arrived on `port`.
 pub(crate) fn accept(slot: usize, port: &PortConfig, frame: &[u8]) -> Result<Link, DropReason> {
-    if !port.up || port.kind == PortKind::Dummy {
+    // Nothing arrives at a tunnel device but what the router itself takes out of a tunnel.
+    if !port.up || matches!(port.kind, PortKind::Dummy | PortKind::Ipip(_)) {
         return Err(DropReason::PortDown);
     }
     let (header, _) = ethernet::parse(frame).ok_or(DropReason::FrameTooShort)?;

@@ -17,6 +17,7 @@ mod forward;
 mod frag;
 pub mod frame;
 mod icmp_error;
+mod ipip;
 mod l2;
 mod local;
 mod martian;

@@ -76,7 +76,8 @@ impl Originator {
         }
     }
 
-    fn ident(&mut self, protocol: u8, dst: Ipv4Addr) -> u16 {
+    /// An identification that was not used lately toward `dst` for this protocol.
+    pub(crate) fn ident(&mut self, protocol: u8, dst: Ipv4Addr) -> u16 {
         #[expect(
             clippy::cast_possible_truncation,
             reason = "the remainder is below COUNTERS"

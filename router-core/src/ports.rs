@@ -21,6 +21,8 @@ pub enum ConfigError {
     DuplicatePort(PortId),
     /// More than one host port.
     SecondHostPort(PortId),
+    /// More than one tunnel device.
+    SecondTunnel(PortId),
     /// An address, route or neighbour names a port that is not in the snapshot.
     UnknownPort(PortId),
     /// A port of a bridge names a port that is no bridge.
@@ -43,6 +45,7 @@ impl fmt::Display for ConfigError {
             Self::ReservedPort(p) => write!(f, "port number {} is reserved", p.0),
             Self::DuplicatePort(p) => write!(f, "port {} is given twice", p.0),
             Self::SecondHostPort(p) => write!(f, "port {} is a second host port", p.0),
+            Self::SecondTunnel(p) => write!(f, "port {} is a second tunnel device", p.0),
             Self::UnknownPort(p) => write!(f, "port {} does not exist", p.0),
             Self::NotABridge(p) => write!(f, "port {} is no bridge, but has ports", p.0),
             Self::NotABridgePort(p) => write!(f, "port {} can't be a port of a bridge", p.0),
@@ -63,6 +66,7 @@ const ABSENT: u16 = u16::MAX;
 pub(crate) struct PortIndex {
     slots: Vec<u16>,
     host: Option<usize>,
+    tunnel: Option<usize>,
 }
 
 impl PortIndex {
@@ -89,6 +93,11 @@ impl PortIndex {
             {
                 return Err(ConfigError::SecondHostPort(port.id));
             }
+            if let PortKind::Ipip(_) = port.kind
+                && index.tunnel.replace(slot).is_some()
+            {
+                return Err(ConfigError::SecondTunnel(port.id));
+            }
         }
         index.check_references(snapshot)?;
         Ok(index)
@@ -106,7 +115,10 @@ impl PortIndex {
             if kind(member.bridge) != Some(PortKind::Bridge) {
                 return Err(ConfigError::NotABridge(member.bridge));
             }
-            if matches!(port.kind, PortKind::Bridge | PortKind::Host { .. }) {
+            if matches!(
+                port.kind,
+                PortKind::Bridge | PortKind::Host { .. } | PortKind::Ipip(_)
+            ) {
                 return Err(ConfigError::NotABridgePort(port.id));
             }
         }
@@ -137,6 +149,12 @@ impl PortIndex {
             None | Some(&ABSENT) => None,
             Some(&slot) => Some(usize::from(slot)),
         }
+    }
+
+    /// Place of the tunnel device.
+    #[inline]
+    pub(crate) const fn tunnel(&self) -> Option<usize> {
+        self.tunnel
     }
 
     /// Place of the host port.

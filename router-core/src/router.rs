@@ -6,7 +6,8 @@
 //!                           ┌───────────────────────────────────────────────────┤
 //!                   local (7a): answer, host port                    forward (7b): TTL, length, decrement,
 //!                                                                    [policy], [SNAT], fragments
-//!                           └────────────────> neigh ─> tx  <───────────────────┘
+//!                   decap ──> header ..                         │
+//!                           └────────────────> neigh ─> tx <──────┴──> encap ──> fib for the outer header ..
 //! ```
 //!
 //! A frame from a port of a bridge goes to the `bridge` stage before `l2`, which sends it to other ports or hands it on as
@@ -25,6 +26,7 @@ mod egress;
 mod fragments;
 mod own;
 mod tell;
+mod tunnel;
 
 use alloc::boxed::Box;
 use core::mem;
@@ -32,12 +34,13 @@ use core::net::Ipv4Addr;
 
 use crate::arp::{self, Learn};
 use crate::bridge::{Bridges, FdbView};
-use crate::config::{PortId, Snapshot};
+use crate::config::{PortConfig, PortId, Snapshot};
 use crate::fib::{Fib, Hop, Lookup};
 use crate::forward::{self, Size};
 use crate::frag::{Fragments, Reassembly, User};
 use crate::frame::{Batch, Frame, FramePool, TxBatch};
 use crate::icmp_error::{IcmpError, Limiter, Refusal};
+use crate::ipip::Report;
 use crate::l2::{self, Link, Payload};
 use crate::local::{self, Delivery};
 use crate::martian;
@@ -52,8 +55,9 @@ use crate::time::Instant;
 use crate::trace::{Answered, Mark, Recorder, Step};
 use crate::wire::arp::{Arp, Operation};
 use crate::wire::ethernet::{self, ETHERTYPE_ARP, HEADER_LEN};
-use crate::wire::ipv4::{self, Ipv4, PROTOCOL_ICMP, PROTOCOL_TCP};
+use crate::wire::ipv4::{self, Ipv4, PROTOCOL_ICMP, PROTOCOL_IPIP, PROTOCOL_TCP};
 use egress::Bin;
+use tunnel::Tunnel;
 
 /// Source of an error when the node has no address at all (RFC 7600, as Linux).
 const DUMMY_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
@@ -109,6 +113,7 @@ pub struct Router {
     set: Fragments,
     /// Where a datagram for the node is put together.
     scratch: Box<[u8]>,
+    tunnel: Tunnel,
     flow_seed: u64,
 }
 
@@ -163,6 +168,7 @@ impl Router {
             reassembly: Reassembly::new(limits.fragments, rng.next()),
             set: Fragments::new(limits.fragments),
             scratch: alloc::vec![0; MAX_PACKET].into_boxed_slice(),
+            tunnel: Tunnel::new(rng.next()),
             flow_seed: rng.next(),
             bridges: Bridges::new(limits.fdb, rng.next()),
         }
@@ -184,6 +190,11 @@ impl Router {
         self.policy = Policy::new(&snapshot);
         self.stats.set_ports(snapshot.ports.iter().map(|p| p.id));
         self.ports = ports;
+        let tunnel = self
+            .ports
+            .tunnel()
+            .and_then(|slot| snapshot.ports.get(slot));
+        self.tunnel.apply(&snapshot, tunnel.map(|port| port.id));
         self.defragments = snapshot.defragment || snapshot.nat.tracks();
         self.bridges.configure(&snapshot);
         self.snapshot = snapshot;
@@ -402,12 +413,7 @@ impl Router {
     fn validate(&self, frame: &mut Frame, link: Link, io: &mut Io<'_>) -> Result<(), DropReason> {
         io.trace
             .step(frame.mark(), || tell::accepted(frame.port(), link));
-        let ip = Ipv4::parse(packet(frame)).map_err(|error| match error {
-            ipv4::Error::HeaderLength => DropReason::BadHeaderLength,
-            ipv4::Error::Version => DropReason::BadVersion,
-            ipv4::Error::Checksum => DropReason::BadHeaderChecksum,
-            ipv4::Error::TotalLength => DropReason::BadTotalLength,
-        })?;
+        let ip = Ipv4::parse(packet(frame)).map_err(fault)?;
         io.trace.step(frame.mark(), || tell::header(&ip));
         let dst = ip.dst();
         if link.dst.is_group() && !dst.is_multicast() && !self.fib.is_broadcast(dst) {
@@ -435,7 +441,7 @@ impl Router {
             .get(link.slot)
             .ok_or(DropReason::UnknownPort)?;
         let ip = Ipv4::peek(packet(frame)).ok_or(DropReason::BadHeaderLength)?;
-        let dst = ip.dst();
+        let (dst, protocol) = (ip.dst(), ip.protocol());
 
         // 4. Connection tracking and destination NAT stand here.
 
@@ -456,6 +462,7 @@ impl Router {
         let hop = match self.route(mark, dst, || self.flow(&ip), io) {
             Lookup::Local => {
                 // 7a. Input policy.
+                deny_ipip(port, protocol)?;
                 self.check_policy(frame, link, None)?;
                 return Ok(Verdict::Local);
             }
@@ -489,11 +496,12 @@ impl Router {
         } else {
             forward::check_ttl(&ip)?;
         }
-        let mtu = self.snapshot.ports.get(hop.slot).map_or(0, |p| p.mtu);
         let size = of_set.unwrap_or_else(|| Size::of(&ip));
+        let mtu = self.egress_mtu(&hop, dst, size, io);
         io.trace.step(mark, || tell::mtu(size, hop.port, mtu));
         forward::check_length(size, mtu)?;
         io.trace.step(mark, || tell::ttl(&ip, link));
+        self.check_tunnelled(&hop, &ip, link.from_host)?;
         let has_options = !ip.options().is_empty();
         if !link.from_host {
             forward::decrement_ttl(frame);
@@ -501,6 +509,7 @@ impl Router {
                 self.record(frame, &hop, dst, io.now);
             }
         }
+        deny_ipip(port, protocol)?;
         self.check_policy(frame, link, Some(hop.slot))?;
         // Source NAT stands here.
         Ok(Verdict::Forward(hop, dst))
@@ -542,12 +551,11 @@ impl Router {
         }
     }
 
-    /// A number that all packets of a flow share.
+    /// A number that all packets of a flow share: of the addresses alone, as Linux by default
+    /// (`fib_multipath_hash_policy` 0), so that fragments stay with their datagram and ICMP errors with what they are about.
     fn flow(&self, ip: &Ipv4<'_>) -> u64 {
-        random::mix(
-            random::hash(self.flow_seed, u16::from(ip.protocol()), ip.src())
-                ^ u64::from(ip.dst().to_bits()),
-        )
+        let (src, dst) = forward::flow(ip);
+        random::mix(random::hash(self.flow_seed, 0, src) ^ u64::from(dst.to_bits()))
     }
 
     /// Step 7a: a packet for the node. Fragments of what the router itself may have to answer are collected.
@@ -556,10 +564,16 @@ impl Router {
             return self.discard(frame, DropReason::BadHeaderLength, io);
         };
         if ip.is_fragment() {
-            if self.ports.host().is_some() && !local::answers(ip.protocol()) {
+            let tunnelled = ip.protocol() == PROTOCOL_IPIP && self.ports.tunnel().is_some();
+            if self.ports.host().is_some() && !tunnelled && !local::answers(ip.protocol()) {
                 return self.deliver_to_host(frame, io);
             }
             return self.collect(frame, User::LOCAL, None, io);
+        }
+        if let Some(slot) = self.ports.tunnel()
+            && ip.protocol() == PROTOCOL_IPIP
+        {
+            return self.decapsulate(frame, slot, io);
         }
         match self.answer(packet(&frame), frame.mark(), io) {
             Ok(By::Router) => self.consume(frame, io),
@@ -571,6 +585,11 @@ impl Router {
     /// Answers a whole datagram for the node, or says who will.
     fn answer(&mut self, datagram: &[u8], mark: Mark, io: &mut Io<'_>) -> Result<By, Refusal> {
         let ip = Ipv4::peek(datagram).ok_or(DropReason::BadHeaderLength)?;
+        if self.ports.tunnel().is_some()
+            && let Some(report) = Report::parse(&ip)
+        {
+            return self.tunnel_report(&report, ip.dst(), io);
+        }
         let reply = |tos, protocol| Fields {
             tos,
             protocol,
@@ -674,6 +693,24 @@ impl Router {
                 trace: io.trace,
             },
         )
+    }
+}
+
+/// Pods may not make tunnels of their own (IPIP-24).
+fn deny_ipip(port: &PortConfig, protocol: u8) -> Result<(), DropReason> {
+    if protocol == PROTOCOL_IPIP && port.deny_ipip {
+        return Err(DropReason::TunnelDenied);
+    }
+    Ok(())
+}
+
+/// Why a packet whose header is broken is dropped.
+const fn fault(error: ipv4::Error) -> DropReason {
+    match error {
+        ipv4::Error::HeaderLength => DropReason::BadHeaderLength,
+        ipv4::Error::Version => DropReason::BadVersion,
+        ipv4::Error::Checksum => DropReason::BadHeaderChecksum,
+        ipv4::Error::TotalLength => DropReason::BadTotalLength,
     }
 }
 

@@ -157,6 +157,14 @@ counters! {
         PolicyIngress = "policy-ingress", "NetworkPolicy: no rule allows it to reach the pod it is for (ingress).";
         PolicyEgress = "policy-egress", "NetworkPolicy: no rule allows the pod it is from to send it (egress).";
         PolicyInvalid = "policy-invalid", "NetworkPolicy: to or from an isolated pod, and conntrack finds it INVALID.";
+        TunnelSource = "tunnel-source", "IPIP from a station that is no known tunnel end, or a tunnelled packet with an end of its tunnel as source.";
+        TunnelDown = "tunnel-down", "IPIP to this node, whose tunnel device is down.";
+        TunnelDenied = "tunnel-denied", "IPIP from a port that may not send any.";
+        TunnelNested = "tunnel-nested", "A tunnel within a tunnel: more than one header to put on or to take off.";
+        TunnelLoop = "tunnel-loop", "The outer destination leads back into the tunnel, or to this node.";
+        TunnelNoRoute = "tunnel-no-route", "No route to the other end of the tunnel.";
+        TunnelCongested = "tunnel-congested", "Congestion was met in the tunnel by a packet that cannot be marked with it (outer CE, inner not ECN-capable).";
+        TunnelTooLong = "tunnel-too-long", "A packet out of a tunnel that is longer than any frame.";
         PoolEmpty = "pool-empty", "No free frame for a copy that was needed.";
     }
 }
@@ -175,6 +183,11 @@ counters! {
         NoFrame = "no-frame", "Something the router wanted to send was not made because the pool was empty.";
         Fragmented = "fragmented", "A datagram was cut into fragments.";
         Reassembled = "reassembled", "All fragments of a datagram were there.";
+        Encapsulated = "encapsulated", "A packet was put into an IPIP tunnel.";
+        Decapsulated = "decapsulated", "A packet was taken out of an IPIP tunnel.";
+        TunnelEcnOdd = "tunnel-ecn-odd", "An outer header had an ECN mark that the inner packet does not know of (RFC 6040 4.2).";
+        TunnelMtuLearned = "tunnel-mtu-learned", "A router inside a tunnel told the MTU of the way.";
+        TunnelErrorRelayed = "tunnel-error-relayed", "An ICMP error about an outer packet was passed on to the sender of the inner one.";
         HostDelivered = "host-delivered", "A packet to the node was handed to its host namespace.";
         FdbLearned = "fdb-learned", "A bridge learned where a station is.";
         FdbMoved = "fdb-moved", "A station appeared behind another port of its bridge.";
@@ -351,16 +364,16 @@ impl Stats {
         }
     }
 
-    /// A frame that a bridge hands to its own interface: it was received before, by one of the bridge's ports.
-    pub(crate) fn count_bridge_rx(&mut self, slot: usize, len: usize) {
+    /// A frame that arrives at an interface above a port, which received it before: a bridge's own, a tunnel device.
+    pub(crate) fn count_upper_rx(&mut self, slot: usize, len: usize) {
         if let Some((_, port)) = self.ports.get_mut(slot) {
             port.rx_frames += 1;
             port.rx_bytes += len as u64;
         }
     }
 
-    /// A frame that leaves by a bridge's own interface: its ports send it.
-    pub(crate) fn count_bridge_tx(&mut self, slot: usize, len: usize) {
+    /// A frame that leaves by an interface above a port, which sends it.
+    pub(crate) fn count_upper_tx(&mut self, slot: usize, len: usize) {
         if let Some((_, port)) = self.ports.get_mut(slot) {
             port.tx_frames += 1;
             port.tx_bytes += len as u64;

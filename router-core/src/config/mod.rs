@@ -36,6 +36,10 @@ pub struct Snapshot {
     /// does in any case where connections are tracked (NAT-FRAG).
     #[cfg_attr(feature = "serde", serde(default))]
     pub defragment: bool,
+    /// Tunnel ends whose packets the node takes out of their tunnel: those of the cluster's nodes under Calico (IPIP-22).
+    /// None takes them from anybody, as a plain tunl0 does.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub tunnel_sources: Option<Vec<Ipv4Addr>>,
     /// Every attachment, in any order, ids unique.
     pub ports: Vec<PortConfig>,
     /// The node's own addresses. One address may stand on several ports (FWD-42); order is preference.
@@ -81,6 +85,9 @@ pub struct PortConfig {
     /// The one station behind a point-to-point pod link, if it is known (GARP-3): ARP that claims another IPv4 address
     /// on this port is dropped.
     pub peer: Option<PinnedPeer>,
+    /// Drops IPIP that comes in here: pods may not make tunnels of their own under Calico (IPIP-24).
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub deny_ipip: bool,
     /// The bridge that it is a port of: its frames go to the bridge stage and to no other.
     pub bridge: Option<BridgePort>,
 }
@@ -102,7 +109,18 @@ impl PortConfig {
             rp_filter: RpFilter::Off,
             route_localnet: false,
             peer: None,
+            deny_ipip: false,
             bridge: None,
+        }
+    }
+
+    /// A tunnel device as Calico sets up tunl0: no ARP, TTL inherited, ECN as Linux.
+    #[must_use]
+    pub fn ipip(id: u16, name: &str, mtu: u16) -> Self {
+        Self {
+            kind: PortKind::Ipip(Ipip::default()),
+            arp: false,
+            ..Self::ethernet(id, name, Mac::ZERO, mtu)
         }
     }
 }
@@ -126,8 +144,33 @@ pub enum PortKind {
     /// names. The MAC is the control plane's choice and stays when ports come and go (BR-13); `carrier` is set when one of
     /// its ports has it (BR-24).
     Bridge,
+    /// The wildcard IPIP device, tunl0 (RFC 2003): any local end, any remote end, one for each node. What leaves here is put
+    /// into an outer packet to the next hop of its route, or to its destination if the route has none (IPIP-1); what was
+    /// taken out of an outer packet to one of the node's addresses arrives here. `mac`, `proxy_arp` and `peer` mean nothing.
+    Ipip(Ipip),
     /// An interface that exists but has nothing at its other end: never receives, drops what it is given.
     Dummy,
+}
+
+/// How a tunnel device makes its outer headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Ipip {
+    /// TTL of outer packets; none inherits that of the inner packet, as Linux does by default (IPIP-4, IPIP-5).
+    pub outer_ttl: Option<u8>,
+    /// What becomes of congestion marks.
+    pub ecn: TunnelEcn,
+}
+
+/// Congestion marks at the ends of a tunnel (section 3.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum TunnelEcn {
+    /// As Linux: CE goes into the tunnel as ECT(0), and ECT(1) of the outer header is not taken over (ECN-2, ECN-4).
+    #[default]
+    Linux,
+    /// RFC 6040 normal mode: CE goes in as CE, and ECT(1) over ECT(0) comes out as ECT(1).
+    Rfc6040,
 }
 
 /// What makes a port a port of a bridge (`ip link set DEV master BRIDGE`).

@@ -27,14 +27,20 @@ pub const HEADROOM: usize = 64;
 pub const MAX_FRAME: usize = 2048 - HEADROOM;
 
 const SLOT: usize = HEADROOM + MAX_FRAME;
-const HEADROOM_U16: u16 = 64;
-const _: () = assert!(HEADROOM_U16 as usize == HEADROOM);
+const HEADROOM_U8: u8 = 64;
+const _: () = assert!(HEADROOM_U8 as usize == HEADROOM);
+
+/// A tunnel header was put in front of the packet in this router.
+const ENCAPSULATED: u8 = 1;
+/// A tunnel header was taken off the packet in this router.
+const DECAPSULATED: u8 = 2;
 
 /// Handle to one frame. See the module for who may keep it.
 #[must_use = "a frame must go back to its pool"]
 pub struct Frame {
     slot: Box<[u8; SLOT]>,
-    start: u16,
+    start: u8,
+    flags: u8,
     len: u16,
     port: PortId,
     mark: Mark,
@@ -48,6 +54,7 @@ impl Frame {
         let mut frame = Self {
             slot,
             start: 0,
+            flags: 0,
             len: 0,
             port: PortId(u16::MAX),
             mark: Mark::NONE,
@@ -58,7 +65,8 @@ impl Frame {
 
     /// Empty again, headroom full.
     pub fn reset(&mut self) {
-        self.start = HEADROOM_U16;
+        self.start = HEADROOM_U8;
+        self.flags = 0;
         self.len = 0;
         self.port = PortId(u16::MAX);
         self.mark = Mark::NONE;
@@ -114,6 +122,30 @@ impl Frame {
     pub fn inherit(&mut self, from: &Self) {
         self.port = from.port;
         self.mark = from.mark;
+        self.flags = from.flags;
+    }
+
+    /// True when this router put a tunnel header in front: the outer packet is the router's own, the inner is not.
+    pub(crate) fn is_encapsulated(&self) -> bool {
+        self.flags & ENCAPSULATED != 0
+    }
+
+    pub(crate) fn set_encapsulated(&mut self) {
+        self.flags |= ENCAPSULATED;
+    }
+
+    /// True when this router took a tunnel header off.
+    pub(crate) fn is_decapsulated(&self) -> bool {
+        self.flags & DECAPSULATED != 0
+    }
+
+    pub(crate) fn set_decapsulated(&mut self) {
+        self.flags |= DECAPSULATED;
+    }
+
+    /// Forgets what tunnels did to it: it leaves.
+    pub(crate) fn forget_tunnels(&mut self) {
+        self.flags = 0;
     }
 
     /// Everything from the present start to the slot's end: what a device may read into, before [`Frame::set_len`].
@@ -135,7 +167,7 @@ impl Frame {
         if bytes.len() > MAX_FRAME {
             return false;
         }
-        self.start = HEADROOM_U16;
+        self.start = HEADROOM_U8;
         self.room_mut()[..bytes.len()].copy_from_slice(bytes);
         self.set_len(bytes.len());
         true
@@ -144,7 +176,7 @@ impl Frame {
     /// Replaces the content by `parts`, one after the other. Returns false, and leaves it undefined, when they do not fit
     /// behind the headroom.
     pub fn assemble(&mut self, parts: &[&[u8]]) -> bool {
-        self.start = HEADROOM_U16;
+        self.start = HEADROOM_U8;
         let mut room = self.room_mut();
         let mut len = 0;
         for part in parts {
@@ -170,22 +202,23 @@ impl Frame {
 
     /// Puts `n` bytes of undefined content in front, taken from the headroom. False, and no change, when it is used up.
     pub fn push_front(&mut self, n: usize) -> bool {
-        match u16::try_from(n) {
+        match u8::try_from(n) {
             Ok(n) if n <= self.start => {
                 self.start -= n;
-                self.len += n;
+                self.len += u16::from(n);
                 true
             }
             _ => false,
         }
     }
 
-    /// Takes `n` bytes off the front. False, and no change, when there are fewer.
+    /// Takes `n` bytes off the front. False, and no change, when there are fewer, or when the frame would begin more than
+    /// 255 bytes behind the start of its slot, which leaves room for three longest headers.
     pub fn pull_front(&mut self, n: usize) -> bool {
-        match u16::try_from(n) {
-            Ok(n) if n <= self.len => {
-                self.start += n;
-                self.len -= n;
+        match u8::try_from(n).map(|n| (n, self.start.checked_add(n))) {
+            Ok((n, Some(start))) if u16::from(n) <= self.len => {
+                self.start = start;
+                self.len -= u16::from(n);
                 true
             }
             _ => false,

@@ -45,7 +45,7 @@ impl Router {
 
     /// A finished frame of the node's own leaves by a bridge's interface, in place `slot`.
     pub(super) fn send_by_bridge(&mut self, frame: Frame, slot: usize, io: &mut Io<'_>) {
-        self.stats.count_bridge_tx(slot, frame.len());
+        self.stats.count_upper_tx(slot, frame.len());
         let outlet = ethernet::parse(frame.bytes())
             .ok_or(DropReason::FrameTooShort)
             .and_then(|(header, _)| {
@@ -136,7 +136,7 @@ impl Router {
     /// A bridge hands a frame that came by the port in place `from` to its own interface, in place `own`: from here on it
     /// is a frame received there. What is addressed to the node's end of the port it came by is for the node as well.
     fn hand_up(&mut self, mut frame: Frame, from: usize, own: usize, io: &mut Io<'_>) {
-        self.stats.count_bridge_rx(own, frame.len());
+        self.stats.count_upper_rx(own, frame.len());
         let mac = |slot: usize| self.snapshot.ports.get(slot).map(|port| port.mac);
         if let (Some(port), Some(bridge)) = (mac(from), mac(own))
             && let Some((header, _)) = ethernet::parse(frame.bytes())

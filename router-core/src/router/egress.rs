@@ -9,6 +9,7 @@ use crate::fib::Hop;
 use crate::forward::Cut;
 use crate::frame::{Frame, FramePool};
 use crate::icmp_error::Refusal;
+use crate::ipip;
 use crate::martian;
 use crate::neigh::Answer;
 use crate::ports::PortIndex;
@@ -64,11 +65,15 @@ impl Router {
         let Some(port) = self.snapshot.ports.get(slot) else {
             return self.discard(frame, DropReason::EgressDown, io);
         };
-        if let PortKind::Host { peer_mac } = port.kind {
-            io.trace.step(frame.mark(), || {
-                tell::neighbour(port.id, next_hop, peer_mac, None)
-            });
-            return self.emit_ipv4(frame, slot, peer_mac, io);
+        match port.kind {
+            PortKind::Host { peer_mac } => {
+                io.trace.step(frame.mark(), || {
+                    tell::neighbour(port.id, next_hop, peer_mac, None)
+                });
+                return self.emit_ipv4(frame, slot, peer_mac, io);
+            }
+            PortKind::Ipip(device) => return self.encapsulate(frame, slot, device, next_hop, io),
+            PortKind::Ethernet | PortKind::Bridge | PortKind::Dummy => {}
         }
         if !port.arp || !martian::is_host(next_hop) {
             return self.discard(frame, DropReason::NoLinkAddress, io);
@@ -135,12 +140,13 @@ impl Router {
     }
 
     /// A finished frame leaves by a port, if that leads anywhere.
-    pub(super) fn emit(&mut self, frame: Frame, slot: usize, io: &mut Io<'_>) {
+    pub(super) fn emit(&mut self, mut frame: Frame, slot: usize, io: &mut Io<'_>) {
         match self.snapshot.ports.get(slot) {
             Some(port) if port.up && port.carrier && port.kind == PortKind::Bridge => {
                 self.send_by_bridge(frame, slot, io);
             }
             Some(port) if port.up && port.carrier && port.kind != PortKind::Dummy => {
+                frame.forget_tunnels();
                 self.stats.count_tx(slot, frame.len());
                 io.trace.step(frame.mark(), || tell::tx(port.id, &frame));
                 io.tx.push(port.id, frame);
@@ -151,7 +157,13 @@ impl Router {
 
     pub(super) fn refuse(&mut self, frame: Frame, refusal: Refusal, io: &mut Io<'_>) {
         if let Some(error) = refusal.error {
-            self.send_error(packet(&frame), frame.port(), frame.mark(), error, io);
+            // What the router put into a tunnel is somebody's packet still, and that one hears of it (IPIP-16).
+            let bytes = if frame.is_encapsulated() {
+                ipip::inner(packet(&frame)).unwrap_or_default()
+            } else {
+                packet(&frame)
+            };
+            self.send_error(bytes, frame.port(), frame.mark(), error, io);
         }
         self.discard(frame, refusal.reason, io);
     }

@@ -9,7 +9,8 @@ use crate::icmp_error::{IcmpError, Refusal};
 use crate::l2::Link;
 use crate::stats::{DropReason, Event};
 use crate::trace::{Mark, Step};
-use crate::wire::ipv4::Ipv4;
+use crate::wire::ethernet;
+use crate::wire::ipv4::{Ipv4, PROTOCOL_IPIP};
 
 impl Router {
     /// Lets a fragment wait for the others of its datagram, or goes on with the datagram that it completes: through the
@@ -36,6 +37,7 @@ impl Router {
         };
         bin.trace.step(frame.mark(), || Step::Collected);
         while bin.pool.available() < bin.pool.capacity() / 4 && reassembly.evict_oldest(&mut bin) {}
+        let mut outer = None;
         match reassembly.take(io.now, user, frame, &mut set, &mut bin) {
             Taken::Held => {}
             Taken::Refused(frame, reason) => self.discard(frame, reason, io),
@@ -44,23 +46,25 @@ impl Router {
                 set.join_ecn();
                 let pieces = set.frames().len();
                 io.trace.step(mark(&set), || Step::Reassembled { pieces });
-                match link {
+                outer = match link {
                     Some(link) => self.ipv4_set(&mut set, link, io),
                     None => self.deliver_set(&mut set, io),
-                }
+                };
             }
         }
         self.set = set;
+        // Last, for what comes out may have to be collected itself.
+        if let (Some(frame), Some(slot)) = (outer, self.ports.tunnel()) {
+            self.decapsulate(frame, slot, io);
+        }
     }
 
-    /// As `Router::ipv4`, for a datagram that was collected.
-    fn ipv4_set(&mut self, set: &mut Fragments, link: Link, io: &mut Io<'_>) {
+    /// As `Router::ipv4`, for a datagram that was collected. A packet that is to come out of a tunnel is returned.
+    fn ipv4_set(&mut self, set: &mut Fragments, link: Link, io: &mut Io<'_>) -> Option<Frame> {
         let size = set.size();
-        let Some(first) = set.first_mut() else {
-            return;
-        };
+        let first = set.first_mut()?;
         match self.ipv4_stages(first, Some(size), link, io) {
-            Ok(Verdict::Local) => self.deliver_set(set, io),
+            Ok(Verdict::Local) => return self.deliver_set(set, io),
             Ok(Verdict::Forward(hop, dst)) => {
                 set.follow_first();
                 for frame in set.drain() {
@@ -69,10 +73,15 @@ impl Router {
             }
             Err(refusal) => self.refuse_set(set, refusal, io),
         }
+        None
     }
 
-    /// As `Router::deliver`, for a datagram that was collected.
-    fn deliver_set(&mut self, set: &mut Fragments, io: &mut Io<'_>) {
+    /// As `Router::deliver`, for a datagram that was collected. A packet that is to come out of a tunnel is returned.
+    fn deliver_set(&mut self, set: &mut Fragments, io: &mut Io<'_>) -> Option<Frame> {
+        let first = set.frames().first().map(packet).and_then(Ipv4::peek)?;
+        if first.protocol() == PROTOCOL_IPIP && self.ports.tunnel().is_some() {
+            return self.join_outer(set, io);
+        }
         let mut scratch = core::mem::take(&mut self.scratch);
         let answered = match set.linearize(&mut scratch) {
             Some(datagram) => {
@@ -106,6 +115,19 @@ impl Router {
                 }
             }
         }
+        None
+    }
+
+    /// Makes one frame of an outer packet that came in pieces (IPIP-21).
+    fn join_outer(&mut self, set: &mut Fragments, io: &mut Io<'_>) -> Option<Frame> {
+        let len = set.linearize(&mut self.scratch).map(<[u8]>::len);
+        let mut first = self.merge(set, io)?;
+        let whole = len.and_then(|len| self.scratch.get(..len));
+        if whole.is_some_and(|whole| first.assemble(&[&[0; ethernet::HEADER_LEN], whole])) {
+            return Some(first);
+        }
+        self.discard(first, DropReason::TunnelTooLong, io);
+        None
     }
 
     fn refuse_set(&mut self, set: &mut Fragments, refusal: Refusal, io: &mut Io<'_>) {

@@ -5,6 +5,7 @@
 //! behind the same fault here.
 
 pub mod bridged;
+pub mod calico;
 pub mod decode;
 mod harness;
 mod oracle;

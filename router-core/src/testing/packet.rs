@@ -410,7 +410,9 @@ impl Layer {
                 let ident = ip.ident.unwrap_or_else(|| {
                     let frame =
                         actual.expect("an open identification needs a frame to compare with");
-                    match frame.get(18..20) {
+                    // Where this header stands if the frame is as long; else behind the Ethernet header.
+                    let at = frame.len().checked_sub(header + rest.len()).unwrap_or(14) + 4;
+                    match frame.get(at..at + 2) {
                         Some(&[high, low]) => u16::from(high) << 8 | u16::from(low),
                         _ => 0,
                     }

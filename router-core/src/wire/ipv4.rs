@@ -9,6 +9,8 @@ pub const HEADER_LEN: usize = 20;
 
 /// ICMP.
 pub const PROTOCOL_ICMP: u8 = 1;
+/// IPv4 in IPv4 (RFC 2003).
+pub const PROTOCOL_IPIP: u8 = 4;
 /// TCP.
 pub const PROTOCOL_TCP: u8 = 6;
 /// UDP.
@@ -286,6 +288,17 @@ pub fn copy_identity(model: &[u8; HEADER_LEN], header: &mut [u8]) {
         fixed[12..].copy_from_slice(addresses);
     }
     clear_dont_fragment(header);
+}
+
+/// Writes the type of service and updates the checksum. Does nothing to fewer than 20 bytes.
+pub fn set_tos(header: &mut [u8], tos: u8) {
+    if let Some(fixed) = header.first_chunk_mut::<HEADER_LEN>() {
+        let old = u16::from_be_bytes([fixed[0], fixed[1]]);
+        fixed[1] = tos;
+        let new = u16::from_be_bytes([fixed[0], fixed[1]]);
+        let checksum = u16::from_be_bytes([fixed[10], fixed[11]]);
+        [fixed[10], fixed[11]] = checksum::update(checksum, old, new).to_be_bytes();
+    }
 }
 
 /// Recomputes the header checksum after options were changed. Does nothing to fewer than 20 bytes.
