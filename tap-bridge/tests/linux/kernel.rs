@@ -136,7 +136,8 @@ impl Kernel {
                 PortKind::Bridge | PortKind::Dummy => {
                     script.push_str(&format!("link add {name} type bridge mcast_snooping 0\n"));
                 }
-                PortKind::Host { .. } => continue,
+                // Its kernel has no ipip module.
+                PortKind::Host { .. } | PortKind::Ipip(_) => continue,
             }
             script.push_str(&format!("link set {name} address {mac} mtu {mtu}\n"));
             if port.up {
