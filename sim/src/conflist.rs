@@ -1,6 +1,7 @@
-//! The CNI configuration that kindnetd writes on each node.
+//! The CNI configuration that kindnetd or Calico's install-cni writes on each node.
 //!
-//! Decides the text of `10-kindnet.conflist` (KND-8; blank lines and tabs as in seed 000) and when it is written: only when it
+//! Decides the text of `10-kindnet.conflist` (KND-8; blank lines and tabs as in seed 000) and of `10-calico.conflist` (seed
+//! 001), and when it is written: only when it
 //! would change, to a `.temp` file that is renamed (KND-7), so that nobody reads half of it.
 
 use std::fs;
@@ -24,6 +25,52 @@ pub fn kindnet(subnet: Ipv4Net, mtu: Option<u16>) -> String {
          \t\t\"ipam\": {{\n\t\t\t\"type\": \"host-local\",\n\t\t\t\"dataDir\": \"/run/cni-ipam-state\",\n\t\t\t\"routes\": [\n\n\n\
          \t\t\t\t{{ \"dst\": \"0.0.0.0/0\" }}\n\t\t\t],\n\t\t\t\"ranges\": [\n\n\n\t\t\t\t[ {{ \"subnet\": \"{subnet}\" }} ]\n\t\t\t]\n\t\t}}\n\
          {mtu}\t}},\n\t{{\n\t\t\"type\": \"portmap\",\n\t\t\"capabilities\": {{\n\t\t\t\"portMappings\": true\n\t\t}}\n\t}}\n\t]\n}}\n"
+    )
+}
+
+/// Name of Calico's file.
+pub const CALICO_FILE_NAME: &str = "10-calico.conflist";
+
+/// Name of the network in Calico's file; begins the handles of its allocations.
+pub const CALICO_NETWORK: &str = "k8s-pod-network";
+
+/// Calico's text for a node; no MTU is 0, which is found out by its daemon.
+#[must_use]
+pub fn calico(nodename: &str, mtu: Option<u16>) -> String {
+    let mtu = mtu.unwrap_or(0);
+    format!(
+        r#"{{
+  "name": "{CALICO_NETWORK}",
+  "cniVersion": "0.3.1",
+  "plugins": [
+    {{
+      "type": "calico",
+      "log_level": "info",
+      "log_file_path": "/var/log/calico/cni/cni.log",
+      "datastore_type": "kubernetes",
+      "nodename": "{nodename}",
+      "mtu": {mtu},
+      "ipam": {{
+          "type": "calico-ipam"
+      }},
+      "policy": {{
+          "type": "k8s"
+      }},
+      "kubernetes": {{
+          "kubeconfig": "/etc/cni/net.d/calico-kubeconfig"
+      }}
+    }},
+    {{
+      "type": "portmap",
+      "snat": true,
+      "capabilities": {{"portMappings": true}}
+    }},
+    {{
+      "type": "bandwidth",
+      "capabilities": {{"bandwidth": true}}
+    }}
+  ]
+}}"#
     )
 }
 
@@ -85,6 +132,40 @@ mod tests {
 }
 "#;
 
+    /// The text of seed 001, minikube; it ends without a line feed.
+    const SEED_001: &str = r#"{
+  "name": "k8s-pod-network",
+  "cniVersion": "0.3.1",
+  "plugins": [
+    {
+      "type": "calico",
+      "log_level": "info",
+      "log_file_path": "/var/log/calico/cni/cni.log",
+      "datastore_type": "kubernetes",
+      "nodename": "minikube",
+      "mtu": 0,
+      "ipam": {
+          "type": "calico-ipam"
+      },
+      "policy": {
+          "type": "k8s"
+      },
+      "kubernetes": {
+          "kubeconfig": "/etc/cni/net.d/calico-kubeconfig"
+      }
+    },
+    {
+      "type": "portmap",
+      "snat": true,
+      "capabilities": {"portMappings": true}
+    },
+    {
+      "type": "bandwidth",
+      "capabilities": {"bandwidth": true}
+    }
+  ]
+}"#;
+
     /// KND-8, S0-5.
     #[test]
     fn the_text_is_the_seeds() {
@@ -92,6 +173,12 @@ mod tests {
             kindnet("10.244.1.0/24".parse().unwrap(), Some(1500)),
             SEED_000_M02
         );
+    }
+
+    /// CAL-35, seed 001 row 3: the file as `cat` printed it on minikube.
+    #[test]
+    fn calicos_text_is_the_seeds() {
+        assert_eq!(calico("minikube", None), SEED_001);
     }
 
     /// PTP-3: without eth0 there is no MTU to copy; the rest stays valid JSON.

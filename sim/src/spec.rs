@@ -30,11 +30,13 @@ pub enum Preset {
     Kindnet,
     /// bridge + host-local, as podman's conflist sets them.
     PodmanBridge,
+    /// IPIP tunnels, blocks of addresses and BIRD's routes, as Calico sets them.
+    Calico,
 }
 
 impl Preset {
     /// All of them, the default first.
-    pub const ALL: [Self; 2] = [Self::Kindnet, Self::PodmanBridge];
+    pub const ALL: [Self; 3] = [Self::Kindnet, Self::Calico, Self::PodmanBridge];
 
     /// The word for it, as `--preset` takes it.
     #[must_use]
@@ -42,6 +44,7 @@ impl Preset {
         match self {
             Self::Kindnet => "kindnet",
             Self::PodmanBridge => "podman-bridge",
+            Self::Calico => "calico",
         }
     }
 
@@ -136,6 +139,68 @@ pub struct NetworkSpec {
     pub flush_on_policy_change: bool,
     /// What answers behind the gateway.
     pub internet: Option<InternetSpec>,
+    /// Calico's IPPool and what goes with it; with the preset of that name, and only with it.
+    pub calico: Option<CalicoSpec>,
+}
+
+/// Calico's IPPool, IPAMConfig and MTU. The pool's addresses are the cluster's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CalicoSpec {
+    /// Prefix length of the blocks that nodes claim.
+    pub block_size: u8,
+    /// When packets between nodes are tunnelled.
+    pub ipip_mode: IpipMode,
+    /// Packets from pods to addresses outside the pool get the node's address.
+    pub nat_outgoing: bool,
+    /// Nodes stay within their own blocks.
+    pub strict_affinity: bool,
+    /// How many blocks a node may have.
+    pub max_blocks_per_host: u32,
+    /// MTU of pods; none is the smallest of the hosts', less the tunnel's header (CAL-28).
+    pub mtu: Option<u16>,
+}
+
+impl CalicoSpec {
+    /// MTU of tunl0 where eth0 has `host`, bytes: less the outer header, if any pool uses it.
+    #[must_use]
+    pub const fn tunnel_mtu(&self, host: u16) -> u16 {
+        match self.ipip_mode {
+            IpipMode::Always | IpipMode::CrossSubnet => host.saturating_sub(20),
+            IpipMode::Never => host,
+        }
+    }
+
+    /// MTU of pods where eth0 has `host`, bytes.
+    #[must_use]
+    pub fn pod_mtu(&self, host: u16) -> u16 {
+        self.mtu.unwrap_or_else(|| self.tunnel_mtu(host))
+    }
+}
+
+/// Calico's ipipMode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpipMode {
+    /// All peers by tunl0.
+    Always,
+    /// Peers in another subnet by tunl0, neighbours as they are.
+    CrossSubnet,
+    /// No tunnel at all.
+    Never,
+}
+
+impl IpipMode {
+    /// All of them, the default first.
+    pub const ALL: [Self; 3] = [Self::Always, Self::CrossSubnet, Self::Never];
+
+    /// As Calico writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::CrossSubnet => "CrossSubnet",
+            Self::Never => "Never",
+        }
+    }
 }
 
 /// The CNI plugin `bridge` with host-local, as a conflist states them (BR-12 to BR-17).

@@ -2,19 +2,20 @@
 
 use clap::Args;
 
-use super::get::{Kind, Scope, kind_and_names, machine, now_ms};
+use super::calico;
+use super::get::{Kind, Scope, calico_kind_and_names, kind_and_names, machine, now_ms};
 use super::target::{find_node, find_pod, nodes, pods};
 use super::ui::Ui;
 use super::{Failure, Global};
 use crate::client::Client;
 use crate::control::proto::NodeStatus;
 use crate::model::{Node, Pod};
-use crate::view::kube;
+use crate::view::kube::{self, Columns};
 
 /// Shows objects in detail.
 #[derive(Args, Debug)]
 pub(super) struct Describe {
-    /// node, pod, netpol, service, endpointslice or namespace, optionally KIND/NAME
+    /// node, pod, netpol, service, endpointslice, namespace, or one of Calico's: ippool, ipamblock, caliconode; optionally KIND/NAME
     kind: String,
     /// Only these
     names: Vec<String>,
@@ -24,6 +25,16 @@ pub(super) struct Describe {
 
 impl Describe {
     pub(super) fn run(&self, global: &Global, ui: &Ui) -> Result<u8, Failure> {
+        if let Some((kind, names)) = calico_kind_and_names(&self.kind, &self.names) {
+            let mut client = Client::find(global.lab.as_deref())?;
+            let found = calico::find(&mut client, kind, &names, Columns::default())?;
+            if found.objects.is_empty() {
+                ui.talk("No resources found");
+            }
+            let blocks: Vec<String> = found.objects.iter().map(kube::describe_object).collect();
+            ui.data(&blocks.join("\n\n"));
+            return Ok(0);
+        }
         let (kind, names) = kind_and_names(&self.kind, &self.names)?;
         let mut client = Client::find(global.lab.as_deref())?;
         let all_nodes = nodes(&mut client)?;

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
+use super::calico;
 use super::failure::USAGE;
 use super::target::{DEFAULT_NAMESPACE, find_node, find_pod, nodes, pods};
 use super::ui::Ui;
@@ -18,7 +19,8 @@ use crate::view::kube::{self, Columns, Machine, Selector};
 /// Lists objects.
 #[derive(Args, Debug)]
 pub(super) struct Get {
-    /// nodes (no), pods (po), netpol, services (svc), endpointslices or namespaces (ns), optionally KIND/NAME
+    /// nodes (no), pods (po), netpol, services (svc), endpointslices, namespaces (ns), and of Calico ippools, ipamblocks,
+    /// caliconodes, bgppeers; optionally KIND/NAME
     kind: String,
     /// Only these
     names: Vec<String>,
@@ -76,17 +78,18 @@ pub(super) enum Kind {
     Objects(ObjectKind),
 }
 
-/// Kinds that podwire knows of without having them.
-const NOT_YET: [&str; 2] = ["ippools", "ipamblocks"];
-
 /// What kinds there are, for messages.
-const KINDS: [&str; 6] = [
+const KINDS: [&str; 10] = [
     "nodes",
     "pods",
     "netpol",
     "services",
     "endpointslices",
     "namespaces",
+    "ippools",
+    "ipamblocks",
+    "caliconodes",
+    "bgppeers",
 ];
 
 /// Splits `kind NAME..` and `kind/NAME`.
@@ -112,15 +115,11 @@ pub(super) fn kind_and_names(kind: &str, names: &[String]) -> Result<(Kind, Vec<
             let best = KINDS.iter().max_by(|a, b| {
                 strsim::jaro_winkler(word, a).total_cmp(&strsim::jaro_winkler(word, b))
             });
-            let hint = if NOT_YET.contains(&word) {
-                format!("this version has {}", KINDS.join(", "))
-            } else {
-                format!(
-                    "did you mean \"{}\"? There are {}",
-                    best.unwrap_or(&"pods"),
-                    KINDS.join(", ")
-                )
-            };
+            let hint = format!(
+                "did you mean \"{}\"? There are {}",
+                best.unwrap_or(&"pods"),
+                KINDS.join(", ")
+            );
             return Err(Failure::new(
                 USAGE,
                 format!("unknown kind \"{word}\": {hint}"),
@@ -133,6 +132,19 @@ pub(super) fn kind_and_names(kind: &str, names: &[String]) -> Result<(Kind, Vec<
         bare.unwrap_or(name)
     });
     Ok((kind, names.collect()))
+}
+
+/// The same for Calico's resources.
+pub(super) fn calico_kind_and_names(
+    kind: &str,
+    names: &[String],
+) -> Option<(calico::Kind, Vec<String>)> {
+    let (word, first) = match kind.split_once('/') {
+        Some((word, name)) => (word, Some(name.to_owned())),
+        None => (kind, None),
+    };
+    let names = first.into_iter().chain(names.iter().cloned());
+    Some((calico::kind(word)?, names.collect()))
 }
 
 /// Milliseconds since the Unix epoch.
@@ -160,6 +172,10 @@ pub(super) fn machine() -> Machine {
 
 impl Get {
     pub(super) fn run(&self, global: &Global, ui: &Ui) -> Result<u8, Failure> {
+        if let Some((kind, names)) = calico_kind_and_names(&self.kind, &self.names) {
+            let mut client = Client::find(global.lab.as_deref())?;
+            return self.calico(&mut client, kind, &names, ui);
+        }
         let (kind, names) = kind_and_names(&self.kind, &self.names)?;
         let mut client = Client::find(global.lab.as_deref())?;
         match kind {
@@ -179,6 +195,26 @@ impl Get {
                 Ok(0)
             }
         }
+    }
+
+    fn calico(
+        &self,
+        client: &mut Client,
+        kind: calico::Kind,
+        names: &[String],
+        ui: &Ui,
+    ) -> Result<u8, Failure> {
+        let found = calico::find(client, kind, names, self.columns(false))?;
+        if found.objects.is_empty() {
+            ui.talk("No resources found");
+        }
+        let text = match self.output {
+            Format::Table | Format::Wide => found.table,
+            Format::Name => found.names.iter().map(|name| format!("{name}\n")).collect(),
+            Format::Json | Format::Yaml => self.objects(found.objects, names),
+        };
+        ui.data(&text);
+        Ok(0)
     }
 
     const fn columns(&self, namespace: bool) -> Columns {

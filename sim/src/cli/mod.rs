@@ -5,6 +5,7 @@
 //! program in another role (daemon, node process) and are dispatched before clap sees them, as bring-up time counts.
 
 mod apply;
+mod calico;
 mod completion;
 mod delete;
 mod demo;

@@ -51,7 +51,7 @@ impl Cluster {
                 }
             }
         };
-        if name == conflist::FILE_NAME {
+        if name == conflist::FILE_NAME || name == conflist::CALICO_FILE_NAME {
             return Ok(None);
         }
         let path = dir.join(&name);

@@ -44,6 +44,9 @@ impl Cluster {
                     tracing::error!("put IPAM state back: {error}");
                 }
             }
+            if let Some(Err(error)) = self.state.calico.as_ref().map(|it| it.ipam.rewrite()) {
+                tracing::error!("put IPAM state back: {error}");
+            }
         }
         result
     }
@@ -54,6 +57,7 @@ impl Cluster {
         now_ms: u64,
     ) -> Result<Outcome, ClusterError> {
         let mut outcome = Outcome::default();
+        self.state.now_ms = now_ms;
         let wanted_nodes: IndexMap<&str, &NodeSpec> = spec
             .nodes
             .iter()
@@ -114,6 +118,7 @@ impl Cluster {
                 self.insert_node(node, true, now_ms, &mut outcome)?;
             }
         }
+        self.start_calico()?;
         for (key, pod) in &wanted_pods {
             match self.state.pods.get_mut(key) {
                 Some(state) => state.declared = true,
@@ -131,7 +136,7 @@ impl Cluster {
         }
         self.converge_objects(&spec.objects, now_ms, &mut outcome)?;
         self.state.policy = spec.policy;
-        self.run_kindnetd(&mut outcome);
+        self.run_controllers(&mut outcome);
         self.settle(&mut outcome);
         Ok(outcome)
     }

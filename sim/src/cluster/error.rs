@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::control::proto::ErrorKind;
-use crate::ipam::IpamError;
+use crate::ipam::{CalicoIpamError, IpamError};
 
 /// A change was refused; nothing has changed.
 #[derive(Debug, thiserror::Error)]
@@ -158,6 +158,28 @@ pub enum ClusterError {
         node: String,
         /// The allocator's reason.
         source: IpamError,
+    },
+    /// An address of Calico's pool.
+    #[error("{what}: {source}")]
+    Pool {
+        /// Who wants it.
+        what: String,
+        /// The allocator's reason.
+        source: CalicoIpamError,
+    },
+    /// A pod's route is there, over another device (CAL-22).
+    #[error(
+        "pod \"{pod}\": route {dst} already exists for an interface other than '{dev}': it leads to '{other}'"
+    )]
+    RouteExists {
+        /// The pod.
+        pod: String,
+        /// Destination.
+        dst: Ipv4Net,
+        /// The pod's own device.
+        dev: String,
+        /// Where the route leads.
+        other: String,
     },
     /// A file that a node sees.
     #[error("{path}: {source}")]

@@ -6,6 +6,7 @@
 //! one given directory. Time is passed in. Every change is all or nothing.
 
 pub(crate) mod bridge;
+pub(crate) mod calico;
 pub(crate) mod cni;
 mod converge;
 mod error;
@@ -26,6 +27,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
@@ -33,6 +35,8 @@ use router_core::config::nat::NatConfig;
 use router_core::policy::PolicyConfig;
 use router_core::{Mac, PortId, Snapshot};
 
+use calico::Calico;
+pub(crate) use calico::bird::AS_NUMBER;
 use error::did_you_mean;
 pub use error::{ClusterError, IpError};
 pub use ip_change::Flush;
@@ -135,6 +139,10 @@ struct State {
     portals: BTreeMap<String, NatConfig>,
     /// When the lab began, milliseconds since the Unix epoch.
     created_ms: u64,
+    /// The last time that was passed in, milliseconds since the Unix epoch.
+    now_ms: u64,
+    /// With the preset of that name.
+    calico: Option<Calico>,
 }
 
 #[derive(Clone, Debug)]
@@ -171,6 +179,7 @@ impl Cluster {
         root: PathBuf,
         now_ms: u64,
     ) -> Result<(Self, Vec<Effect>), ClusterError> {
+        let calico = Calico::new(&spec.network, &root, now_ms)?;
         let mut cluster = Self {
             root,
             state: State {
@@ -186,16 +195,26 @@ impl Cluster {
                 compiled: BTreeMap::new(),
                 portals: BTreeMap::new(),
                 created_ms: now_ms,
+                now_ms,
+                calico,
             },
         };
         let mut outcome = Outcome::default();
         for node in &spec.nodes {
             cluster.insert_node(node, true, now_ms, &mut outcome)?;
         }
-        for pod in &spec.pods {
+        let (old, new): (Vec<_>, Vec<_>) = spec
+            .pods
+            .iter()
+            .partition(|pod| cluster.precedes_calico(pod));
+        for pod in old {
             cluster.insert_pod(pod, true, now_ms, &mut outcome)?;
         }
-        cluster.run_kindnetd(&mut outcome);
+        cluster.start_calico()?;
+        for pod in new {
+            cluster.insert_pod(pod, true, now_ms, &mut outcome)?;
+        }
+        cluster.run_controllers(&mut outcome);
         for object in &spec.objects {
             cluster.put_object(object.clone(), true, now_ms, &mut outcome)?;
         }
@@ -282,6 +301,7 @@ impl Cluster {
             self.host_mac(node),
             state.epoch,
         );
+        self.run_felix(&state.node, &mut snapshot);
         // Connections are tracked from the start, so that those that are there pass when a policy comes (NP-16).
         if self.state.policy == PolicyMode::Enforce {
             snapshot.nat.conntrack.enabled = true;
@@ -313,7 +333,9 @@ impl Cluster {
     /// When it can't be; nothing has changed then.
     pub fn add_pod(&mut self, spec: &PodSpec, now_ms: u64) -> Result<Outcome, ClusterError> {
         let mut outcome = Outcome::default();
+        self.state.now_ms = now_ms;
         self.insert_pod(spec, false, now_ms, &mut outcome)?;
+        self.run_bird(&mut outcome);
         self.settle(&mut outcome);
         Ok(outcome)
     }
@@ -325,6 +347,7 @@ impl Cluster {
     pub fn delete_pod(&mut self, namespace: &str, name: &str) -> Result<Outcome, ClusterError> {
         let mut outcome = Outcome::default();
         self.remove_pod(namespace, name, &mut outcome)?;
+        self.run_bird(&mut outcome);
         self.settle(&mut outcome);
         Ok(outcome)
     }
@@ -334,6 +357,7 @@ impl Cluster {
         let mut outcome = Outcome::default();
         match self.remove_pod(namespace, name, &mut outcome) {
             Ok(()) => {
+                self.run_bird(&mut outcome);
                 self.settle(&mut outcome);
                 outcome.effects
             }
@@ -360,8 +384,13 @@ impl Cluster {
             None => self.plain_node(name, internal_ip)?,
         };
         let mut outcome = Outcome::default();
+        self.state.now_ms = now_ms;
         self.insert_node(&spec, false, now_ms, &mut outcome)?;
-        self.run_kindnetd(&mut outcome);
+        if let Err(error) = self.start_calico() {
+            self.remove_node(&spec.name, &mut Outcome::default())?;
+            return Err(error);
+        }
+        self.run_controllers(&mut outcome);
         self.settle(&mut outcome);
         Ok(outcome)
     }
@@ -373,15 +402,25 @@ impl Cluster {
     pub fn delete_node(&mut self, name: &str) -> Result<Outcome, ClusterError> {
         let mut outcome = Outcome::default();
         self.remove_node(name, &mut outcome)?;
-        self.run_kindnetd(&mut outcome);
+        self.run_controllers(&mut outcome);
         self.settle(&mut outcome);
         Ok(outcome)
     }
 
-    /// kindnetd's tick, due every ten seconds on every node.
-    pub fn reconcile(&mut self) -> Outcome {
+    /// How long after one [`Cluster::reconcile`] the next is due: kindnetd looks every ten seconds, BIRD every two.
+    #[must_use]
+    pub const fn tick(&self) -> Duration {
+        match self.state.preset {
+            Preset::Kindnet | Preset::PodmanBridge => Duration::from_secs(10),
+            Preset::Calico => Duration::from_secs(2),
+        }
+    }
+
+    /// The tick of every node's controller.
+    pub fn reconcile(&mut self, now_ms: u64) -> Outcome {
         let mut outcome = Outcome::default();
-        self.run_kindnetd(&mut outcome);
+        self.state.now_ms = now_ms;
+        self.run_controllers(&mut outcome);
         self.settle(&mut outcome);
         outcome
     }
@@ -455,6 +494,14 @@ impl Cluster {
         }
     }
 
+    fn run_controllers(&mut self, outcome: &mut Outcome) {
+        match self.state.preset {
+            Preset::Kindnet => self.run_kindnetd(outcome),
+            Preset::Calico => self.run_bird(outcome),
+            Preset::PodmanBridge => {}
+        }
+    }
+
     fn run_kindnetd(&mut self, outcome: &mut Outcome) {
         let peers: Vec<kindnetd::Peer> = self
             .state
@@ -483,7 +530,7 @@ impl Cluster {
             .map(|state| (state.spec.name.clone(), state.spec.pod_cidr))
             .collect::<Vec<_>>()
         {
-            if let Err(error) = self.write_kindnet_file(&name, cidr) {
+            if let Err(error) = self.write_own_file(&name, cidr) {
                 tracing::error!("kindnetd on {name}: {error}");
             }
         }

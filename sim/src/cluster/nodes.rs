@@ -110,7 +110,9 @@ impl Cluster {
                 });
             }
         }
-        let ipam = self.range_of(&spec.name, spec.pod_cidr)?;
+        let range = self.range_of(&spec.name, spec.pod_cidr)?;
+        // Calico gives podCIDRs no meaning (CAL-1).
+        let ipam = range.filter(|_| self.state.calico.is_none());
         let node = node::build(spec, &self.state.network, self.state.seed, now_ms);
         let next_ifindex = node
             .ifaces
@@ -119,7 +121,7 @@ impl Cluster {
             .max()
             .unwrap_or(0)
             + 1;
-        self.write_kindnet_file(&spec.name, spec.pod_cidr)?;
+        self.write_own_file(&spec.name, spec.pod_cidr)?;
         self.write_extra_files(&spec.name)?;
         self.state.nodes.insert(
             spec.name.clone(),
@@ -171,12 +173,16 @@ impl Cluster {
             })
     }
 
-    /// kindnetd keeps its own file as it should be.
-    pub(super) fn write_kindnet_file(
+    /// kindnetd keeps its own file as it should be; Calico's install-cni writes its own once.
+    pub(super) fn write_own_file(
         &self,
         node: &str,
         cidr: Option<Ipv4Net>,
     ) -> Result<(), ClusterError> {
+        if let Some(calico) = &self.state.network.calico {
+            let text = conflist::calico(node, calico.mtu);
+            return self.write_cni_file(node, conflist::CALICO_FILE_NAME, &text);
+        }
         let Some(cidr) = cidr.filter(|_| self.state.preset == Preset::Kindnet) else {
             return Ok(());
         };
@@ -207,8 +213,9 @@ impl Cluster {
         cidr: Option<Ipv4Net>,
         outcome: &mut Outcome,
     ) -> Result<(), ClusterError> {
-        let ipam = self.range_of(name, cidr)?;
-        self.write_kindnet_file(name, cidr)?;
+        let range = self.range_of(name, cidr)?;
+        let ipam = range.filter(|_| self.state.calico.is_none());
+        self.write_own_file(name, cidr)?;
         if let Some(state) = self.state.nodes.get_mut(name) {
             state.ipam = ipam;
             state.spec.pod_cidr = cidr;
@@ -231,6 +238,9 @@ impl Cluster {
             .collect();
         for (namespace, pod) in pods {
             self.remove_pod(&namespace, &pod, outcome)?;
+        }
+        if let Some(calico) = &mut self.state.calico {
+            calico.leave(name)?;
         }
         self.state.nodes.shift_remove(name);
         let dir = self.node_dir(name);

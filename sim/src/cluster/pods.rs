@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use router_core::PortId;
 
+use super::calico::{TUNNEL_PORT, check_route, link as calico_link};
 use super::{Cluster, ClusterError, Effect, Outcome, PodState, check_name, key, link, naming};
 use crate::conflist;
 use crate::ipam::HostLocal;
@@ -38,7 +39,7 @@ impl Cluster {
             network = self.cni_network(spec)?;
             let (ip, link) = match &network {
                 Some(network) => self.bridge_add(spec, network, &key, &container_id)?,
-                None => self.cni_add(spec, &key, &container_id)?,
+                None => self.cni_add(spec, &key, &container_id, now_ms)?,
             };
             (ip, Some(link))
         };
@@ -84,7 +85,11 @@ impl Cluster {
         spec: &PodSpec,
         key: &str,
         container_id: &str,
+        now_ms: u64,
     ) -> Result<(Ipv4Addr, PodLink), ClusterError> {
+        if self.state.calico.is_some() {
+            return self.calico_add(spec, key, container_id, now_ms);
+        }
         let Some(state) = self.state.nodes.get_mut(&spec.node) else {
             return Err(self.no_such_node(&spec.node));
         };
@@ -121,6 +126,52 @@ impl Cluster {
         Ok((ip, link))
     }
 
+    /// CNI ADD of the plugin `calico`.
+    fn calico_add(
+        &mut self,
+        spec: &PodSpec,
+        key: &str,
+        container_id: &str,
+        now_ms: u64,
+    ) -> Result<(Ipv4Addr, PodLink), ClusterError> {
+        let Some(state) = self.state.nodes.get_mut(&spec.node) else {
+            return Err(self.no_such_node(&spec.node));
+        };
+        let network = &self.state.network;
+        let (Some(calico), Some(calico_spec)) = (&mut self.state.calico, &network.calico) else {
+            return Err(ClusterError::NoPodCidr {
+                node: spec.node.clone(),
+                pod: spec.name.clone(),
+            });
+        };
+        // The last number is tunl0's.
+        let next_port = state
+            .next_port
+            .checked_add(1)
+            .filter(|next| *next < TUNNEL_PORT.0)
+            .ok_or_else(|| ClusterError::PortsExhausted(spec.node.clone()))?;
+        let ip = calico.assign(spec, container_id, now_ms)?;
+        let dev = calico_link::host_ifname(&spec.namespace, &spec.name);
+        if let Err(conflict) = check_route(&state.node, &spec.name, ip, &dev) {
+            calico.release(&spec.name, container_id)?;
+            return Err(conflict);
+        }
+        let add = link::Add {
+            pod: spec,
+            key,
+            ip,
+            subnet: ip.into(),
+            gateway: calico_link::GATEWAY,
+            port: PortId(state.next_port),
+            ifindex: state.next_ifindex,
+            seed: self.state.seed,
+        };
+        let link = calico_link::add(&mut state.node, network, calico_spec, &add);
+        state.next_port = next_port;
+        state.next_ifindex += 1;
+        Ok((ip, link))
+    }
+
     pub(super) fn remove_pod(
         &mut self,
         namespace: &str,
@@ -146,6 +197,13 @@ impl Cluster {
     }
 
     pub(super) fn cni_delete(&mut self, pod: &Pod, link: &PodLink) -> Result<(), ClusterError> {
+        if let Some(calico) = &mut self.state.calico {
+            calico.release(&pod.name, &pod.container_id)?;
+            if let Some(state) = self.state.nodes.get_mut(&pod.node) {
+                link::delete(&mut state.node, link);
+            }
+            return Ok(());
+        }
         let data_dir = self.node_dir(&pod.node).join("ipam");
         let Some(state) = self.state.nodes.get_mut(&pod.node) else {
             return Ok(());

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use router_core::config::{
     BridgePort, LocalAddress, NextHop, PermanentNeighbour, PinnedPeer, PortConfig, PortKind, Route,
-    RouteTarget, RpFilter,
+    RouteTarget,
 };
 use router_core::{Mac, PortId, Snapshot};
 
@@ -83,9 +83,14 @@ fn port_config(
     let mut config = PortConfig::ethernet(port.0, &iface.name, iface.mac, mtu(iface));
     config.up = iface.up;
     config.carrier = iface.carrier;
-    config.rp_filter = RpFilter::Off;
-    if iface.kind == IfaceKind::Bridge {
-        config.kind = PortKind::Bridge;
+    config.rp_filter = iface.sysctls.rp_filter;
+    config.proxy_arp = iface.sysctls.proxy_arp;
+    config.route_localnet = iface.sysctls.route_localnet;
+    config.arp = iface.kind != IfaceKind::Ipip;
+    match iface.kind {
+        IfaceKind::Bridge => config.kind = PortKind::Bridge,
+        IfaceKind::Ipip => config.kind = PortKind::Dummy,
+        _ => {}
     }
     config.bridge = iface.master.as_deref().and_then(|master| {
         Some(BridgePort {

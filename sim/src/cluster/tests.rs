@@ -46,6 +46,7 @@ fn seed_000() -> LabSpec {
         preset: Preset::Kindnet,
         seed: 1,
         network: NetworkSpec {
+            calico: None,
             cluster_cidr: net("10.244.0.0/16"),
             service_cidr: net("10.96.0.0/12"),
             node_subnet: net("172.16.30.0/24"),
@@ -197,7 +198,7 @@ fn kindnetd_repairs_its_routes_and_leaves_others() {
     manual.dst = net("10.9.0.0/24");
     manual.owner = RouteOwner::Manual;
     node.routes.push(manual);
-    let outcome = cluster.reconcile();
+    let outcome = cluster.reconcile(0);
     assert!(outcome.effects.contains(&Effect::Configure {
         node: "minikube".into()
     }));
@@ -205,7 +206,7 @@ fn kindnetd_repairs_its_routes_and_leaves_others() {
     expected.push("10.9.0.0/24 via 172.16.30.99 dev eth0".into());
     expected.sort();
     assert_eq!(routes(&cluster, "minikube"), expected);
-    assert_eq!(cluster.reconcile().effects, []);
+    assert_eq!(cluster.reconcile(0).effects, []);
 }
 
 /// KND-1, KND-3: peers follow a node that joins and one that leaves; the address and podCIDR are the next free ones.

@@ -7,11 +7,13 @@
 
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+use crate::ipam::calico::Block;
 use crate::kube::{Object, ObjectKind, Stored};
 use crate::model::{NeighbourEntry, Node, Pod};
-use crate::spec::{Backend, LabSpec, NodeSpec, PodSpec, PolicyMode, Preset};
+use crate::spec::{Backend, CalicoSpec, LabSpec, NodeSpec, PodSpec, PolicyMode, Preset};
 
 /// Version of this protocol; rises with every incompatible change.
 pub const VERSION: u32 = 1;
@@ -43,6 +45,8 @@ pub enum Request {
     Nodes,
     /// All pods. Answer: [`Response::Pods`].
     Pods,
+    /// Calico's pool and blocks. Answer: [`Response::Ipam`].
+    Ipam,
     /// Live neighbour table of a node. Answer: [`Response::Neighbours`].
     Neighbours {
         /// Node name.
@@ -192,6 +196,13 @@ pub enum Response {
         /// Whether network policies have an effect.
         policy: PolicyMode,
     },
+    /// To [`Request::Ipam`].
+    Ipam {
+        /// The pool; none in a lab without Calico.
+        pool: Option<IpPool>,
+        /// Its blocks that are claimed, by address.
+        blocks: Vec<Block>,
+    },
     /// To [`Request::Neighbours`].
     Neighbours {
         /// In no particular order.
@@ -235,6 +246,17 @@ pub enum Response {
         /// For the user: a clear sentence with the name or position it is about.
         message: String,
     },
+}
+
+/// Calico's pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IpPool {
+    /// Its addresses.
+    pub cidr: Ipv4Net,
+    /// Everything else.
+    pub spec: CalicoSpec,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: u64,
 }
 
 /// What the descriptor of [`Response::Icmp`] is.

@@ -24,8 +24,9 @@ use super::outer::Outer;
 use super::programs::Program;
 use crate::cluster::{Cluster, ClusterError, Effect, HOST_PORT, IpError, Outcome};
 use crate::control::node::{NodeReply, NodeRequest};
-use crate::control::proto::{ErrorKind, IcmpChannel, NodeStatus, Status, Target};
+use crate::control::proto::{ErrorKind, IcmpChannel, IpPool, NodeStatus, Status, Target};
 use crate::dns::Zone;
+use crate::ipam::calico::Block;
 use crate::kube::{Object, ObjectKind};
 use crate::model::{NeighbourEntry, Pod};
 use crate::node::handle::NodeError;
@@ -414,14 +415,30 @@ impl Lab {
         }
     }
 
-    /// kindnetd's tick.
+    /// Calico's pool and blocks.
+    #[must_use]
+    pub fn ipam(&self) -> (Option<IpPool>, Vec<Block>) {
+        let (Some((ipam, created_ms)), Some(spec)) =
+            (self.cluster.calico(), self.cluster.network().calico)
+        else {
+            return (None, Vec::new());
+        };
+        let pool = IpPool {
+            cidr: ipam.pool().cidr,
+            spec,
+            created_ms,
+        };
+        (Some(pool), ipam.blocks().cloned().collect())
+    }
+
+    /// The tick of the nodes' controllers.
     pub fn reconcile(&mut self) {
-        let outcome = self.cluster.reconcile();
+        let outcome = self.cluster.reconcile(now_ms());
         for line in &outcome.lines {
-            tracing::info!("kindnetd: {line}");
+            tracing::info!("controllers: {line}");
         }
         if let Err(error) = self.carry_out(outcome.effects) {
-            tracing::error!("kindnetd: {error}");
+            tracing::error!("controllers: {error}");
         }
     }
 
@@ -589,7 +606,9 @@ impl Lab {
         if let Err(error) = around.hub.remove_member(node.member()) {
             tracing::debug!("node {}: {error}", node.name());
         }
-        Some((node.name().to_owned(), delay))
+        let name = node.name().to_owned();
+        self.cluster.node_lost(&name, now_ms());
+        Some((name, delay))
     }
 
     /// Starts a node process again, unless it runs or was deleted. Returns when to try again after a failure.
@@ -610,6 +629,10 @@ impl Lab {
         match node.restart(around, snapshot) {
             Ok(()) => {
                 tracing::info!("node {name}: its process was started again");
+                let outcome = self.cluster.node_found(name, now_ms());
+                if let Err(error) = self.carry_out(outcome.effects) {
+                    tracing::error!("controllers: {error}");
+                }
                 None
             }
             Err(error) => {

@@ -214,11 +214,12 @@ impl Server {
         }
     }
 
-    /// kindnetd's tick.
-    pub(super) fn reconcile(&self) {
-        if let Some(lab) = self.lab().as_mut() {
-            lab.reconcile();
-        }
+    /// The tick of the nodes' controllers. Returns how long after it the next is due.
+    pub(super) fn reconcile(&self) -> Option<Duration> {
+        let mut lab = self.lab();
+        let lab = lab.as_mut()?;
+        lab.reconcile();
+        Some(lab.cluster.tick())
     }
 
     fn send_log(
@@ -266,6 +267,10 @@ fn answer(lab: &mut Lab, request: Request) -> Result<(Response, Vec<OwnedFd>), L
         Request::Nodes => Response::Nodes {
             nodes: lab.node_statuses(),
         },
+        Request::Ipam => {
+            let (pool, blocks) = lab.ipam();
+            Response::Ipam { pool, blocks }
+        }
         Request::Pods => Response::Pods {
             pods: lab.pod_list(),
         },

@@ -37,8 +37,8 @@ const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes that the lab's files may take: IPAM files, CNI configuration and the changes that programs make in a node's `/etc`.
 const FILES_BYTES: u64 = 256 << 20;
 
-/// How often kindnetd looks at the nodes (KND-1).
-const RECONCILE_INTERVAL: Duration = Duration::from_secs(10);
+/// When the nodes' controllers look at them for the first time; then their own interval holds (KND-1).
+const FIRST_TICK: Duration = Duration::from_secs(2);
 
 /// What of the lab is outside of the process.
 #[derive(Debug)]
@@ -314,9 +314,10 @@ fn start_threads(server: &server::Server, children: Arc<Children>) -> io::Result
     small("children").spawn(move || children.watch(|pid| handle.child_ended(pid)))?;
     let handle = server.clone();
     small("reconcile").spawn(move || {
+        let mut tick = FIRST_TICK;
         loop {
-            std::thread::sleep(RECONCILE_INTERVAL);
-            handle.reconcile();
+            std::thread::sleep(tick);
+            tick = handle.reconcile().unwrap_or(FIRST_TICK);
         }
     })?;
     let mut signals = Signals::new([SIGTERM, SIGINT])?;

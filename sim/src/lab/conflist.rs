@@ -1,7 +1,8 @@
 //! A CNI conflist as input: the network to imitate, taken from a file that a cluster has in `/etc/cni/net.d`.
 //!
 //! Decides which plugins podwire can stand in for: `ptp` with `host-local`, as kindnet sets it up, and `bridge` with
-//! `host-local`, as podman and CRI-O do (dataplane section 8); `portmap`, `bandwidth`, `firewall` and `tuning` beside them.
+//! `host-local`, as podman and CRI-O do (dataplane section 8), and `calico` with `calico-ipam` (CAL-35); `portmap`,
+//! `bandwidth`, `firewall` and `tuning` beside them.
 //! The others are valid conflists, and refused with their name; so are keys of `bridge` that ask for what is not here.
 //! Source: CNI specification 0.3.1 to 1.1.0, plugins `bridge`, `ptp` and `host-local`.
 
@@ -13,8 +14,8 @@ use super::diagnostics::{At, Diagnostics, Sink};
 use super::read::{self, Fields};
 use super::source::Source;
 use super::tree::{self, Value};
-use super::written::{address, net};
-use crate::spec::BridgeNetwork;
+use super::written::{address, calico_mtu, net};
+use crate::spec::{BridgeNetwork, Preset};
 
 /// What a conflist says about a lab.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,8 @@ pub(crate) struct Conflist {
     pub(super) mtu: Option<At<u16>>,
     /// podCIDR of the node that the file comes from.
     pub(super) subnet: Option<At<Ipv4Net>>,
+    /// The preset that its main plugin stands for, where that is one only.
+    pub(super) preset: Option<At<Preset>>,
     /// The network, where the plugin is `bridge`.
     pub(crate) bridge: Option<BridgeNetwork>,
     /// Then the file itself, name and content: nodes get it.
@@ -72,7 +75,7 @@ pub(super) fn read(document: &Value, sink: &mut Sink<'_>) -> Option<Conflist> {
     if found.is_none() && sink.is_clean() {
         sink.error(
             plugins.pos,
-            "a network needs the plugin \"ptp\" or \"bridge\"",
+            "a network needs the plugin \"ptp\", \"bridge\" or \"calico\"",
         );
     }
     found
@@ -103,7 +106,12 @@ fn plugin(value: &Value, network: Option<&str>, sink: &mut Sink<'_>) -> Option<O
     match kind.value.as_str() {
         "ptp" => Some(ptp(&fields, sink)),
         "bridge" => Some(bridge(value, network, sink)),
-        "portmap" | "bandwidth" | "firewall" => Some(None),
+        "calico" => Some(calico(&fields, sink)),
+        "bandwidth" => {
+            bandwidth(&fields, sink);
+            Some(None)
+        }
+        "portmap" | "firewall" => Some(None),
         "tuning" => {
             let known = ["cniVersion", "name", "type", "capabilities"];
             let what = "the plugin tuning, which changes nothing in this version,";
@@ -114,7 +122,7 @@ fn plugin(value: &Value, network: Option<&str>, sink: &mut Sink<'_>) -> Option<O
             sink.error(
                 kind.pos,
                 format!(
-                    "CNI plugin \"{other}\" is not in this version; there are ptp and bridge (with host-local), portmap, bandwidth, firewall, tuning"
+                    "CNI plugin \"{other}\" is not in this version; there are ptp and bridge (with host-local), calico (with calico-ipam), portmap, bandwidth, firewall, tuning"
                 ),
             );
             None
@@ -137,8 +145,68 @@ fn ptp(fields: &Fields<'_>, sink: &mut Sink<'_>) -> Option<Conflist> {
     Some(Conflist {
         mtu,
         subnet: ipam.range.map(|range| range.subnet),
+        preset: Some(At {
+            value: Preset::Kindnet,
+            pos: fields.pos,
+        }),
         ..Conflist::default()
     })
+}
+
+/// CAL-35: what install-cni writes. Where Calico keeps its state and its logs doesn't matter here; the rest must be what podwire
+/// does.
+fn calico(fields: &Fields<'_>, sink: &mut Sink<'_>) -> Option<Conflist> {
+    for key in ["log_level", "log_file_path", "datastore_type", "nodename"] {
+        if let Some(value) = fields.get(key) {
+            read::text(value, key, sink)?;
+        }
+    }
+    let inner = |key: &str, name: &str, sink: &mut Sink<'_>| {
+        let inner = Fields::open_lenient(fields.get(key)?, key, sink)?;
+        read::text(inner.want(name, key, sink)?, name, sink)
+    };
+    if let Some(kind) = inner("ipam", "type", sink)
+        && kind.value != "calico-ipam"
+    {
+        let message = format!(
+            "IPAM plugin \"{}\" under calico is not in this version; there is calico-ipam",
+            kind.value
+        );
+        sink.error(kind.pos, message);
+    }
+    if let Some(kind) = inner("policy", "type", sink)
+        && kind.value != "k8s"
+    {
+        let message = format!(
+            "policy of type \"{}\" is unknown; Calico has k8s",
+            kind.value
+        );
+        sink.error(kind.pos, message);
+    }
+    inner("kubernetes", "kubeconfig", sink);
+    Some(Conflist {
+        mtu: fields
+            .get("mtu")
+            .and_then(|value| calico_mtu(value, sink))
+            .filter(|mtu| mtu.value != 0),
+        preset: Some(At {
+            value: Preset::Calico,
+            pos: fields.pos,
+        }),
+        ..Conflist::default()
+    })
+}
+
+/// Without limits of its own it does nothing to a pod that has no annotation (CAL-34).
+fn bandwidth(fields: &Fields<'_>, sink: &mut Sink<'_>) {
+    for key in ["ingressRate", "ingressBurst", "egressRate", "egressBurst"] {
+        if let Some(value) = fields.get(key) {
+            sink.error(
+                value.pos,
+                format!("bandwidth: {key} is not in this version, pods have no limits"),
+            );
+        }
+    }
 }
 
 /// Keys of the plugin `bridge` that ask for what is not here, and the value that asks for nothing.

@@ -4,15 +4,19 @@ use std::net::Ipv4Addr;
 use std::path::{Component, Path};
 
 use indexmap::IndexMap;
+use ipnet::Ipv4Net;
 
 use super::conflist::Conflist;
 use super::diagnostics::{At, Pos, Sink};
 use super::preset::Defaults;
-use super::written::NetworkFile;
-use crate::spec::{GatewaySpec, InternetSpec, NetworkSpec, default_service_cidr};
+use super::written::{CalicoFile, NetworkFile};
+use crate::spec::{CalicoSpec, GatewaySpec, InternetSpec, NetworkSpec, default_service_cidr};
 
 /// Largest name of a file, bytes.
 const MAX_FILE_NAME: usize = 255;
+
+/// What every IPv4 link must carry (RFC 791), bytes.
+const MIN_MTU: u16 = 68;
 
 /// The network with everything that follows from it for the nodes.
 pub(super) struct Resolved {
@@ -98,7 +102,9 @@ pub(super) fn resolve(
 
     let internet = internet(file.internet, gateway.is_some(), preset, sink);
 
-    if let (Some(written), Some(taken)) = (&file.mtu, &conflist.mtu)
+    // Calico's is the pods', all others' the hosts'.
+    let of_hosts = conflist.mtu.as_ref().filter(|_| preset.calico.is_none());
+    if let (Some(written), Some(taken)) = (&file.mtu, of_hosts)
         && written.value != taken.value
     {
         sink.conflict(
@@ -123,11 +129,23 @@ pub(super) fn resolve(
             );
         }
     }
-    let mtu = file
-        .mtu
-        .as_ref()
-        .or(conflist.mtu.as_ref())
-        .map_or(preset.mtu, |at| at.value);
+    let mtu_at = file.mtu.as_ref().or(of_hosts);
+    let mtu = mtu_at.map_or(preset.mtu, |at| at.value);
+    let calico = calico(
+        file.calico.as_ref(),
+        conflist,
+        preset.calico,
+        cluster_cidr,
+        sink,
+    );
+    if let Some(calico) = &calico
+        && calico.tunnel_mtu(mtu) < MIN_MTU
+    {
+        sink.error_at(
+            mtu_at.map(|at| at.pos),
+            format!("mtu {mtu} leaves less than {MIN_MTU} bytes inside an IPIP tunnel"),
+        );
+    }
     if let Some(at) = &file.cni_conf_dir {
         check_dir(at, sink);
     }
@@ -173,8 +191,65 @@ pub(super) fn resolve(
             stale_routes_compat: value(&file.stale_routes_compat, false),
             flush_on_policy_change: value(&file.flush_on_policy_change, false),
             internet,
+            calico,
         },
     }
+}
+
+/// Calico's parameters, which only the preset of that name has.
+fn calico(
+    file: Option<&CalicoFile>,
+    conflist: &Conflist,
+    preset: Option<CalicoSpec>,
+    cluster_cidr: Ipv4Net,
+    sink: &mut Sink<'_>,
+) -> Option<CalicoSpec> {
+    let Some(mut spec) = preset else {
+        if let Some(file) = file {
+            sink.error(file.pos, "these belong to preset \"calico\"");
+        }
+        return None;
+    };
+    if let Some(taken) = &conflist.mtu {
+        spec.mtu = Some(taken.value);
+    }
+    let block_pos = file.and_then(|file| pos(&file.block_size));
+    if let Some(file) = file {
+        if let (Some(written), Some(taken)) = (&file.mtu, &conflist.mtu)
+            && written.value != taken.value
+        {
+            sink.conflict(
+                Some(written.pos),
+                format!(
+                    "mtu {} contradicts the conflist, which has {}",
+                    written.value, taken.value
+                ),
+                Some(taken.pos),
+                "the conflist's is here",
+            );
+        }
+        spec = CalicoSpec {
+            block_size: value(&file.block_size, spec.block_size),
+            ipip_mode: file.ipip_mode.unwrap_or(spec.ipip_mode),
+            nat_outgoing: file.nat_outgoing.unwrap_or(spec.nat_outgoing),
+            strict_affinity: file.strict_affinity.unwrap_or(spec.strict_affinity),
+            max_blocks_per_host: file.max_blocks_per_host.unwrap_or(spec.max_blocks_per_host),
+            mtu: match &file.mtu {
+                Some(at) => Some(at.value).filter(|mtu| *mtu != 0),
+                None => spec.mtu,
+            },
+        };
+    }
+    if spec.block_size < cluster_cidr.prefix_len() {
+        sink.error_at(
+            block_pos,
+            format!(
+                "blockSize {} is larger than the whole clusterCIDR {cluster_cidr}",
+                spec.block_size
+            ),
+        );
+    }
+    Some(spec)
 }
 
 fn internet(

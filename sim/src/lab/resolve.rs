@@ -16,7 +16,7 @@ use super::{Overrides, network, preset};
 use crate::cluster::bridge;
 use crate::kube;
 use crate::manifest::Object;
-use crate::spec::{BridgeNetwork, LabSpec, PodSpec, Preset};
+use crate::spec::{BridgeNetwork, LabSpec, NetworkSpec, PodSpec, Preset};
 
 pub(super) fn resolve(
     lab: Option<LabFile>,
@@ -46,7 +46,7 @@ pub(super) fn resolve(
             Vec::new(),
         ),
     };
-    let preset = chosen_preset(preset.as_ref(), overrides, sink);
+    let preset = chosen_preset(preset.as_ref(), conflist, overrides, sink);
     let defaults = preset::defaults(preset);
     let policy = overrides
         .network_policy
@@ -83,7 +83,7 @@ pub(super) fn resolve(
         Vec::new()
     };
     let cni = Cni::new(&network.spec, &defaults, sink);
-    let pods = resolve_pods(pods, system, &nodes, &cni, sink);
+    let pods = resolve_pods(pods, system, &nodes, &network.spec, &cni, sink);
     Some(LabSpec {
         name,
         preset,
@@ -96,9 +96,10 @@ pub(super) fn resolve(
     })
 }
 
-/// The flag's preset, else the file's, else the first. Both are checked.
+/// The flag's preset, else the file's, else the conflist's, else the first. All are checked.
 fn chosen_preset(
     written: Option<&At<String>>,
+    conflist: &Conflist,
     overrides: &Overrides,
     sink: &mut Sink<'_>,
 ) -> Preset {
@@ -108,14 +109,37 @@ fn chosen_preset(
         .as_ref()
         .and_then(|name| preset_named(name, None, sink));
     let [first, ..] = Preset::ALL;
-    of_flag.or(of_file).unwrap_or(first)
+    let stated = of_flag.or(of_file);
+    if let (Some(preset), Some(taken)) = (stated, &conflist.preset)
+        && preset != taken.value
+    {
+        let message = format!(
+            "preset \"{}\" contradicts the conflist, which is {}'s",
+            preset.name(),
+            taken.value.name()
+        );
+        let written = written.filter(|_| overrides.preset.is_none());
+        sink.conflict(
+            written.map(|at| at.pos),
+            message,
+            Some(taken.pos),
+            "the conflist's plugin is here",
+        );
+    }
+    stated
+        .or_else(|| conflist.preset.as_ref().map(|at| at.value))
+        .unwrap_or(first)
 }
 
 fn preset_named(name: &str, pos: Option<Pos>, sink: &mut Sink<'_>) -> Option<Preset> {
     let found = Preset::by_name(name);
     if found.is_none() {
         let names = Preset::ALL.map(Preset::name);
-        let there = names.map(|name| format!("\"{name}\"")).join(" and ");
+        let quoted = names.map(|name| format!("\"{name}\""));
+        let there = match quoted.split_last() {
+            Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+            _ => quoted.concat(),
+        };
         let are = if names.len() == 1 { "is" } else { "are" };
         let message = if preset::LATER.contains(&name) {
             format!("preset \"{name}\" is not in this version; there {are} {there}")
@@ -184,6 +208,7 @@ fn resolve_pods(
     files: Vec<PodFile>,
     system: Vec<PodSpec>,
     nodes: &[Node],
+    network: &NetworkSpec,
     cni: &Cni,
     sink: &mut Sink<'_>,
 ) -> Vec<PodSpec> {
@@ -254,7 +279,7 @@ fn resolve_pods(
                 }
                 found
             }
-            None => least_loaded(&load, nodes, &file, cni).inspect(|at| {
+            None => least_loaded(&load, nodes, &file, network, cni).inspect(|at| {
                 if !file.host_network {
                     load[*at] += 1;
                 }
@@ -266,7 +291,7 @@ fn resolve_pods(
             }
             continue;
         };
-        check_pod(&file, node, cni, sink);
+        check_pod(&file, node, network, cni, sink);
         if let Some(ip) = &file.ip {
             let owner = format!("pod \"{name}\"");
             let place = (cni.of(&file).is_some().then_some(at), ip.value);
@@ -300,9 +325,16 @@ fn resolve_pods(
     pods
 }
 
-/// The node with the fewest pods, the first of equals. A pod with an address of its own needs a podCIDR.
-fn least_loaded(load: &[usize], nodes: &[Node], file: &PodFile, cni: &Cni) -> Option<usize> {
-    let anywhere = file.host_network || cni.of(file).is_some();
+/// The node with the fewest pods, the first of equals. A pod with an address of its own needs a podCIDR, unless the CNI has
+/// addresses from elsewhere.
+fn least_loaded(
+    load: &[usize],
+    nodes: &[Node],
+    file: &PodFile,
+    network: &NetworkSpec,
+    cni: &Cni,
+) -> Option<usize> {
+    let anywhere = file.host_network || network.calico.is_some() || cni.of(file).is_some();
     nodes
         .iter()
         .enumerate()
@@ -311,7 +343,7 @@ fn least_loaded(load: &[usize], nodes: &[Node], file: &PodFile, cni: &Cni) -> Op
         .min_by_key(|n| load.get(*n).copied().unwrap_or_default())
 }
 
-fn check_pod(file: &PodFile, node: &Node, cni: &Cni, sink: &mut Sink<'_>) {
+fn check_pod(file: &PodFile, node: &Node, network: &NetworkSpec, cni: &Cni, sink: &mut Sink<'_>) {
     let name = &file.name.value;
     if let Some(at) = &file.cni {
         cni.check(at, sink);
@@ -334,6 +366,17 @@ fn check_pod(file: &PodFile, node: &Node, cni: &Cni, sink: &mut Sink<'_>) {
     }
     if let Some(network) = cni.of(file) {
         return check_bridged(file, network, sink);
+    }
+    if network.calico.is_some() {
+        let pool = network.cluster_cidr;
+        if let Some(at) = file.ip.as_ref().filter(|at| !pool.contains(&at.value)) {
+            let message = format!(
+                "address {} of pod \"{name}\" is not in Calico's pool {pool}",
+                at.value
+            );
+            sink.error(at.pos, message);
+        }
+        return;
     }
     let Some(cidr) = node.spec.pod_cidr else {
         sink.conflict(

@@ -14,6 +14,7 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("demo", include_str!("../../labs/demo.yaml")),
     ("kindnet-3", include_str!("../../labs/kindnet-3.yaml")),
     ("seed-000", include_str!("../../labs/seed-000.yaml")),
+    ("seed-001", include_str!("../../labs/seed-001.yaml")),
     ("seed-002", include_str!("../../labs/seed-002.yaml")),
     ("seed-003", include_str!("../../labs/seed-003.yaml")),
 ];

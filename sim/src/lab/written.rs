@@ -14,7 +14,7 @@ use super::names::{label, node_name, subdomain};
 use super::read::{self, Fields};
 use super::tree::{Kind, Value};
 use crate::kube::ContainerPort;
-use crate::spec::{PolicyMode, RestartPolicy};
+use crate::spec::{IpipMode, PolicyMode, RestartPolicy};
 
 pub(super) const API_VERSION: &str = "podwire/v1";
 
@@ -49,9 +49,18 @@ pub(super) const NETWORK_KEYS: &[&str] = &[
     "staleRoutesCompat",
     "flushOnPolicyChange",
     "internet",
+    "calico",
 ];
 pub(super) const DHCP_KEYS: &[&str] = &["metric", "lease"];
 pub(super) const INTERNET_KEYS: &[&str] = &["addresses", "ttl"];
+pub(super) const CALICO_KEYS: &[&str] = &[
+    "blockSize",
+    "ipipMode",
+    "natOutgoing",
+    "strictAffinity",
+    "maxBlocksPerHost",
+    "mtu",
+];
 pub(super) const NODE_KEYS: &[&str] = &[
     "name",
     "internalIP",
@@ -136,6 +145,20 @@ pub(super) struct NetworkFile {
     pub(super) stale_routes_compat: Option<At<bool>>,
     pub(super) flush_on_policy_change: Option<At<bool>>,
     pub(super) internet: Choice<InternetFile>,
+    pub(super) calico: Option<CalicoFile>,
+}
+
+/// What the preset `calico` takes besides.
+#[derive(Clone, Debug)]
+pub(super) struct CalicoFile {
+    pub(super) pos: Pos,
+    pub(super) block_size: Option<At<u8>>,
+    pub(super) ipip_mode: Option<IpipMode>,
+    pub(super) nat_outgoing: Option<bool>,
+    pub(super) strict_affinity: Option<bool>,
+    pub(super) max_blocks_per_host: Option<u32>,
+    /// 0 is "auto", as in Calico's own configuration.
+    pub(super) mtu: Option<At<u16>>,
 }
 
 #[derive(Clone, Debug)]
@@ -277,6 +300,7 @@ impl Default for NetworkFile {
             stale_routes_compat: None,
             flush_on_policy_change: None,
             internet: Choice::Preset,
+            calico: None,
         }
     }
 }
@@ -348,7 +372,48 @@ fn network(value: &Value, sink: &mut Sink<'_>) -> Option<NetworkFile> {
                     .and_then(|value| read::number(value, "ttl", 1..=255, sink)),
             })
         }),
+        calico: fields.get("calico").and_then(|value| calico(value, sink)),
     })
+}
+
+fn calico(value: &Value, sink: &mut Sink<'_>) -> Option<CalicoFile> {
+    let fields = Fields::open(value, "calico", CALICO_KEYS, sink)?;
+    let flag = |key: &str, sink: &mut Sink<'_>| {
+        let value = fields.get(key)?;
+        read::boolean(value, sink).map(|flag| flag.value)
+    };
+    let modes = IpipMode::ALL.map(|mode| (mode.name(), mode));
+    Some(CalicoFile {
+        pos: fields.pos,
+        // Calico's own bounds.
+        block_size: fields
+            .get("blockSize")
+            .and_then(|value| read::number(value, "blockSize", 20..=32, sink)),
+        ipip_mode: fields
+            .get("ipipMode")
+            .and_then(|value| read::one_of(value, "ipipMode", &modes, sink))
+            .map(|mode| mode.value),
+        nat_outgoing: flag("natOutgoing", sink),
+        strict_affinity: flag("strictAffinity", sink),
+        max_blocks_per_host: fields
+            .get("maxBlocksPerHost")
+            .and_then(|value| read::number(value, "maxBlocksPerHost", 1..=1_000_000, sink))
+            .map(|number| number.value),
+        mtu: fields.get("mtu").and_then(|value| calico_mtu(value, sink)),
+    })
+}
+
+/// An MTU, or 0 for what follows from the hosts'.
+pub(super) fn calico_mtu(value: &Value, sink: &mut Sink<'_>) -> Option<At<u16>> {
+    let found: At<u16> = read::number(value, "mtu", 0..=65_521, sink)?;
+    if (1..68).contains(&found.value) {
+        sink.error(
+            found.pos,
+            "mtu must be 0, for what follows from the hosts', or from 68 to 65521",
+        );
+        return None;
+    }
+    Some(found)
 }
 
 /// A value or the word `none`.

@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use router_core::Mac;
 use tap_bridge::sys::netlink::{Changes, Route, Scope};
 
-use crate::model::{self, IfaceKind, Node, PodLink, Proto, RouteKind};
+use crate::model::{self, Iface, IfaceKind, Node, PodLink, Proto, RouteKind, RouteOwner};
 
 /// Addresses, routes and neighbours of a sandbox's only interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,9 +105,22 @@ impl Network {
             if route.kind != RouteKind::Unicast || connected {
                 continue;
             }
-            let Some(hop) = route.hops.first().filter(|hop| is_ethernet(node, &hop.dev)) else {
+            let Some(hop) = route.hops.first() else {
                 continue;
             };
+            // Through the tunnel a node speaks from the tunnel's address (IPIP-17).
+            if let Some(tunnel) = find(node, &hop.dev).filter(|it| it.kind == IfaceKind::Ipip) {
+                routes.push(Route {
+                    scope: Scope::Link,
+                    src: local(tunnel.addrs.first().map(|addr| addr.net.addr())),
+                    protocol: protocol(route.proto),
+                    ..Route::new(route.dst, 0)
+                });
+                continue;
+            }
+            if find(node, &hop.dev).is_none_or(|it| it.kind != IfaceKind::Ethernet) {
+                continue;
+            }
             routes.push(Route {
                 via: hop.via,
                 src: local(route.src),
@@ -124,7 +137,10 @@ impl Network {
             ..Route::new(dst, 0)
         };
         let covered = |routes: &[Route], dst: Ipv4Net| routes.iter().any(|route| route.dst == dst);
-        if let Some(cidr) = node.pod_cidr.filter(|cidr| !covered(&routes, *cidr)) {
+        // Calico's nodes have a podCIDR that says nothing about their pods (CAL-1).
+        let bird = node.routes.iter().any(|it| it.owner == RouteOwner::Bird);
+        let pod_cidr = node.pod_cidr.filter(|_| !bird);
+        if let Some(cidr) = pod_cidr.filter(|cidr| !covered(&routes, *cidr)) {
             routes.push(on_link(cidr));
         }
         // Pods whose address lies outside: they are older than the node's present podCIDR (KND-9).
@@ -134,7 +150,7 @@ impl Network {
                     iface.name == hop.dev && matches!(iface.kind, IfaceKind::Veth { .. })
                 })
             });
-            let inside = node.pod_cidr.is_some_and(|cidr| cidr.contains(&route.dst));
+            let inside = pod_cidr.is_some_and(|cidr| cidr.contains(&route.dst));
             if pod && !inside && !covered(&routes, route.dst) {
                 routes.push(on_link(route.dst));
             }
@@ -223,10 +239,8 @@ impl Network {
     }
 }
 
-fn is_ethernet(node: &Node, dev: &str) -> bool {
-    node.ifaces
-        .iter()
-        .any(|iface| iface.name == dev && iface.kind == IfaceKind::Ethernet)
+fn find<'a>(node: &'a Node, dev: &str) -> Option<&'a Iface> {
+    node.ifaces.iter().find(|iface| iface.name == dev)
 }
 
 fn host(addr: Ipv4Addr) -> Ipv4Net {
@@ -255,7 +269,7 @@ const fn protocol(proto: Proto) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Hop, IfAddr, Iface, RouteEntry, RouteOwner};
+    use crate::model::{Hop, IfAddr, RouteEntry};
     use router_core::PortId;
 
     const ROUTER: Mac = Mac([2, 0, 0, 0, 0, 9]);

@@ -3,6 +3,7 @@
 //! One file per preset, with its seed; here is what they have in common. Other layouts (kind's, minikube with the docker
 //! driver) are lab files that state their differences.
 
+mod calico;
 mod kindnet;
 mod podman_bridge;
 
@@ -12,10 +13,10 @@ use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 
 use crate::cluster::suffix;
-use crate::spec::{NodeSpec, PodSpec, Preset, RestartPolicy};
+use crate::spec::{CalicoSpec, NodeSpec, PodSpec, Preset, RestartPolicy};
 
 /// Presets that are known by name and not made yet.
-pub(super) const LATER: [&str; 2] = ["calico", "manual"];
+pub(super) const LATER: [&str; 1] = ["manual"];
 
 /// What a lab does not have to say.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub(super) struct Defaults {
     pub(super) pod_cidrs: bool,
     pub(super) internet: [Ipv4Addr; 2],
     pub(super) internet_ttl: u8,
+    /// With the preset of that name.
+    pub(super) calico: Option<CalicoSpec>,
 }
 
 /// What all of minikube's clusters have, whatever their CNI.
@@ -68,6 +71,7 @@ const MINIKUBE: Defaults = Defaults {
     internet: [Ipv4Addr::new(8, 8, 8, 8), Ipv4Addr::new(1, 1, 1, 1)],
     // A pod sees the seeds' 115.
     internet_ttl: 116,
+    calico: None,
 };
 
 /// The values of a preset.
@@ -75,6 +79,7 @@ pub(super) const fn defaults(preset: Preset) -> Defaults {
     match preset {
         Preset::Kindnet => kindnet::DEFAULTS,
         Preset::PodmanBridge => podman_bridge::DEFAULTS,
+        Preset::Calico => calico::DEFAULTS,
     }
 }
 
@@ -100,6 +105,7 @@ pub(super) fn system_pods(preset: Preset, nodes: &[NodeSpec], seed: u64) -> Vec<
     match preset {
         Preset::Kindnet => kindnet::system_pods(&system),
         Preset::PodmanBridge => podman_bridge::system_pods(&system),
+        Preset::Calico => calico::system_pods(&system),
     }
 }
 

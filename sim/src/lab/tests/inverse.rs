@@ -135,14 +135,14 @@ proptest! {
             change(&mut cluster, *n, thing, true);
         }
         prop_assert_ne!(&state(&cluster), &start);
-        cluster.reconcile();
+        cluster.reconcile(7);
         if !in_order {
             numbered.reverse();
         }
         for (n, thing) in &numbered {
             change(&mut cluster, *n, thing, false);
         }
-        cluster.reconcile();
+        cluster.reconcile(7);
         prop_assert_eq!(state(&cluster), start);
     }
 }

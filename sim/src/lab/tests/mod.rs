@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use proptest::prelude::*;
 
 use super::*;
+use crate::spec::{IpipMode, Preset};
 use crate::testing::TempDir;
 
 const HEADER: &str = "apiVersion: podwire/v1\nkind: Lab\n";
@@ -165,16 +166,14 @@ fn flags_stand_above_files() {
 /// Decision 21: presets that are not there are named, with what is there.
 #[test]
 fn a_preset_that_is_not_there_says_what_is() {
-    for preset in ["calico", "podman-bridge", "manual"] {
-        let overrides = Overrides {
-            preset: Some(preset.into()),
-            ..Overrides::default()
-        };
-        assert_eq!(
-            load(&[], &overrides).unwrap_err().to_string(),
-            format!("preset \"{preset}\" is not in this version; there is \"kindnet\"")
-        );
-    }
+    let overrides = Overrides {
+        preset: Some("manual".into()),
+        ..Overrides::default()
+    };
+    assert_eq!(
+        load(&[], &overrides).unwrap_err().to_string(),
+        "preset \"manual\" is not in this version; there are \"kindnet\", \"calico\" and \"podman-bridge\""
+    );
     says(
         "preset: kindnett\n",
         "lab.yaml:3:9: no preset \"kindnett\"; did you mean \"kindnet\"?",
@@ -418,49 +417,108 @@ fn a_conflist_gives_mtu_and_pod_cidr() {
     assert_eq!(cidrs, ["10.244.7.0/24", "10.244.0.0/24", "10.244.1.0/24"]);
 }
 
-/// The conflists of Calico and Podman are valid CNI; what is missing is said at its place in the conflist.
-#[test]
-fn a_conflist_with_other_plugins_says_which() {
+/// A lab whose network is the conflist `text`.
+fn with_conflist(text: &str, more: &str) -> Result<LabSpec, Diagnostics> {
     let dir = TempDir::new();
-    let calico = r#"{
-  "name": "k8s-pod-network",
-  "cniVersion": "0.3.1",
-  "plugins": [
-    { "type": "calico", "mtu": 0, "ipam": { "type": "calico-ipam" } },
-    { "type": "portmap", "snat": true, "capabilities": {"portMappings": true} },
-    { "type": "bandwidth", "capabilities": {"bandwidth": true} }
-  ]
-}"#;
-    let podman = r#"{
-  "cniVersion": "0.4.0",
-  "name": "podman",
-  "plugins": [
-    { "type": "bridge", "bridge": "cni-podman0", "isGateway": true, "ipMasq": true,
-      "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.88.0.0/16", "gateway": "10.88.0.1" }]] } },
-    { "type": "firewall" }
-  ]
-}"#;
-    for (text, place, plugin) in [
-        (calico, "net.conflist:5:15", "calico"),
-        (podman, "net.conflist:5:15", "bridge"),
+    fs::write(dir.path().join("net.conflist"), text).unwrap();
+    let body = format!("{HEADER}{more}network:\n  conflist: net.conflist\n");
+    let mut source = Source::new("lab.yaml", body);
+    source.dir = Some(dir.path().to_path_buf());
+    load(&[source], &Overrides::default())
+}
+
+/// CAL-35: seed 001's conflist is a lab of the preset calico; what podwire would do otherwise is said at its place.
+#[test]
+fn calicos_conflist_gives_the_preset_and_the_mtu() {
+    let text = crate::conflist::calico("minikube", None);
+    let lab = with_conflist(&text, "").unwrap();
+    assert_eq!(lab.preset, Preset::Calico);
+    assert_eq!(lab.network.calico.unwrap().mtu, None);
+    assert_eq!(lab.network.mtu, 1500);
+    let lab = with_conflist(&text.replace("\"mtu\": 0", "\"mtu\": 1400"), "").unwrap();
+    assert_eq!(lab.network.calico.unwrap().mtu, Some(1400));
+    assert_eq!(lab.network.mtu, 1500);
+    for (from, to, wanted) in [
+        (
+            "calico-ipam",
+            "host-local",
+            "net.conflist:13:19: IPAM plugin \"host-local\"",
+        ),
+        (
+            "\"k8s\"",
+            "\"etcd\"",
+            "net.conflist:16:19: policy of type \"etcd\"",
+        ),
+        (
+            "\"bandwidth\",",
+            "\"bandwidth\", \"ingressRate\": 9,",
+            "bandwidth: ingressRate is not",
+        ),
     ] {
-        fs::write(dir.path().join("net.conflist"), text).unwrap();
-        let mut source = Source::new(
-            "lab.yaml",
-            format!("{HEADER}network:\n  conflist: net.conflist\n"),
-        );
-        source.dir = Some(dir.path().to_path_buf());
-        let text = load(&[source], &Overrides::default())
+        let text = with_conflist(&text.replacen(from, to, 1), "")
             .unwrap_err()
             .to_string();
-        assert!(text.contains(place), "{text}");
-        assert!(
-            text.contains(&format!(
-                "CNI plugin \"{plugin}\" is not in this version; there are ptp"
-            )),
-            "{text}"
-        );
+        assert!(text.contains(wanted), "{wanted} is wanted in:\n{text}");
     }
+    let text = with_conflist(&text, "preset: kindnet\n")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.contains("preset \"kindnet\" contradicts the conflist, which is calico's"),
+        "{text}"
+    );
+}
+
+/// Decision 21: Calico's parameters have their bounds, and belong to Calico.
+#[test]
+fn calicos_parameters_are_checked() {
+    let calico = |keys: &str| format!("preset: calico\nnetwork: {{calico: {{{keys}}}}}\n");
+    let network = lab(&calico(
+        "blockSize: 28, ipipMode: CrossSubnet, natOutgoing: false",
+    ))
+    .network;
+    let spec = network.calico.unwrap();
+    assert_eq!(
+        (spec.block_size, spec.ipip_mode, spec.nat_outgoing),
+        (28, IpipMode::CrossSubnet, false)
+    );
+    assert_eq!(network.cluster_cidr.to_string(), "10.244.0.0/16");
+    says(
+        "network: {calico: {blockSize: 28}}\n",
+        "these belong to preset \"calico\"",
+    );
+    says(
+        &calico("mtu: 20"),
+        "mtu must be 0, for what follows from the hosts', or from 68 to 65521",
+    );
+    says(
+        "preset: calico\nnetwork: {clusterCIDR: 10.244.0.0/24, calico: {blockSize: 23}}\n",
+        "blockSize 23 is larger than the whole clusterCIDR 10.244.0.0/24",
+    );
+    says(
+        "preset: calico\nnetwork: {mtu: 80}\n",
+        "lab.yaml:4:16: mtu 80 leaves less than 68 bytes inside an IPIP tunnel",
+    );
+    says(
+        "preset: calico\npods: [{name: a, node: minikube, ip: 10.245.0.1}]\n",
+        "address 10.245.0.1 of pod \"a\" is not in Calico's pool 10.244.0.0/16",
+    );
+    // A node without podCIDR takes pods all the same (CAL-1).
+    let lab = lab("preset: calico\nnodes: [{name: a, podCIDR: none}]\npods: [{name: p}]\n");
+    assert_eq!(lab.pods.last().unwrap().node, "a");
+}
+
+/// A conflist of other plugins is valid CNI; what is missing is said at its place in the conflist.
+#[test]
+fn a_conflist_with_other_plugins_says_which() {
+    let macvlan = "{\"cniVersion\": \"0.4.0\", \"name\": \"m\", \"plugins\": [\n  {\"type\": \"macvlan\"}\n]}";
+    let text = with_conflist(macvlan, "").unwrap_err().to_string();
+    assert!(text.contains("net.conflist:2:12"), "{text}");
+    assert!(
+        text.contains("CNI plugin \"macvlan\" is not in this version; there are ptp"),
+        "{text}"
+    );
+    let dir = TempDir::new();
     let mut source = Source::new(
         "lab.yaml",
         format!("{HEADER}network:\n  conflist: absent.conflist\n"),

@@ -31,6 +31,7 @@ fn the_schema_has_the_keys_of_the_types() {
         (&schema, written::LAB_KEYS),
         (&defs["network"], written::NETWORK_KEYS),
         (&defs["dhcp"], written::DHCP_KEYS),
+        (&defs["calico"], written::CALICO_KEYS),
         (&defs["internet"], written::INTERNET_KEYS),
         (&defs["node"], written::NODE_KEYS),
         (&defs["pod"], written::POD_KEYS),
@@ -160,10 +161,13 @@ fn every_built_in_lab_is_valid_by_the_schema() {
 fn the_schema_refuses_what_the_program_refuses() {
     for body in [
         "presett: kindnet\n",
-        "preset: calico\n",
+        "preset: cilium\n",
         "nodes: 0\n",
         "nodes: [{podCIDR: none}]\n",
         "network: {mtu: 20}\n",
+        "preset: calico\nnetwork: {calico: {ipipMode: always}}\n",
+        "preset: calico\nnetwork: {calico: {blockSize: 19}}\n",
+        "preset: calico\nnetwork: {calico: {blocksize: 26}}\n",
         "network: {dhcp: {lease: 1h, metrics: 1}}\n",
         "pods: [{name: a, restartPolicy: Sometimes}]\n",
         "pods: [{name: a, command: []}]\n",

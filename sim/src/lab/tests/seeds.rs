@@ -136,6 +136,163 @@ fn seed_000_has_the_documents_pods() {
     }
 }
 
+/// S1-7, S1-12, S1-13, S1-14: the tables of the three nodes.
+#[test]
+fn seed_001_shows_the_documents_nodes() {
+    let dir = TempDir::new();
+    let mut cluster = cluster("seed-001", &dir);
+    let with_gateway = |addr: &str, lines: &str| {
+        format!(
+            "\
+default via 172.16.30.1 dev eth0 proto dhcp src {addr} metric 1024
+{lines}172.16.30.0/24 dev eth0 proto kernel scope link src {addr}
+172.16.30.1 dev eth0 proto dhcp scope link src {addr} metric 1024
+172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1 linkdown
+"
+        )
+    };
+    let minikube = "\
+10.88.0.0/16 dev cni-podman0 proto kernel scope link src 10.88.0.1
+blackhole 10.244.120.64/26 proto bird
+10.244.151.0/26 via 172.16.30.8 dev tunl0 proto bird onlink
+10.244.205.192/26 via 172.16.30.7 dev tunl0 proto bird onlink
+";
+    assert_eq!(
+        ip(&cluster, "minikube", "route"),
+        with_gateway("172.16.30.6", minikube)
+    );
+    let m03 = "\
+10.244.120.64/26 via 172.16.30.6 dev tunl0 proto bird onlink
+blackhole 10.244.151.0/26 proto bird
+10.244.205.192/26 via 172.16.30.7 dev tunl0 proto bird onlink
+";
+    assert_eq!(
+        ip(&cluster, "minikube-m03", "route"),
+        with_gateway("172.16.30.8", m03)
+    );
+    for (name, node) in [("nginx", "minikube-m02"), ("nginx-manual", "minikube-m03")] {
+        let system = cluster.pods().next().unwrap();
+        let mut pod = cluster
+            .pod_spec(&system.namespace, &system.name)
+            .unwrap()
+            .clone();
+        (pod.host_network, pod.cni) = (false, None);
+        (pod.namespace, pod.name, pod.node) = ("default".into(), name.into(), node.into());
+        cluster.add_pod(&pod, 0).unwrap();
+    }
+    let m02 = "\
+10.244.120.64/26 via 172.16.30.6 dev tunl0 proto bird onlink
+10.244.151.0/26 via 172.16.30.8 dev tunl0 proto bird onlink
+blackhole 10.244.205.192/26 proto bird
+10.244.205.193 dev calic440f455693 scope link
+";
+    assert_eq!(
+        ip(&cluster, "minikube-m02", "route"),
+        with_gateway("172.16.30.7", m02)
+    );
+    let m03 = "\
+10.244.120.64/26 via 172.16.30.6 dev tunl0 proto bird onlink
+blackhole 10.244.151.0/26 proto bird
+10.244.151.1 dev califba6dd09590 scope link
+10.244.205.192/26 via 172.16.30.7 dev tunl0 proto bird onlink
+";
+    assert_eq!(
+        ip(&cluster, "minikube-m03", "route"),
+        with_gateway("172.16.30.8", m03)
+    );
+}
+
+/// S1-6: all of m02's interfaces, as the document prints them but for its random MACs and the time that is left of the
+/// lease.
+#[test]
+fn seed_001_shows_the_documents_interfaces() {
+    let dir = TempDir::new();
+    let mut cluster = cluster("seed-001", &dir);
+    let system = cluster.pods().next().unwrap();
+    let mut pod = cluster
+        .pod_spec(&system.namespace, &system.name)
+        .unwrap()
+        .clone();
+    (pod.host_network, pod.cni) = (false, None);
+    (pod.namespace, pod.name, pod.node) = ("default".into(), "nginx".into(), "minikube-m02".into());
+    cluster.add_pod(&pod, 0).unwrap();
+    assert_eq!(
+        ip(&cluster, "minikube-m02", "a"),
+        "\
+1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536 qdisc noqueue state UNKNOWN group default qlen 1000
+    link/loopback 00:00:00:00:00:00 brd 00:00:00:00:00:00
+    inet 127.0.0.1/8 scope host lo
+       valid_lft forever preferred_lft forever
+2: eth0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc pfifo_fast state UP group default qlen 1000
+    link/ether M brd ff:ff:ff:ff:ff:ff
+    inet 172.16.30.7/24 brd 172.16.30.255 scope global dynamic eth0
+       valid_lft 86400sec preferred_lft 86400sec
+3: sit0@NONE: <NOARP> mtu 1480 qdisc noop state DOWN group default qlen 1000
+    link/sit 0.0.0.0 brd 0.0.0.0
+4: docker0: <NO-CARRIER,BROADCAST,MULTICAST,UP> mtu 1500 qdisc noqueue state DOWN group default
+    link/ether M brd ff:ff:ff:ff:ff:ff
+    inet 172.17.0.1/16 brd 172.17.255.255 scope global docker0
+       valid_lft forever preferred_lft forever
+5: tunl0@NONE: <NOARP,UP,LOWER_UP> mtu 1480 qdisc noqueue state UNKNOWN group default qlen 1000
+    link/ipip 0.0.0.0 brd 0.0.0.0
+    inet 10.244.205.192/32 scope global tunl0
+       valid_lft forever preferred_lft forever
+8: calic440f455693@if5: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1480 qdisc noqueue state UP group default
+    link/ether M brd ff:ff:ff:ff:ff:ff link-netnsid 0
+"
+    );
+}
+
+/// S1-2, S1-11, MIX-1: coredns and calico-kube-controllers are older than Calico's configuration, and on the podman bridge;
+/// tunl0 came after their links.
+#[test]
+fn seed_001_has_two_pods_on_the_podman_bridge() {
+    let dir = TempDir::new();
+    let cluster = cluster("seed-001", &dir);
+    let minikube = ip(&cluster, "minikube", "a");
+    let from = minikube.find("5: ").unwrap();
+    assert_eq!(
+        minikube[from..],
+        *"\
+5: cni-podman0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc noqueue state UP group default qlen 1000
+    link/ether M brd ff:ff:ff:ff:ff:ff
+    inet 10.88.0.1/16 brd 10.88.255.255 scope global cni-podman0
+       valid_lft forever preferred_lft forever
+6: vethX@if4: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc noqueue master cni-podman0 state UP group default
+    link/ether M brd ff:ff:ff:ff:ff:ff link-netnsid 0
+7: vethX@if4: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc noqueue master cni-podman0 state UP group default
+    link/ether M brd ff:ff:ff:ff:ff:ff link-netnsid 1
+8: tunl0@NONE: <NOARP,UP,LOWER_UP> mtu 1480 qdisc noqueue state UNKNOWN group default qlen 1000
+    link/ipip 0.0.0.0 brd 0.0.0.0
+    inet 10.244.120.64/32 scope global tunl0
+       valid_lft forever preferred_lft forever
+"
+    );
+    for pod in cluster.pods() {
+        let node = cluster.node(&pod.node).unwrap();
+        let want = match pod.name.as_str() {
+            name if name.starts_with("coredns-") => "10.88.0.2".parse().unwrap(),
+            name if name.starts_with("calico-kube-controllers-") => "10.88.0.3".parse().unwrap(),
+            _ => node.internal_ip,
+        };
+        assert_eq!(pod.ip, want, "{}", pod.name);
+    }
+    let mut files: Vec<String> = fs::read_dir(cluster.node_dir("minikube").join("cni"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(
+        files,
+        [
+            ".keep",
+            "10-calico.conflist",
+            "87-podman-bridge.conflist",
+            "calico-kubeconfig"
+        ]
+    );
+}
+
 /// S2-3, S2-4, S2-6, S2-7.
 #[test]
 fn seed_002_shows_the_documents_nodes() {

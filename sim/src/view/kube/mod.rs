@@ -1,8 +1,10 @@
-//! `get` and `describe`: nodes and pods as kubectl prints them.
+//! `get` and `describe`: nodes, pods and Calico's resources as kubectl prints them.
 //!
 //! Rows come out by namespace and name whatever order they are given in, as the API server lists them. Objects (`-o
 //! json|yaml`) have Kubernetes' shape with two keys more at the top: `pid` and `netns`.
 
+mod calico;
+mod custom;
 mod node;
 mod object;
 mod pod;
@@ -11,6 +13,11 @@ mod select;
 mod selector;
 mod service;
 
+pub use calico::{
+    POOL, block_object, blocks, node_object as calico_node_object, nodes as calico_nodes,
+    pool_object, pools,
+};
+pub use custom::describe as describe_object;
 pub use node::{
     describe as describe_node, name as node_name, object as node_object, table as nodes,
 };
