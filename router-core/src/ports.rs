@@ -1,5 +1,6 @@
 //! From port numbers to places in the snapshot, and the checks that a snapshot must pass.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::Ipv4Addr;
@@ -35,6 +36,16 @@ pub enum ConfigError {
     BadPrefixLength(Ipv4Addr, u8),
     /// A unicast route without a next hop.
     NoNextHop(Ipv4Net),
+    /// Two chains of the nat table have one name.
+    DuplicateChain(String),
+    /// A rule jumps to a chain that there is not.
+    UnknownChain(String),
+    /// Chains jump to each other in a circle, or more than 16 deep.
+    ChainLoop(String),
+    /// Destination NAT to no backend, or to one that never has its turn.
+    NoBackend(String),
+    /// Source NAT where destinations are translated, or the other way round: the chain, and the hook that leads there.
+    MisplacedTarget(String, &'static str),
     /// The routes do not fit: see [`Full`](crate::table::Full).
     TooManyRoutes,
 }
@@ -52,6 +63,18 @@ impl fmt::Display for ConfigError {
             Self::MtuTooSmall(p) => write!(f, "port {}: an IPv4 MTU is at least {MIN_MTU}", p.0),
             Self::BadPrefixLength(a, n) => write!(f, "{a}/{n}: a prefix length is at most 32"),
             Self::NoNextHop(net) => write!(f, "route to {net} has no next hop"),
+            Self::DuplicateChain(name) => write!(f, "chain {name} is given twice"),
+            Self::UnknownChain(name) => {
+                write!(f, "a rule jumps to chain {name}, which does not exist")
+            }
+            Self::ChainLoop(name) => write!(f, "chain {name} is reached in a circle or too deep"),
+            Self::NoBackend(name) => write!(f, "chain {name}: destination NAT without a backend"),
+            Self::MisplacedTarget(name, hook) => {
+                write!(
+                    f,
+                    "chain {name}: a target that is not allowed where {hook} leads"
+                )
+            }
             Self::TooManyRoutes => f.write_str("the routes do not fit into the table"),
         }
     }

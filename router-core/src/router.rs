@@ -25,8 +25,11 @@ mod bridging;
 mod egress;
 mod fragments;
 mod own;
+mod sessions;
 mod tell;
 mod tunnel;
+
+pub use sessions::Tracking;
 
 use alloc::boxed::Box;
 use core::mem;
@@ -34,7 +37,8 @@ use core::net::Ipv4Addr;
 
 use crate::arp::{self, Learn};
 use crate::bridge::{Bridges, FdbView};
-use crate::config::{PortConfig, PortId, Snapshot};
+use crate::config::{PortConfig, PortId, PortKind, Snapshot};
+use crate::conntrack::Seen;
 use crate::fib::{Fib, Hop, Lookup};
 use crate::forward::{self, Size};
 use crate::frag::{Fragments, Reassembly, User};
@@ -44,6 +48,7 @@ use crate::ipip::Report;
 use crate::l2::{self, Link, Payload};
 use crate::local::{self, Delivery};
 use crate::martian;
+use crate::nat::{self, Context, Nat};
 use crate::neigh::{Due, NeighbourTable, NeighbourView};
 use crate::options;
 use crate::originate::{Fields, Originator};
@@ -100,6 +105,8 @@ pub struct Router {
     ports: PortIndex,
     fib: Fib,
     policy: Policy,
+    /// Connection tracking and NAT, where something needs it.
+    nat: Option<Box<Nat>>,
     neighbours: NeighbourTable,
     bridges: Bridges,
     limiter: Limiter,
@@ -134,6 +141,17 @@ struct Io<'a> {
 enum Verdict {
     Local,
     Forward(Hop, Ipv4Addr),
+    /// As the packets of this connection before it: place of the port, next hop.
+    Again(usize, Ipv4Addr),
+}
+
+/// A datagram that came in pieces.
+#[derive(Clone, Copy)]
+struct OfSet<'a> {
+    /// Its longest piece.
+    size: Size,
+    /// All of it, where somebody wants to see that.
+    datagram: Option<&'a [u8]>,
 }
 
 /// Who answers a datagram for the node.
@@ -154,6 +172,7 @@ impl Router {
             ports: PortIndex::default(),
             fib: Fib::default(),
             policy: Policy::default(),
+            nat: None,
             neighbours: NeighbourTable::new(
                 limits.neighbours,
                 limits.held_per_neighbour.max(3),
@@ -186,8 +205,21 @@ impl Router {
         pool: &mut FramePool,
     ) -> Result<(), ConfigError> {
         let ports = PortIndex::new(&snapshot)?;
-        self.fib = Fib::new(&snapshot).map_err(|_| ConfigError::TooManyRoutes)?;
-        self.policy = Policy::new(&snapshot);
+        let fib = Fib::new(&snapshot).map_err(|_| ConfigError::TooManyRoutes)?;
+        let policy = Policy::new(&snapshot);
+        let tracks = snapshot.nat.tracks() || !policy.is_empty();
+        self.nat = match self.nat.take().filter(|_| tracks) {
+            None if tracks => Some(Box::new(Nat::new(&snapshot.nat, self.flow_seed)?)),
+            None => None,
+            Some(mut nat) => {
+                let configured = nat.configure(&snapshot);
+                self.nat = Some(nat);
+                configured?;
+                self.nat.take()
+            }
+        };
+        self.fib = fib;
+        self.policy = policy;
         self.stats.set_ports(snapshot.ports.iter().map(|p| p.id));
         self.ports = ports;
         let tunnel = self
@@ -195,7 +227,7 @@ impl Router {
             .tunnel()
             .and_then(|slot| snapshot.ports.get(slot));
         self.tunnel.apply(&snapshot, tunnel.map(|port| port.id));
-        self.defragments = snapshot.defragment || snapshot.nat.tracks();
+        self.defragments = snapshot.defragment || tracks;
         self.bridges.configure(&snapshot);
         self.snapshot = snapshot;
 
@@ -249,6 +281,7 @@ impl Router {
         [
             self.neighbours.next_deadline(),
             self.reassembly.next_deadline(),
+            self.nat.as_ref().and_then(|nat| nat.next_deadline()),
         ]
         .into_iter()
         .flatten()
@@ -257,6 +290,9 @@ impl Router {
 
     /// Does what is due at `now`: asks for neighbours again, gives up on them, ages what is known.
     pub fn handle_timeout(&mut self, now: Instant, pool: &mut FramePool, tx: &mut TxBatch) {
+        if let Some(nat) = &mut self.nat {
+            nat.expire(now);
+        }
         self.with_io(now, pool, tx, |router, io| {
             let mut at = 0;
             while let Some(due) = router.neighbours.due(now, &mut at) {
@@ -402,10 +438,15 @@ impl Router {
         if is_fragment(&frame) && self.defragments {
             return self.collect(frame, User::TRACKED, Some(link), io);
         }
-        match self.ipv4_stages(&mut frame, None, link, io) {
-            Ok(Verdict::Local) => self.deliver(frame, io),
+        let mut context = Context::default();
+        match self.ipv4_stages(&mut frame, None, link, &mut context, io) {
+            Ok(Verdict::Local) => self.deliver(frame, &context, io),
             Ok(Verdict::Forward(hop, dst)) => self.send(frame, hop, dst, io),
-            Err(refusal) => self.refuse(frame, refusal, io),
+            Ok(Verdict::Again(slot, next_hop)) => self.transmit(frame, slot, next_hop, io),
+            Err(refusal) => {
+                self.untranslate(&mut frame, &context);
+                self.refuse(frame, refusal, io);
+            }
         }
     }
 
@@ -425,25 +466,32 @@ impl Router {
     }
 
     /// Steps 4 to 7 of the normative order, up to the point where the packet leaves or is delivered. `frame` is the
-    /// packet, or the first piece of a datagram whose longest piece is `of_set`: what is done to its header will be done
-    /// to all.
+    /// packet, or the first piece of the datagram `of_set`: what is done to its header will be done to all.
     fn ipv4_stages(
-        &self,
+        &mut self,
         frame: &mut Frame,
-        of_set: Option<Size>,
+        of_set: Option<OfSet<'_>>,
         link: Link,
+        context: &mut Context,
         io: &mut Io<'_>,
     ) -> Result<Verdict, Refusal> {
-        let mark = frame.mark();
+        let (mark, now) = (frame.mark(), io.now);
         let port = self
             .snapshot
             .ports
             .get(link.slot)
             .ok_or(DropReason::UnknownPort)?;
+        // 4. Connection tracking and destination NAT.
+        if let Some(nat) = &mut self.nat {
+            let whole = of_set.and_then(|set| set.datagram);
+            let origin = (port.id, link.from_host);
+            nat.enter(now, packet_mut(frame), whole, origin, &self.fib, context)?;
+            if let Some(verdict) = self.go_as_before(frame, link, context) {
+                return Ok(verdict);
+            }
+        }
         let ip = Ipv4::peek(packet(frame)).ok_or(DropReason::BadHeaderLength)?;
         let (dst, protocol) = (ip.dst(), ip.protocol());
-
-        // 4. Connection tracking and destination NAT stand here.
 
         // 5. Options.
         options::check(ip.options())?;
@@ -463,10 +511,14 @@ impl Router {
             Lookup::Local => {
                 // 7a. Input policy.
                 deny_ipip(port, protocol)?;
-                self.check_policy(frame, link, None)?;
+                self.check_policy(frame, link, None, context.seen)?;
+                self.admit(frame, now, context)?;
                 return Ok(Verdict::Local);
             }
-            _ if dst.is_loopback() => return Ok(Verdict::Local),
+            _ if dst.is_loopback() => {
+                self.admit(frame, now, context)?;
+                return Ok(Verdict::Local);
+            }
             Lookup::Broadcast => return Err(DropReason::Broadcast.into()),
             _ if !self.snapshot.forwarding && !link.from_host => {
                 return Err(DropReason::ForwardingOff.into());
@@ -496,7 +548,7 @@ impl Router {
         } else {
             forward::check_ttl(&ip)?;
         }
-        let size = of_set.unwrap_or_else(|| Size::of(&ip));
+        let size = of_set.map_or_else(|| Size::of(&ip), |set| set.size);
         let mtu = self.egress_mtu(&hop, dst, size, io);
         io.trace.step(mark, || tell::mtu(size, hop.port, mtu));
         forward::check_length(size, mtu)?;
@@ -510,19 +562,85 @@ impl Router {
             }
         }
         deny_ipip(port, protocol)?;
-        self.check_policy(frame, link, Some(hop.slot))?;
-        // Source NAT stands here.
+        self.check_policy(frame, link, Some(hop.slot), context.seen)?;
+        if let Some(nat) = &mut self.nat {
+            let way = (link.slot, &hop);
+            let leaves = nat.leave(now, packet_mut(frame), context, way, &self.fib);
+            self.stats
+                .events
+                .add(Event::ConnectionEvicted, nat.take_evicted());
+            leaves?;
+        }
         Ok(Verdict::Forward(hop, dst))
     }
 
+    /// The short way for a packet whose connection and direction has gone this way under this configuration, if the packet
+    /// is one that goes through unharmed: no options, TTL left, no longer than the MTU. A traced packet goes the long way
+    /// and tells of it.
+    fn go_as_before(&self, frame: &mut Frame, link: Link, context: &Context) -> Option<Verdict> {
+        let (action, target) = self.nat.as_ref()?.shortcut(context, link.slot)?;
+        let slot = usize::from(action.to);
+        let port = self.snapshot.ports.get(slot)?;
+        let ip = Ipv4::peek(packet(frame))?;
+        // What a tunnel carries changes from packet to packet; a traced packet goes the long way and tells of it.
+        if matches!(port.kind, PortKind::Ipip(_))
+            || frame.mark().is_set()
+            || !ip.options().is_empty()
+            || ip.is_fragment()
+            || ip.ttl() <= 1
+            || ip.total_len() > port.mtu
+        {
+            return None;
+        }
+        if !link.from_host {
+            forward::decrement_ttl(frame);
+        }
+        if let Some(target) = target {
+            nat::set_source(packet_mut(frame), &target);
+        }
+        Some(Verdict::Again(slot, action.next_hop))
+    }
+
+    /// A packet for the node itself becomes part of its connection, or begins one.
+    fn admit(&mut self, frame: &mut Frame, now: Instant, context: &Context) -> Result<(), Refusal> {
+        let Some(nat) = &mut self.nat else {
+            return Ok(());
+        };
+        let admitted = nat.deliver(now, packet_mut(frame), context);
+        self.stats
+            .events
+            .add(Event::ConnectionEvicted, nat.take_evicted());
+        admitted
+    }
+
+    /// Makes a packet that goes no further what its sender sent, so that an error can quote that.
+    fn untranslate(&self, frame: &mut Frame, context: &Context) {
+        if let Some(nat) = &self.nat {
+            nat.undo(packet_mut(frame), context);
+        }
+    }
+
     /// NetworkPolicy of the pods at both ends; `to` is the egress port, none for a packet to the node.
-    fn check_policy(&self, frame: &Frame, link: Link, to: Option<usize>) -> Result<(), DropReason> {
+    fn check_policy(
+        &self,
+        frame: &Frame,
+        link: Link,
+        to: Option<usize>,
+        seen: Seen,
+    ) -> Result<(), DropReason> {
         if self.policy.is_empty() {
             return Ok(());
         }
         let ip = Ipv4::peek(packet(frame)).ok_or(DropReason::BadHeaderLength)?;
         let from = (!link.from_host).then_some(link.slot);
-        let subject = Subject::of(&ip, CtState::New);
+        let state = match seen {
+            Seen::Untracked | Seen::New => CtState::New,
+            Seen::Known { established, .. } if !established => CtState::New,
+            Seen::Known { .. } => CtState::Established,
+            Seen::Related { .. } => CtState::Related,
+            Seen::Invalid => CtState::Invalid,
+        };
+        let subject = Subject::of(&ip, state);
         self.policy.check(from, to, &subject)
     }
 
@@ -559,7 +677,7 @@ impl Router {
     }
 
     /// Step 7a: a packet for the node. Fragments of what the router itself may have to answer are collected.
-    fn deliver(&mut self, frame: Frame, io: &mut Io<'_>) {
+    fn deliver(&mut self, mut frame: Frame, context: &Context, io: &mut Io<'_>) {
         let Some(ip) = Ipv4::peek(packet(&frame)) else {
             return self.discard(frame, DropReason::BadHeaderLength, io);
         };
@@ -578,7 +696,10 @@ impl Router {
         match self.answer(packet(&frame), frame.mark(), io) {
             Ok(By::Router) => self.consume(frame, io),
             Ok(By::Host) => self.deliver_to_host(frame, io),
-            Err(refusal) => self.refuse(frame, refusal, io),
+            Err(refusal) => {
+                self.untranslate(&mut frame, context);
+                self.refuse(frame, refusal, io);
+            }
         }
     }
 
@@ -719,9 +840,14 @@ fn packet(frame: &Frame) -> &[u8] {
     ethernet::payload(frame.bytes())
 }
 
+/// What follows the Ethernet header, to change in place.
+fn packet_mut(frame: &mut Frame) -> &mut [u8] {
+    ethernet::payload_mut(frame.bytes_mut())
+}
+
 /// The IPv4 header with its options, to change in place. The frame was validated.
 fn header_mut(frame: &mut Frame) -> &mut [u8] {
-    ipv4::header_mut(ethernet::payload_mut(frame.bytes_mut()))
+    ipv4::header_mut(packet_mut(frame))
 }
 
 fn is_fragment(frame: &Frame) -> bool {

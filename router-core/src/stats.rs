@@ -165,6 +165,11 @@ counters! {
         TunnelNoRoute = "tunnel-no-route", "No route to the other end of the tunnel.";
         TunnelCongested = "tunnel-congested", "Congestion was met in the tunnel by a packet that cannot be marked with it (outer CE, inner not ECN-capable).";
         TunnelTooLong = "tunnel-too-long", "A packet out of a tunnel that is longer than any frame.";
+        ConntrackInvalid = "conntrack-invalid", "A packet of no connection where only connections pass: its inside source would have leaked, or the node would have answered it.";
+        ConntrackFull = "conntrack-full", "No room for another connection, and none that was never answered to give up for it.";
+        ConntrackInsertFailed = "conntrack-insert-failed", "No free port or identifier to translate to, or another connection has the same tuple.";
+        NatDrop = "nat-drop", "A rule of the nat table drops the connection.";
+        NatReject = "nat-reject", "A rule of the nat table refuses the connection: a service without endpoints.";
         PoolEmpty = "pool-empty", "No free frame for a copy that was needed.";
     }
 }
@@ -188,6 +193,7 @@ counters! {
         TunnelEcnOdd = "tunnel-ecn-odd", "An outer header had an ECN mark that the inner packet does not know of (RFC 6040 4.2).";
         TunnelMtuLearned = "tunnel-mtu-learned", "A router inside a tunnel told the MTU of the way.";
         TunnelErrorRelayed = "tunnel-error-relayed", "An ICMP error about an outer packet was passed on to the sender of the inner one.";
+        ConnectionEvicted = "connection-evicted", "A connection that was never answered made room for a new one.";
         HostDelivered = "host-delivered", "A packet to the node was handed to its host namespace.";
         FdbLearned = "fdb-learned", "A bridge learned where a station is.";
         FdbMoved = "fdb-moved", "A station appeared behind another port of its bridge.";

@@ -6,6 +6,11 @@
 
 use crate::sync::{AtomicU16, Ordering};
 
+#[expect(
+    unsafe_code,
+    reason = "lazily committed lines, prefetch; see the module"
+)]
+mod memory;
 // Loom's atomics are no plain memory.
 #[cfg(all(target_arch = "x86_64", not(loom)))]
 #[expect(unsafe_code, reason = "intrinsics; see the module")]
@@ -13,6 +18,8 @@ mod avx2;
 #[cfg(all(target_arch = "x86_64", not(loom)))]
 #[expect(unsafe_code, reason = "intrinsics and an instruction; see the module")]
 mod avx512;
+
+pub(crate) use memory::{Line, prefetch, zeroed_lines};
 
 /// Code for one kind of processor. There is no way to get one that this processor can't run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

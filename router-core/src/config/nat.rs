@@ -118,7 +118,7 @@ pub struct Origin {
 }
 
 /// Conditions on the first packet of a connection; one that is not set holds always.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Matches {
     /// `-p`
@@ -145,7 +145,7 @@ pub struct Matches {
 }
 
 /// An address is in one of these networks, or, negated, in none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct NetMatch {
     /// One as `-s` takes it, several as a set (`-m set`).
@@ -181,7 +181,7 @@ impl NetMatch {
 }
 
 /// A port of the node, or, negated, any other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PortMatch {
     /// The port.
@@ -191,7 +191,7 @@ pub struct PortMatch {
 }
 
 /// Bits of a packet's mark: to be compared, or to be set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Mark {
     /// What they are.

@@ -1,12 +1,13 @@
 //! Datagrams in pieces: collected, then decided upon as one.
 
 use super::egress::Bin;
-use super::{By, Io, Router, Verdict, packet};
+use super::{By, Io, OfSet, Router, Verdict, packet};
 use crate::config::PortId;
 use crate::frag::{Fragments, Taken, User};
 use crate::frame::Frame;
-use crate::icmp_error::{IcmpError, Refusal};
+use crate::icmp_error::{IcmpError, MAX_QUOTE, Refusal};
 use crate::l2::Link;
+use crate::nat::Context;
 use crate::stats::{DropReason, Event};
 use crate::trace::{Mark, Step};
 use crate::wire::ethernet;
@@ -48,7 +49,7 @@ impl Router {
                 io.trace.step(mark(&set), || Step::Reassembled { pieces });
                 outer = match link {
                     Some(link) => self.ipv4_set(&mut set, link, io),
-                    None => self.deliver_set(&mut set, io),
+                    None => self.deliver_set(&mut set, &Context::default(), io),
                 };
             }
         }
@@ -61,23 +62,55 @@ impl Router {
 
     /// As `Router::ipv4`, for a datagram that was collected. A packet that is to come out of a tunnel is returned.
     fn ipv4_set(&mut self, set: &mut Fragments, link: Link, io: &mut Io<'_>) -> Option<Frame> {
+        let mut scratch = core::mem::take(&mut self.scratch);
         let size = set.size();
-        let first = set.first_mut()?;
-        match self.ipv4_stages(first, Some(size), link, io) {
-            Ok(Verdict::Local) => return self.deliver_set(set, io),
+        let datagram = match self.nat {
+            Some(_) => set.linearize(&mut scratch),
+            None => None,
+        };
+        let of_set = OfSet { size, datagram };
+        let mut context = Context::default();
+        let verdict = set
+            .first_mut()
+            .map(|first| self.ipv4_stages(first, Some(of_set), link, &mut context, io));
+        self.scratch = scratch;
+        match verdict? {
+            Ok(Verdict::Local) => {
+                // Translated addresses are everybody's.
+                if self.nat.is_some() {
+                    set.follow_first();
+                }
+                return self.deliver_set(set, &context, io);
+            }
             Ok(Verdict::Forward(hop, dst)) => {
                 set.follow_first();
                 for frame in set.drain() {
                     self.send(frame, hop, dst, io);
                 }
             }
-            Err(refusal) => self.refuse_set(set, refusal, io),
+            Ok(Verdict::Again(slot, next_hop)) => {
+                set.follow_first();
+                for frame in set.drain() {
+                    self.transmit(frame, slot, next_hop, io);
+                }
+            }
+            Err(refusal) => {
+                if let Some(first) = set.first_mut() {
+                    self.untranslate(first, &context);
+                }
+                self.refuse_set(set, refusal, io);
+            }
         }
         None
     }
 
     /// As `Router::deliver`, for a datagram that was collected. A packet that is to come out of a tunnel is returned.
-    fn deliver_set(&mut self, set: &mut Fragments, io: &mut Io<'_>) -> Option<Frame> {
+    fn deliver_set(
+        &mut self,
+        set: &mut Fragments,
+        context: &Context,
+        io: &mut Io<'_>,
+    ) -> Option<Frame> {
         let first = set.frames().first().map(packet).and_then(Ipv4::peek)?;
         if first.protocol() == PROTOCOL_IPIP && self.ports.tunnel().is_some() {
             return self.join_outer(set, io);
@@ -91,7 +124,16 @@ impl Router {
                     error: Some(error), ..
                 }) = answered
                 {
-                    self.send_error(datagram, ingress(set), mark(set), error, io);
+                    let mut sent = [0; MAX_QUOTE];
+                    let len = datagram.len().min(sent.len());
+                    if let (Some(sent), Some(datagram)) = (sent.get_mut(..len), datagram.get(..len))
+                    {
+                        sent.copy_from_slice(datagram);
+                        if let Some(nat) = &self.nat {
+                            nat.undo(sent, context);
+                        }
+                        self.send_error(sent, ingress(set), mark(set), error, io);
+                    }
                 }
                 answered
             }

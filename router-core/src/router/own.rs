@@ -2,12 +2,13 @@
 
 use core::net::Ipv4Addr;
 
-use super::{DUMMY_ADDRESS, Io, Router, packet, tell};
+use super::{DUMMY_ADDRESS, Io, Router, packet, packet_mut, tell};
 use crate::addr::Mac;
 use crate::config::PortId;
 use crate::fib::Lookup;
 use crate::frame::Frame;
 use crate::icmp_error::{self, IcmpError, MAX_QUOTE, Refusal};
+use crate::nat;
 use crate::originate::Fields;
 use crate::stats::{DropReason, Event};
 use crate::trace::{Mark, Step, Withheld};
@@ -22,10 +23,21 @@ impl Router {
     pub(super) fn originate(
         &mut self,
         event: Event,
-        fields: Fields,
+        mut fields: Fields,
         parts: [&[u8]; 2],
         io: &mut Io<'_>,
     ) {
+        // An answer goes back the way the question came: translated, if that was.
+        let [transport, _] = parts;
+        let ends = (fields.src, fields.dst, fields.protocol);
+        let translated = self
+            .nat
+            .as_mut()
+            .and_then(|nat| nat.answer(io.now, ends, transport));
+        let untranslated = fields;
+        if let Some(target) = &translated {
+            fields.dst = target.dst;
+        }
         let flow = || u64::from(fields.dst.to_bits());
         let lookup = self.route(Mark::NONE, fields.dst, flow, io);
         let egress = match lookup {
@@ -35,7 +47,7 @@ impl Router {
         let mtu = egress
             .and_then(|slot| self.snapshot.ports.get(slot))
             .map_or(u16::MAX, |port| port.mtu);
-        let datagram = self.originator.datagram(fields, parts);
+        let datagram = self.originator.datagram(untranslated, parts);
         let pieces = datagram.pieces(mtu);
         // All of them, or none; one more for the question that the first may have to ask.
         let affordable = pieces == 1 || io.pool.available() > pieces;
@@ -49,6 +61,9 @@ impl Router {
                 break;
             }
             made += 1;
+            if let Some(target) = &translated {
+                nat::set_both(packet_mut(&mut frame), target);
+            }
             frame.set_mark(fields.mark);
             io.trace.step_if(fields.mark, || tell::made(event, &frame));
             if n == 0 {
@@ -200,7 +215,10 @@ impl Router {
 
     /// The neighbour did not answer: everything that waited goes back as an error (RT-4).
     pub(super) fn give_up(&mut self, id: usize, io: &mut Io<'_>) {
-        while let Some(frame) = self.neighbours.release(id) {
+        while let Some(mut frame) = self.neighbours.release(id) {
+            if let Some(nat) = &mut self.nat {
+                nat.undo_sent(io.now, packet_mut(&mut frame));
+            }
             self.refuse(
                 frame,
                 Refusal::with(DropReason::NeighbourFailed, IcmpError::HostUnreachable),

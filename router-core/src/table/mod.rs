@@ -1,5 +1,6 @@
 //! Pure data structures with a cost model in their documentation. They know nothing of packets.
 
+pub mod flow;
 pub(crate) mod index;
 mod limbo;
 pub mod lpm4;
@@ -10,6 +11,7 @@ mod shared;
 #[cfg(not(any(test, feature = "testing", feature = "std")))]
 #[path = "unshared.rs"]
 mod shared;
+pub mod wheel;
 
 /// A next hop: an index into a list of the caller's, at most [`MAX_NEXT_HOP`].
 pub type NextHop = u16;

@@ -84,6 +84,11 @@ impl Harness {
         &self.router
     }
 
+    /// The router, for what the control plane does to it.
+    pub fn router_mut(&mut self) -> &mut Router {
+        &mut self.router
+    }
+
     /// The time.
     #[must_use]
     pub fn now(&self) -> Instant {

@@ -4,7 +4,12 @@
 use alloc::vec;
 use core::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
+
 use crate::addr::Mac;
+use crate::config::nat::{
+    Backend, Mark, Matches, NetMatch, OUTPUT, POSTROUTING, PREROUTING, PortChoice, Rule, Target,
+};
 use crate::config::{
     LocalAddress, NextHop, PermanentNeighbour, PortConfig, PortId, PortKind, Route, RouteTarget,
     Snapshot,
@@ -187,6 +192,97 @@ pub fn with_host(mut snapshot: Snapshot) -> Snapshot {
 pub fn with_port(mut snapshot: Snapshot, id: PortId, change: impl Fn(&mut PortConfig)) -> Snapshot {
     for port in snapshot.ports.iter_mut().filter(|p| p.id == id) {
         change(port);
+    }
+    snapshot
+}
+
+/// With the rules of kindnetd's ip-masq-agent for 10.244.0.0/16, as seed 002 lists them.
+///
+/// # Panics
+/// Never: the networks are constants.
+#[must_use]
+pub fn masquerading(mut snapshot: Snapshot) -> Snapshot {
+    let cluster = "10.244.0.0/16".parse().expect("a network");
+    let nat = &mut snapshot.nat;
+    nat.append(
+        POSTROUTING,
+        Rule::new(Target::Jump("KIND-MASQ-AGENT".into())).when(Matches {
+            dst_local: Some(false),
+            ..Matches::default()
+        }),
+    );
+    nat.append(
+        "KIND-MASQ-AGENT",
+        Rule::new(Target::Return).when(Matches {
+            dst: Some(NetMatch::within(cluster)),
+            ..Matches::default()
+        }),
+    );
+    nat.append(
+        "KIND-MASQ-AGENT",
+        Rule::new(Target::Masquerade(PortChoice::default())),
+    );
+    snapshot
+}
+
+/// With a host port as the portmap plugin maps it: `protocol` to any local address and `port`, from outside and from the
+/// node, goes to `pod`; sources in `subnet` are masqueraded on the way there.
+#[must_use]
+pub fn host_port(
+    mut snapshot: Snapshot,
+    (protocol, port): (u8, u16),
+    (pod, pod_port): (Ipv4Addr, u16),
+    subnet: Ipv4Net,
+) -> Snapshot {
+    let mark = Mark {
+        value: 0x2000,
+        mask: 0x2000,
+    };
+    let to_port = || Matches {
+        protocol: Some(protocol),
+        dports: vec![(port, port)],
+        ..Matches::default()
+    };
+    let nat = &mut snapshot.nat;
+    for hook in [PREROUTING, OUTPUT] {
+        nat.append(
+            hook,
+            Rule::new(Target::Jump("CNI-HOSTPORT-DNAT".into())).when(Matches {
+                dst_local: Some(true),
+                ..Matches::default()
+            }),
+        );
+    }
+    for src in [subnet, Ipv4Net::from(Ipv4Addr::LOCALHOST)] {
+        nat.append(
+            "CNI-HOSTPORT-DNAT",
+            Rule::new(Target::Mark(mark)).when(Matches {
+                src: Some(NetMatch::within(src)),
+                ..to_port()
+            }),
+        );
+    }
+    let backend = Backend {
+        addr: pod,
+        port: Some(pod_port),
+        weight: 1,
+    };
+    nat.append(
+        "CNI-HOSTPORT-DNAT",
+        Rule::new(Target::Dnat {
+            backends: vec![backend],
+            affinity: None,
+        })
+        .when(to_port()),
+    );
+    // Before the masquerading of whatever leaves the cluster, as the plugin puts it.
+    let marked = Rule::new(Target::Masquerade(PortChoice::default())).when(Matches {
+        mark: Some(mark),
+        ..Matches::default()
+    });
+    match nat.chains.iter_mut().find(|c| c.name == POSTROUTING) {
+        Some(chain) => chain.rules.insert(0, marked),
+        None => nat.append(POSTROUTING, marked),
     }
     snapshot
 }

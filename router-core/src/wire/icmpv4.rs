@@ -23,6 +23,23 @@ pub const PARAMETER_PROBLEM: u8 = 12;
 pub const TIMESTAMP_REQUEST: u8 = 13;
 /// Timestamp reply.
 pub const TIMESTAMP_REPLY: u8 = 14;
+/// Information request.
+pub const INFORMATION_REQUEST: u8 = 15;
+/// Information reply.
+pub const INFORMATION_REPLY: u8 = 16;
+/// Address mask request.
+pub const ADDRESS_MASK_REQUEST: u8 = 17;
+/// Address mask reply.
+pub const ADDRESS_MASK_REPLY: u8 = 18;
+
+/// True for the errors that quote a packet (RFC 1122 3.2.2).
+#[must_use]
+pub const fn is_error(kind: u8) -> bool {
+    matches!(
+        kind,
+        DEST_UNREACHABLE | SOURCE_QUENCH | REDIRECT | TIME_EXCEEDED | PARAMETER_PROBLEM
+    )
+}
 
 /// True for messages that report an error, and for types beyond those that RFC 792 and 950 define, which might: no
 /// error is ever sent about them (ICMP-1).

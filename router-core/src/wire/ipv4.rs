@@ -15,6 +15,10 @@ pub const PROTOCOL_IPIP: u8 = 4;
 pub const PROTOCOL_TCP: u8 = 6;
 /// UDP.
 pub const PROTOCOL_UDP: u8 = 17;
+/// GRE.
+pub const PROTOCOL_GRE: u8 = 47;
+/// SCTP.
+pub const PROTOCOL_SCTP: u8 = 132;
 
 const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;

@@ -12,5 +12,6 @@ pub mod checksum;
 pub mod ethernet;
 pub mod icmpv4;
 pub mod ipv4;
+pub mod sctp;
 pub mod tcp;
 pub mod udp;

@@ -14,8 +14,12 @@ pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
 /// RST
 pub const RST: u8 = 0x04;
+/// PSH
+pub const PSH: u8 = 0x08;
 /// ACK
 pub const ACK: u8 = 0x10;
+/// URG
+pub const URG: u8 = 0x20;
 
 /// A segment whose header is all there.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +75,19 @@ impl<'a> Tcp<'a> {
     #[must_use]
     pub const fn flags(&self) -> u8 {
         self.header[13]
+    }
+
+    /// The window, not scaled.
+    #[must_use]
+    pub const fn window(&self) -> u16 {
+        u16::from_be_bytes([self.header[14], self.header[15]])
+    }
+
+    /// The option bytes.
+    #[must_use]
+    pub fn options(&self) -> &'a [u8] {
+        let end = self.segment.len() - self.payload.len();
+        self.segment.get(HEADER_LEN..end).unwrap_or_default()
     }
 
     /// What follows header and options.

@@ -1,0 +1,484 @@
+//! Connection tracking as Linux models it (dataplane sections 4.1, 4.3, 4.5): which connection a packet belongs to, and
+//! what state that is in.
+//!
+//! A connection is two tuples, the original one and that of its reply; both are keys of one [`FlowTable`], whose values
+//! name a place in an array of connections and the direction. Translations only ever change the reply tuple of a
+//! connection that is being made (`nat/`); so both directions are translated by looking at the other tuple.
+//!
+//! The first packet's connection is *pending* until the packet leaves or is delivered ([`Conntrack::confirm`]): if it is
+//! dropped on the way, there never was one (NP-18). One packet is on its way at a time, so there is one pending place.
+//!
+//! Does not decide what happens to packets: it gives a [`Seen`], and the router and the nat table decide.
+//!
+//! # Cost
+//! A packet of a known connection: one look-up in the flow table, one load of the connection. A refresh writes a
+//! timestamp; the timer wheel looks at it when the slot comes up. Making and removing a connection is O(1), so is
+//! finding the oldest that never was answered when the table is full. Nothing allocates after [`Conntrack::new`]. Memory
+//! for a connection: 3 keys of 26.7 bytes at most, 8 bytes of timer links and [`CONNECTION_BYTES`]; only what was in use
+//! once is committed.
+
+mod list;
+mod other;
+mod tcp;
+mod track;
+mod tuple;
+mod validate;
+mod view;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::config::PortId;
+use crate::config::nat::ConntrackConfig;
+use crate::table::flow::{FlowTable, InsertError};
+use crate::table::wheel::Wheel;
+use crate::time::Instant;
+use list::{Links, List};
+use other::SctpState;
+use tcp::TcpTrack;
+
+pub use tcp::TcpState;
+pub(crate) use track::Seen;
+pub use tuple::Tuple;
+pub(crate) use tuple::has_ports;
+pub use view::{Filter, Session};
+
+/// Bytes of one connection in the array.
+pub const CONNECTION_BYTES: usize = size_of::<Connection>();
+
+/// Most connections that a table can be made for.
+const MAX_LIMIT: u32 = 1 << 28;
+
+/// Connections that one call of [`Conntrack::expire`] looks at, so that none takes long.
+const EXPIRE_BUDGET: usize = 8192;
+
+/// Direction of a packet within its connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Dir {
+    #[default]
+    Original,
+    Reply,
+}
+
+impl Dir {
+    pub(crate) const fn other(self) -> Self {
+        match self {
+            Self::Original => Self::Reply,
+            Self::Reply => Self::Original,
+        }
+    }
+
+    pub(crate) const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// A connection's place in the array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ConnId(u32);
+
+/// There was an answer.
+const SEEN_REPLY: u8 = 1;
+/// It is a connection in earnest: not given up when the table is full.
+const ASSURED: u8 = 2;
+/// In the list of connections from its source.
+const BY_SOURCE: u8 = 4;
+/// In the table.
+const CONFIRMED: u8 = 8;
+
+/// What belongs to the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proto {
+    Tcp(TcpTrack),
+    /// From when on it is a stream if there is traffic both ways.
+    Udp(Instant),
+    Sctp(SctpState),
+    Other,
+}
+
+/// What to do with the packets of one direction, as long as the configuration is the one it was made under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Action {
+    /// Of the configuration; 0 is none.
+    pub(crate) generation: u32,
+    /// Place of the ingress port.
+    pub(crate) from: u16,
+    /// Place of the egress port.
+    pub(crate) to: u16,
+    /// Next hop.
+    pub(crate) next_hop: core::net::Ipv4Addr,
+}
+
+impl Action {
+    const NONE: Self = Self {
+        generation: 0,
+        from: 0,
+        to: 0,
+        next_hop: core::net::Ipv4Addr::UNSPECIFIED,
+    };
+}
+
+/// A connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Connection {
+    /// By [`Dir`].
+    tuples: [Tuple; 2],
+    deadline: Instant,
+    proto: Proto,
+    actions: [Action; 2],
+    /// Among connections that were never answered, oldest first.
+    unassured: Links,
+    /// Among translated connections from the same source.
+    siblings: Links,
+    /// Port whose address it was masqueraded to.
+    masquerade: Option<PortId>,
+    status: u8,
+}
+
+impl Connection {
+    pub(crate) const fn tuple(&self, dir: Dir) -> &Tuple {
+        &self.tuples[dir.index()]
+    }
+
+    /// What packets of this direction are translated to: the answer to the other direction's tuple.
+    pub(crate) fn target(&self, dir: Dir) -> Tuple {
+        self.tuples[dir.other().index()].invert()
+    }
+
+    pub(crate) const fn action(&self, dir: Dir) -> Action {
+        self.actions[dir.index()]
+    }
+}
+
+/// Why a connection was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConfirmError {
+    /// The table is full, and every connection in it is in earnest.
+    Full,
+    /// One of its tuples is another connection's.
+    Clash,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Conntrack {
+    table: FlowTable,
+    conns: Vec<Connection>,
+    /// Places that were used and are free, linked through `unassured`.
+    free: List,
+    unassured: List,
+    wheel: Wheel,
+    /// The connection of the packet that is on its way, if it begins one.
+    pending: Box<Connection>,
+    /// The translation that the connection had which `pending` begins anew.
+    hint: Option<Tuple>,
+    len: usize,
+    capacity: u32,
+    limit: u32,
+    config: ConntrackConfig,
+    /// Given up for new ones because the table was full.
+    pub(crate) evicted: u64,
+}
+
+impl Conntrack {
+    /// An empty table for as many connections as `config` says.
+    pub(crate) fn new(config: &ConntrackConfig, seed: u64) -> Self {
+        let capacity = config.limit.clamp(1, MAX_LIMIT);
+        Self {
+            table: FlowTable::new(3 * capacity as usize, seed),
+            conns: Vec::with_capacity(capacity as usize),
+            free: List::EMPTY,
+            unassured: List::EMPTY,
+            wheel: Wheel::new(capacity as usize),
+            pending: Box::new(Connection {
+                tuples: [Tuple::NONE; 2],
+                deadline: Instant::ZERO,
+                proto: Proto::Other,
+                actions: [Action::NONE; 2],
+                unassured: Links::NONE,
+                siblings: Links::NONE,
+                masquerade: None,
+                status: 0,
+            }),
+            hint: None,
+            len: 0,
+            capacity,
+            limit: capacity,
+            config: config.clone(),
+            evicted: 0,
+        }
+    }
+
+    /// New options. The table keeps the size it was made with; the limit may be lower.
+    pub(crate) fn configure(&mut self, config: &ConntrackConfig) {
+        self.limit = config.limit.min(self.capacity);
+        self.config = config.clone();
+    }
+
+    /// True when INVALID packets are dropped in any case.
+    pub(crate) const fn drops_invalid(&self) -> bool {
+        self.config.drop_invalid
+    }
+
+    /// Connections in the table.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of address space of the table and everything beside it.
+    pub(crate) fn bytes(&self) -> usize {
+        self.table.bytes() + self.capacity as usize * (CONNECTION_BYTES + 8)
+    }
+
+    pub(crate) fn get(&self, id: ConnId) -> Option<&Connection> {
+        self.conns.get(id.0 as usize)
+    }
+
+    fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
+        self.conns.get_mut(id.0 as usize)
+    }
+
+    /// The connection that a packet with this tuple belongs to, and its direction there. One that has expired is
+    /// removed and not found (NAT-67).
+    #[inline]
+    pub(crate) fn lookup(&mut self, now: Instant, tuple: &Tuple) -> Option<(ConnId, Dir)> {
+        let found = self.find(tuple)?;
+        if self.get(found.0)?.deadline <= now {
+            self.kill(found.0);
+            return None;
+        }
+        Some(found)
+    }
+
+    #[inline]
+    fn find(&self, tuple: &Tuple) -> Option<(ConnId, Dir)> {
+        let value = self.table.get(tuple.key())?;
+        let dir = if value & 1 == 0 {
+            Dir::Original
+        } else {
+            Dir::Reply
+        };
+        Some((ConnId(value >> 1), dir))
+    }
+
+    /// True when some connection's packets have this tuple.
+    pub(crate) fn taken(&mut self, now: Instant, tuple: &Tuple) -> bool {
+        self.lookup(now, tuple).is_some()
+    }
+
+    /// The pending connection.
+    pub(crate) const fn pending(&self) -> &Connection {
+        &self.pending
+    }
+
+    /// Says what the answer to the pending connection will look like.
+    pub(crate) fn set_reply(&mut self, reply: Tuple, masquerade: Option<PortId>) {
+        self.pending.tuples[Dir::Reply.index()] = reply;
+        if masquerade.is_some() {
+            self.pending.masquerade = masquerade;
+        }
+    }
+
+    /// The reply tuple that the connection had in whose place the pending one is.
+    pub(crate) const fn hint(&self) -> Option<&Tuple> {
+        self.hint.as_ref()
+    }
+
+    /// Puts the pending connection into the table.
+    ///
+    /// # Errors
+    /// When it can't be; the table is as before, but that an unanswered connection may have been given up.
+    pub(crate) fn confirm(&mut self, now: Instant) -> Result<ConnId, ConfirmError> {
+        let [orig, reply] = self.pending.tuples;
+        if self.taken(now, &orig) || self.taken(now, &reply) {
+            return Err(ConfirmError::Clash);
+        }
+        if self.len >= self.limit as usize {
+            self.evict().ok_or(ConfirmError::Full)?;
+        }
+        let id = self.place().ok_or(ConfirmError::Full)?;
+        let insert = |error| match error {
+            InsertError::Occupied => ConfirmError::Clash,
+            InsertError::Full => ConfirmError::Full,
+        };
+        if let Err(error) = self.table.insert(orig.key(), id.0 << 1) {
+            self.give_back(id);
+            return Err(insert(error));
+        }
+        // A packet to its own sender has one tuple for both directions.
+        if reply != orig
+            && let Err(error) = self.table.insert(reply.key(), id.0 << 1 | 1)
+        {
+            self.table.remove(orig.key());
+            self.give_back(id);
+            return Err(insert(error));
+        }
+        let mut conn = *self.pending;
+        conn.status |= CONFIRMED;
+        conn.unassured = Links::NONE;
+        conn.siblings = Links::NONE;
+        let deadline = conn.deadline;
+        if let Some(place) = self.conns.get_mut(id.0 as usize) {
+            *place = conn;
+        }
+        self.unassured
+            .push_back(&mut self.conns, id.0, list::UNASSURED);
+        self.join_siblings(id);
+        self.wheel.arm(id.0, deadline);
+        self.len += 1;
+        Ok(id)
+    }
+
+    /// A place in the array that is free.
+    fn place(&mut self) -> Option<ConnId> {
+        if let Some(id) = self.free.pop_front(&mut self.conns, list::UNASSURED) {
+            return Some(ConnId(id));
+        }
+        let id = u32::try_from(self.conns.len()).ok()?;
+        if id >= self.capacity {
+            return None;
+        }
+        self.conns.push(*self.pending);
+        Some(ConnId(id))
+    }
+
+    fn give_back(&mut self, id: ConnId) {
+        if let Some(conn) = self.get_mut(id) {
+            conn.status = 0;
+        }
+        self.free.push_back(&mut self.conns, id.0, list::UNASSURED);
+    }
+
+    /// Gives up the oldest connection that was never answered (NAT-66).
+    fn evict(&mut self) -> Option<()> {
+        let id = self.unassured.first()?;
+        self.kill(ConnId(id));
+        self.evicted += 1;
+        Some(())
+    }
+
+    /// Removes a connection. Nothing happens when it is not in the table.
+    pub(crate) fn kill(&mut self, id: ConnId) {
+        let Some(conn) = self.get(id) else { return };
+        if conn.status & CONFIRMED == 0 {
+            return;
+        }
+        let ([orig, reply], status) = (conn.tuples, conn.status);
+        self.table.remove(orig.key());
+        if reply != orig {
+            self.table.remove(reply.key());
+        }
+        if status & ASSURED == 0 {
+            self.unassured
+                .remove(&mut self.conns, id.0, list::UNASSURED);
+        }
+        if status & BY_SOURCE != 0 {
+            self.leave_siblings(id);
+        }
+        self.wheel.disarm(id.0);
+        self.give_back(id);
+        self.len -= 1;
+    }
+
+    /// Lets a connection live for this long from now. The wheel is told only when that is sooner than before.
+    #[inline]
+    fn refresh(&mut self, id: ConnId, now: Instant, timeout: Duration) {
+        let Some(conn) = self.get_mut(id) else { return };
+        let deadline = now + timeout;
+        let sooner = deadline < conn.deadline;
+        conn.deadline = deadline;
+        if sooner {
+            self.wheel.arm(id.0, deadline);
+        }
+    }
+
+    fn assure(&mut self, id: ConnId) {
+        let Some(conn) = self.get_mut(id) else { return };
+        if conn.status & ASSURED == 0 {
+            conn.status |= ASSURED;
+            self.unassured
+                .remove(&mut self.conns, id.0, list::UNASSURED);
+        }
+    }
+
+    pub(crate) fn set_action(&mut self, id: ConnId, dir: Dir, action: Action) {
+        if let Some(conn) = self.get_mut(id) {
+            conn.actions[dir.index()] = action;
+        }
+    }
+
+    /// Connections with a translated source stand in a list by that source (NAT-13).
+    fn join_siblings(&mut self, id: ConnId) {
+        let Some(conn) = self.get(id) else { return };
+        let orig = conn.tuples[0];
+        let answer = conn.tuples[1];
+        if (answer.dst, answer.dport) == (orig.src, orig.sport) || !mapped_by_port(orig.protocol) {
+            return;
+        }
+        let key = orig.source_key();
+        let mut list = List::of(self.table.get(key));
+        let known = list.first().is_some();
+        list.push_front(&mut self.conns, id.0, list::SIBLINGS);
+        let done = if known {
+            self.table.replace(key, id.0).is_some()
+        } else {
+            self.table.insert(key, id.0).is_ok()
+        };
+        if done && let Some(conn) = self.get_mut(id) {
+            conn.status |= BY_SOURCE;
+        }
+    }
+
+    fn leave_siblings(&mut self, id: ConnId) {
+        let Some(conn) = self.get(id) else { return };
+        let key = conn.tuples[0].source_key();
+        let mut list = List::of(self.table.get(key));
+        list.remove(&mut self.conns, id.0, list::SIBLINGS);
+        match list.first() {
+            Some(first) => {
+                self.table.replace(key, first);
+            }
+            None => {
+                self.table.remove(key);
+            }
+        }
+    }
+
+    /// The reply tuple of the youngest translated connection from the same source as `orig`.
+    pub(crate) fn sibling(&self, orig: &Tuple) -> Option<&Tuple> {
+        let id = self.table.get(orig.source_key())?;
+        Some(&self.conns.get(id as usize)?.tuples[1])
+    }
+
+    /// When [`Conntrack::expire`] wants to be called.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.wheel.next_deadline()
+    }
+
+    /// Removes what has expired; gives the number. What is left over because there was much of it is due at once.
+    pub(crate) fn expire(&mut self, now: Instant) -> usize {
+        let mut removed = 0;
+        for _ in 0..EXPIRE_BUDGET {
+            let Some(id) = self.wheel.due(now) else { break };
+            let Some(deadline) = self.conns.get(id as usize).map(|c| c.deadline) else {
+                continue;
+            };
+            if deadline <= now {
+                self.kill(ConnId(id));
+                removed += 1;
+            } else {
+                self.wheel.arm(id, deadline);
+            }
+        }
+        removed
+    }
+}
+
+/// True for protocols whose translations differ by a port or identifier.
+pub(crate) const fn mapped_by_port(protocol: u8) -> bool {
+    has_ports(protocol) || protocol == crate::wire::ipv4::PROTOCOL_ICMP
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+//! Transport headers that no connection can be made of: such packets are INVALID (NAT-60, NAT-63).
+//!
+//! Cost: with checksums, one pass over the packet.
+
+use crate::wire::icmpv4::{self, Icmpv4};
+use crate::wire::ipv4::{Ipv4, PROTOCOL_ICMP, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP};
+use crate::wire::sctp;
+use crate::wire::tcp::{ACK, FIN, PSH, RST, SYN, Tcp, URG};
+use crate::wire::udp::Udp;
+
+/// Highest ICMP type that is known (Linux `NR_ICMP_TYPES`).
+const MAX_ICMP_TYPE: u8 = 18;
+
+/// True when the transport header of a whole datagram is one that Linux tracks. `checksum` says whether checksums are
+/// looked at.
+pub(super) fn is_valid(ip: &Ipv4<'_>, checksum: bool) -> bool {
+    let payload = ip.payload();
+    match ip.protocol() {
+        PROTOCOL_UDP => Udp::parse(payload)
+            .is_some_and(|udp| !checksum || udp.checksum_verifies(ip.src(), ip.dst())),
+        PROTOCOL_TCP => Tcp::parse(payload).is_some_and(|tcp| {
+            flags_make_sense(tcp.flags())
+                && (!checksum || tcp.checksum_verifies(ip.src(), ip.dst()))
+        }),
+        PROTOCOL_ICMP if checksum => {
+            Icmpv4::parse(payload).is_some_and(|icmp| icmp.kind() <= MAX_ICMP_TYPE)
+        }
+        PROTOCOL_ICMP => {
+            payload.len() >= icmpv4::HEADER_LEN
+                && payload.first().is_some_and(|&kind| kind <= MAX_ICMP_TYPE)
+        }
+        PROTOCOL_SCTP => payload.len() > sctp::HEADER_LEN && (!checksum || sctp::verifies(payload)),
+        _ => true,
+    }
+}
+
+/// The combinations that a TCP sends. PSH, ECE and CWR go with all of them.
+const fn flags_make_sense(flags: u8) -> bool {
+    const SYN_URG: u8 = SYN | URG;
+    const SYN_ACK: u8 = SYN | ACK;
+    const RST_ACK: u8 = RST | ACK;
+    const FIN_ACK: u8 = FIN | ACK;
+    const FIN_ACK_URG: u8 = FIN | ACK | URG;
+    const ACK_URG: u8 = ACK | URG;
+    matches!(
+        flags & (FIN | SYN | RST | ACK | URG) & !PSH,
+        SYN | SYN_URG | SYN_ACK | RST | RST_ACK | FIN_ACK | FIN_ACK_URG | ACK | ACK_URG
+    )
+}

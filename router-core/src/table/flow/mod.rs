@@ -1,0 +1,369 @@
+//! Flow keys to numbers: a cuckoo hash table of one cache line per bucket.
+//!
+//! A key is 16 bytes, its value a number that names a place in a side array of the caller's. A bucket holds three keys
+//! with their values and a count in 64 bytes; a key is in one of two buckets, its first choice or its second. The count
+//! says how many keys would have this bucket as their first choice but are in their second, so that a look-up for a key
+//! that is not there ends, mostly, after one line. An insertion into two full buckets moves other keys to their other
+//! bucket, along the shortest path that a search of bounded breadth finds.
+//!
+//! Keys are chosen by attackers: the hash is two folded multiplications under a secret of 256 bits drawn from the
+//! seed. Whoever does not know it can't aim at a bucket.
+//!
+//! # Cost
+//! A hit: one or two cache lines; a miss: one, seldom two. [`FlowTable::get_batch`] has all first lines of a batch on
+//! their way at once. An insertion: the two lines, and at a load above 0.7 a search now and then, bounded by
+//! [`REACH`] buckets. Nothing allocates after [`FlowTable::new`]; there is no scan and no rehash. Memory: 64 bytes for
+//! every 2.4 keys of the capacity, 26.7 bytes per key, of which the system has to give only what was ever written to.
+
+use alloc::boxed::Box;
+
+use crate::arch::{Line, prefetch, zeroed_lines};
+use crate::random::Rng;
+
+/// Keys in a bucket.
+const WAYS: usize = 3;
+/// Buckets that an insertion looks at in search of a free place.
+const REACH: usize = 256;
+/// Look-ups that are under way at once.
+const BATCH: usize = 64;
+
+/// What is looked up: 16 bytes that mean something to the caller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowKey(pub [u64; 2]);
+
+/// Why a key was not inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsertError {
+    /// It is there already.
+    Occupied,
+    /// As many keys as the table has capacity for, or no free place within reach.
+    Full,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct FlowTable {
+    /// Words 0..6 of a line: keys. 6 and 7: three values (plus one, zero is a free place) and the count, 32 bits each.
+    lines: Box<[Line]>,
+    secret: [u64; 4],
+    len: usize,
+    capacity: usize,
+}
+
+/// A place in a bucket.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    line: usize,
+    way: usize,
+}
+
+/// A step of the search for a free place: the key in `way` of the bucket of step `from` has `line` as its other bucket.
+#[derive(Clone, Copy)]
+struct Step {
+    line: usize,
+    from: usize,
+    way: usize,
+}
+
+impl FlowTable {
+    /// An empty table for `capacity` keys.
+    #[must_use]
+    pub fn new(capacity: usize, seed: u64) -> Self {
+        let capacity = capacity.min(u32::MAX as usize / 2);
+        // Four keys for five places, and no fewer than 8 buckets, among which two choices are hardly ever the same.
+        let lines = (capacity * 5).div_ceil(4 * WAYS).max(8);
+        let mut rng = Rng::new(seed);
+        Self {
+            lines: zeroed_lines(lines),
+            secret: core::array::from_fn(|_| rng.next()),
+            len: 0,
+            capacity,
+        }
+    }
+
+    /// Keys that are there.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True when there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Keys that there may be.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Bytes of address space that the table takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.lines.len() * size_of::<Line>()
+    }
+
+    /// The first and the second bucket of a key; never the same.
+    #[inline]
+    fn choices(&self, key: FlowKey) -> (usize, usize) {
+        let [s0, s1, s2, s3] = self.secret;
+        let [k0, k1] = key.0;
+        let hash = fold(fold(k0 ^ s0, k1 ^ s1) ^ s2, s3 | 1);
+        let n = self.lines.len() as u64;
+        let (first, second) = (
+            (((hash >> 32) * n) >> 32) as usize,
+            (((hash & 0xffff_ffff) * n) >> 32) as usize,
+        );
+        if first != second {
+            (first, second)
+        } else if second + 1 < self.lines.len() {
+            (first, second + 1)
+        } else {
+            (first, 0)
+        }
+    }
+
+    #[inline]
+    fn find(&self, key: FlowKey) -> Option<Place> {
+        let (first, second) = self.choices(key);
+        self.find_in(key, first, second)
+    }
+
+    #[inline]
+    fn find_in(&self, key: FlowKey, first: usize, second: usize) -> Option<Place> {
+        let line = self.lines.get(first)?;
+        if let Some(way) = way_of(line, key) {
+            return Some(Place { line: first, way });
+        }
+        if overflow(line) == 0 {
+            return None;
+        }
+        let way = way_of(self.lines.get(second)?, key)?;
+        Some(Place { line: second, way })
+    }
+
+    /// The value of a key.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, key: FlowKey) -> Option<u32> {
+        let place = self.find(key)?;
+        value(self.lines.get(place.line)?, place.way).checked_sub(1)
+    }
+
+    /// The values of many keys, each in the place of its key, up to the end of the shorter slice.
+    pub fn get_batch(&self, keys: &[FlowKey], values: &mut [Option<u32>]) {
+        let mut choices = [(0, 0); BATCH];
+        for (keys, values) in keys.chunks(BATCH).zip(values.chunks_mut(BATCH)) {
+            for (key, choices) in keys.iter().zip(&mut choices) {
+                *choices = self.choices(*key);
+                if let Some(line) = self.lines.get(choices.0) {
+                    prefetch(line);
+                }
+            }
+            for ((key, (first, second)), out) in keys.iter().zip(choices).zip(values) {
+                *out = self
+                    .find_in(*key, first, second)
+                    .and_then(|place| value(self.lines.get(place.line)?, place.way).checked_sub(1));
+            }
+        }
+    }
+
+    /// Puts a key in.
+    ///
+    /// # Errors
+    /// When it can't be; nothing has changed then, but that other keys may have moved.
+    pub fn insert(&mut self, key: FlowKey, val: u32) -> Result<(), InsertError> {
+        let (first, second) = self.choices(key);
+        if self.find_in(key, first, second).is_some() {
+            return Err(InsertError::Occupied);
+        }
+        if self.len >= self.capacity || val == u32::MAX {
+            return Err(InsertError::Full);
+        }
+        let place = self.make_room(first, second).ok_or(InsertError::Full)?;
+        self.put(place, key, val + 1, first);
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Replaces the value of a key; gives the old one. None, and no change, when it is not there.
+    pub fn replace(&mut self, key: FlowKey, val: u32) -> Option<u32> {
+        let place = self.find(key)?;
+        let line = self.lines.get_mut(place.line)?;
+        let old = value(line, place.way).checked_sub(1);
+        set_value(line, place.way, val.saturating_add(1));
+        old
+    }
+
+    /// Takes a key out; gives its value.
+    pub fn remove(&mut self, key: FlowKey) -> Option<u32> {
+        let (first, second) = self.choices(key);
+        let place = self.find_in(key, first, second)?;
+        let val = self.clear(place, first);
+        self.len -= 1;
+        val.checked_sub(1)
+    }
+
+    fn put(&mut self, place: Place, key: FlowKey, raw: u32, first: usize) {
+        if let Some(line) = self.lines.get_mut(place.line) {
+            set_key(line, place.way, key);
+            set_value(line, place.way, raw);
+        }
+        if place.line != first
+            && let Some(line) = self.lines.get_mut(first)
+        {
+            set_overflow(line, overflow(line) + 1);
+        }
+    }
+
+    /// Frees a place that holds a key with this first choice; gives what stood there.
+    fn clear(&mut self, place: Place, first: usize) -> u32 {
+        let raw = self.lines.get_mut(place.line).map_or(0, |line| {
+            let raw = value(line, place.way);
+            set_value(line, place.way, 0);
+            raw
+        });
+        if place.line != first
+            && let Some(line) = self.lines.get_mut(first)
+        {
+            set_overflow(line, overflow(line).saturating_sub(1));
+        }
+        raw
+    }
+
+    /// A free place in one of two buckets, after moving others if that is needed.
+    fn make_room(&mut self, first: usize, second: usize) -> Option<Place> {
+        for line in [first, second] {
+            if let Some(way) = free_way(self.lines.get(line)?) {
+                return Some(Place { line, way });
+            }
+        }
+        let root = |line| Step {
+            line,
+            from: usize::MAX,
+            way: 0,
+        };
+        let mut steps = [root(first); REACH];
+        *steps.get_mut(1)? = root(second);
+        let mut known = 2;
+        let mut at = 0;
+        while at < known {
+            let here = *steps.get(at)?;
+            for way in 0..WAYS {
+                let key = key_at(self.lines.get(here.line)?, way);
+                let (a, b) = self.choices(key);
+                let line = if a == here.line { b } else { a };
+                let step = Step {
+                    line,
+                    from: at,
+                    way,
+                };
+                if let Some(free) = free_way(self.lines.get(line)?) {
+                    return self.shift(&steps, step, free);
+                }
+                if let Some(place) = steps.get_mut(known) {
+                    *place = step;
+                    known += 1;
+                }
+            }
+            at += 1;
+        }
+        None
+    }
+
+    /// Moves keys along the path that ends with `last`, in whose bucket `way` is free, and gives the place that becomes
+    /// free at its beginning. The search is breadth first, so no bucket is twice on a path: the second time could not
+    /// have found a free place that the first had not found before.
+    fn shift(&mut self, steps: &[Step; REACH], last: Step, mut free: usize) -> Option<Place> {
+        let mut step = last;
+        loop {
+            let parent = *steps.get(step.from)?;
+            let from = Place {
+                line: parent.line,
+                way: step.way,
+            };
+            let to = Place {
+                line: step.line,
+                way: free,
+            };
+            let key = key_at(self.lines.get(from.line)?, from.way);
+            let (first, _) = self.choices(key);
+            let raw = self.clear(from, first);
+            self.put(to, key, raw, first);
+            if parent.from == usize::MAX {
+                return Some(from);
+            }
+            free = from.way;
+            step = parent;
+        }
+    }
+}
+
+/// Both halves of a product, one over the other: every bit of it depends on every bit of both factors.
+#[inline]
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+    let halves = (product as u64, (product >> 64) as u64);
+    halves.0 ^ halves.1
+}
+
+#[inline]
+fn key_at(line: &Line, way: usize) -> FlowKey {
+    let word = |n: usize| line.0.get(2 * way + n).copied().unwrap_or(0);
+    FlowKey([word(0), word(1)])
+}
+
+#[inline]
+fn set_key(line: &mut Line, way: usize, key: FlowKey) {
+    for (to, from) in line.0.iter_mut().skip(2 * way).zip(key.0) {
+        *to = from;
+    }
+}
+
+/// The value of a way plus one; zero when it is free. Way 3 is the count.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "half of a word")]
+fn value(line: &Line, way: usize) -> u32 {
+    let word = line.0[6 + (way >> 1 & 1)];
+    (word >> (32 * (way & 1))) as u32
+}
+
+#[inline]
+fn set_value(line: &mut Line, way: usize, value: u32) {
+    let shift = 32 * (way & 1);
+    let word = &mut line.0[6 + (way >> 1 & 1)];
+    *word = *word & !(0xffff_ffff << shift) | u64::from(value) << shift;
+}
+
+#[inline]
+fn overflow(line: &Line) -> u32 {
+    value(line, WAYS)
+}
+
+#[inline]
+fn set_overflow(line: &mut Line, count: u32) {
+    set_value(line, WAYS, count);
+}
+
+/// Where a key stands in a bucket. Without branches on the keys: they are as good as random.
+#[inline]
+fn way_of(line: &Line, key: FlowKey) -> Option<usize> {
+    let mut found = 0_usize;
+    for way in 0..WAYS {
+        let same = key_at(line, way) == key && value(line, way) != 0;
+        found |= usize::from(same) << way;
+    }
+    // At most one bit: a key stands in one place.
+    (found != 0).then(|| found.trailing_zeros() as usize)
+}
+
+#[inline]
+fn free_way(line: &Line) -> Option<usize> {
+    (0..WAYS).find(|&way| value(line, way) == 0)
+}
+
+#[cfg(test)]
+mod tests;
