@@ -101,7 +101,11 @@ fn proxied(port: &PortConfig, arp: &Arp, fib: &Fib, forwarding: bool) -> bool {
         && forwarding
         && arp.spa != arp.tpa
         && !arp.tpa.is_unspecified()
-        && matches!(fib.lookup(arp.tpa, || 0), Lookup::Unicast(hop) if hop.port != port.id)
+        && match fib.lookup(arp.tpa, || 0) {
+            Lookup::Unicast(hop) => hop.port != port.id,
+            Lookup::NoRoute => port.proxy_arp_unrouted,
+            _ => false,
+        }
 }
 
 /// The host side thinks that every address is on its link and finds the router behind each. Its own addresses are left

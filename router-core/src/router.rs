@@ -21,6 +21,7 @@
 //!
 //! Cost: per forwarded packet two route lookups (source validation, destination) and one neighbour lookup; no allocation.
 
+mod announce;
 mod bridging;
 mod egress;
 mod fragments;
@@ -61,6 +62,7 @@ use crate::trace::{Answered, Mark, Recorder, Step};
 use crate::wire::arp::{Arp, Operation};
 use crate::wire::ethernet::{self, ETHERTYPE_ARP, HEADER_LEN};
 use crate::wire::ipv4::{self, Ipv4, PROTOCOL_ICMP, PROTOCOL_IPIP, PROTOCOL_TCP};
+use announce::Announcements;
 use egress::Bin;
 use tunnel::Tunnel;
 
@@ -121,6 +123,7 @@ pub struct Router {
     /// Where a datagram for the node is put together.
     scratch: Box<[u8]>,
     tunnel: Tunnel,
+    announcements: Announcements,
     flow_seed: u64,
 }
 
@@ -188,6 +191,7 @@ impl Router {
             set: Fragments::new(limits.fragments),
             scratch: alloc::vec![0; MAX_PACKET].into_boxed_slice(),
             tunnel: Tunnel::new(rng.next()),
+            announcements: Announcements::default(),
             flow_seed: rng.next(),
             bridges: Bridges::new(limits.fdb, rng.next()),
         }
@@ -229,6 +233,7 @@ impl Router {
         self.tunnel.apply(&snapshot, tunnel.map(|port| port.id));
         self.defragments = snapshot.defragment || tracks;
         self.bridges.configure(&snapshot);
+        self.announcements.apply(now, &self.snapshot, &snapshot);
         self.snapshot = snapshot;
 
         let Self {
@@ -281,6 +286,7 @@ impl Router {
         [
             self.neighbours.next_deadline(),
             self.reassembly.next_deadline(),
+            self.announcements.deadline(),
             self.nat.as_ref().and_then(|nat| nat.next_deadline()),
         ]
         .into_iter()
@@ -303,6 +309,7 @@ impl Router {
                 }
             }
             router.expire_fragments(io);
+            router.announce_new(io);
         });
     }
 
@@ -755,8 +762,9 @@ impl Router {
         {
             Ok(decision) => decision,
             Err(reason) => {
-                if !link.from_host && self.fib.is_local(arp.spa) {
-                    self.stats.count(Event::ArpConflict);
+                if !link.from_host && self.fib.is_local(arp.spa) && arp.sha != port.mac {
+                    let port = port.id;
+                    self.defend(port, arp.spa, io);
                 }
                 return self.discard(frame, reason, io);
             }

@@ -179,6 +179,7 @@ counters! {
     pub enum Event {
         ArpRequestSent = "arp-request-sent", "An ARP request, broadcast or unicast probe, was sent.";
         ArpReplySent = "arp-reply-sent", "An ARP reply was sent.";
+        ArpAnnounced = "arp-announced", "An address of the node was announced, because it is new or because another station claimed it.";
         ArpConflict = "arp-conflict", "Another station claimed one of the node's own addresses.";
         EchoReplySent = "echo-reply-sent", "An ICMP echo or timestamp request to the node was answered.";
         TcpResetSent = "tcp-reset-sent", "A TCP segment to a closed port of the node was answered with RST.";

@@ -3,7 +3,7 @@
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
-use router_core::config::{PinnedPeer, RouteTarget, RpFilter, Snapshot};
+use router_core::config::{LocalAddress, PinnedPeer, RouteTarget, RpFilter, Snapshot};
 use router_core::testing::topology::*;
 use router_core::testing::*;
 use router_core::{DropReason, Event, Mac, NeighbourState, PortId};
@@ -119,11 +119,15 @@ fn a_request_from_one_of_the_nodes_own_addresses_is_a_conflict_and_not_answered(
         UPLINK,
         &(eth(Mac::BROADCAST, UNKNOWN) / arp_request(UNKNOWN, NODE_A, NODE_A)),
     );
+    let defence = |mac, ip| eth(Mac::BROADCAST, mac) / arp_request(mac, ip, ip);
+    h.expect_tx(POD1, &defence(POD1_MAC, GW_A));
+    h.expect_tx(UPLINK, &defence(UPLINK_MAC, NODE_A));
     h.expect_silence();
     assert_eq!(h.router().neighbours().count(), 0);
     h.expect_counters(&[
         (DropReason::ArpMartian.into(), 2),
         (Event::ArpConflict.into(), 2),
+        (Event::ArpAnnounced.into(), 2),
     ]);
     // Local delivery is as before.
     h.rx(POD1, &ask(A1, NODE_A));
@@ -237,6 +241,68 @@ fn without_a_default_route_the_calico_gateway_is_not_answered() {
     snapshot.routes.retain(|r| r.dst.prefix_len() != 0);
     let mut h = Harness::new(snapshot);
     h.rx(POD1, &ask(A1, Ipv4Addr::new(169, 254, 1, 1)));
+    h.expect_silence();
+}
+
+/// PARP-2: the switch answers without a route, but never what a route blackholes or what the pod itself has.
+#[test]
+fn a_switch_answers_for_addresses_without_a_route() {
+    let mut snapshot = with_port(calico_port(), POD1, |p| p.proxy_arp_unrouted = true);
+    snapshot.routes.retain(|r| r.dst.prefix_len() != 0);
+    let mut h = Harness::new(snapshot);
+    let gateway = Ipv4Addr::new(169, 254, 1, 1);
+    h.rx(POD1, &ask(A1, gateway));
+    h.expect_tx(POD1, &reply_to_a1(gateway, A1));
+    h.rx(POD1, &ask(A1, Ipv4Addr::new(10, 244, 205, 200)));
+    h.rx(POD1, &ask(A1, A1));
+    h.expect_silence();
+}
+
+/// GARP-4, RFC 5227 2.4: one defence in 10 s on each port, however often the address is claimed.
+#[test]
+fn an_address_is_defended_once_in_ten_seconds() {
+    let mut h = Harness::new(node_a());
+    let claim = eth(Mac::BROADCAST, UNKNOWN) / arp_request(UNKNOWN, NODE_A, NODE_A);
+    let defence = eth(Mac::BROADCAST, UPLINK_MAC) / arp_request(UPLINK_MAC, NODE_A, NODE_A);
+    for wait in [0, 5000, 4999, 1] {
+        h.advance(Duration::from_millis(wait));
+        h.rx(UPLINK, &claim);
+        if wait < 2 {
+            h.expect_tx(UPLINK, &defence);
+        }
+        h.expect_silence();
+    }
+    // The router's own words, reflected by a switch, are no claim of another's.
+    h.advance(Duration::from_secs(20));
+    h.rx(UPLINK, &defence);
+    h.expect_silence();
+    assert_eq!(h.router().stats().events.get(Event::ArpConflict), 4);
+}
+
+/// GARP-6: once, where the port says so, when the address or its carrier comes; not again with every configuration.
+#[test]
+fn a_new_address_is_announced_once() {
+    let notify = |snapshot| with_port(snapshot, UPLINK, |p| p.arp_notify = true);
+    let announcement = |ip| eth(Mac::BROADCAST, UPLINK_MAC) / arp_request(UPLINK_MAC, ip, ip);
+    let mut h = Harness::new(notify(node_a()));
+    h.advance(Duration::ZERO);
+    h.expect_tx(UPLINK, &announcement(NODE_A));
+    h.expect_silence();
+    let second = Ipv4Addr::new(172, 16, 30, 33);
+    let mut snapshot = notify(node_a());
+    snapshot.addresses.push(LocalAddress {
+        addr: second,
+        prefix_len: 24,
+        broadcast: None,
+        port: UPLINK,
+    });
+    for _ in 0..2 {
+        h.apply(snapshot.clone());
+    }
+    h.advance(Duration::from_secs(1));
+    h.expect_tx(UPLINK, &announcement(second));
+    h.apply(node_a());
+    h.advance(Duration::from_secs(1));
     h.expect_silence();
 }
 

@@ -87,6 +87,25 @@ fn the_table_answers_as_a_scan_of_the_routes() {
     assert_eq!(seen.len(), 7, "every kind of answer was compared: {seen:?}");
 }
 
+/// FWD-42: the gateway address stays local until its last link is gone.
+#[test]
+fn a_gateway_address_on_two_links_outlives_one_of_them() {
+    let mut h = node();
+    let ask_from_a2 = eth(POD2_MAC, A2_MAC) / ipv4(A2, GW_A) / echo_request(1, 1);
+    let mut without_a1 = resolved(node_a());
+    without_a1.ports.retain(|p| p.id != POD1);
+    without_a1.addresses.retain(|a| a.port != POD1);
+    without_a1.neighbours.retain(|n| n.port != POD1);
+    without_a1.routes.retain(|r| r.dst.addr() != A1);
+    h.apply(without_a1);
+    h.rx(POD2, &ask_from_a2);
+    h.expect_tx(
+        POD2,
+        &(eth(A2_MAC, POD2_MAC) / ipv4(GW_A, A2).any_id() / echo_reply(1, 1)),
+    );
+    h.expect_silence();
+}
+
 /// FWD-44: without a pod the gateway address is not local.
 #[test]
 fn a_gateway_address_without_a_link_follows_the_routes() {
@@ -229,4 +248,36 @@ fn a_multipath_route_keeps_each_flow_on_one_path_and_uses_all() {
         used.iter().all(|&n| n > 16),
         "both paths carry flows: {used:?}"
     );
+}
+
+/// RT-8: an ICMP error goes the way of the packets that it is about, fragments that of their datagram.
+#[test]
+fn errors_and_fragments_follow_their_flow() {
+    use router_core::config::NextHop;
+    let mut snapshot = resolved(node_a());
+    let hop = |port, via| NextHop {
+        port,
+        via: Some(via),
+        weight: 1,
+    };
+    snapshot.routes.push(special(
+        "9.0.0.0/8",
+        RouteTarget::Unicast(vec![hop(UPLINK, NODE_B), hop(POD2, A2)]),
+    ));
+    let mut h = Harness::new(snapshot);
+    for host in 0..32 {
+        let dst = Ipv4Addr::new(9, 0, 0, host);
+        let packet = || ipv4(A1, dst) / udp(1, 2);
+        let quoted = (ipv4(A1, dst) / udp(7, 8)).bytes();
+        h.rx(POD1, &(from_a1() / packet()));
+        h.rx(
+            POD1,
+            &(from_a1() / ipv4(A1, dst).mf().offset(80) / vec![0; 16]),
+        );
+        // Of another source, about the same flow.
+        let error = ipv4(A2, Ipv4Addr::new(9, 9, 9, 9)) / unreachable(3) / quoted;
+        h.rx(POD1, &(from_a1() / error));
+        let ports: Vec<_> = h.take_all().into_iter().map(|(port, _)| port).collect();
+        assert!(ports.iter().all(|p| *p == ports[0]), "{host}: {ports:?}");
+    }
 }

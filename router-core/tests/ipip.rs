@@ -191,6 +191,14 @@ fn a_tunnel_to_the_node_itself_is_a_loop() {
     h.expect_silent_drop(POD1, &packet, DropReason::TunnelLoop);
 }
 
+/// RT-7: an unassigned address of the node's own block goes nowhere.
+#[test]
+fn an_unassigned_address_of_the_nodes_own_block_is_dropped() {
+    let mut h = node();
+    let packet = from_n3() / ipv4(N3, Ipv4Addr::new(10, 244, 151, 9)) / udp(1, 2);
+    h.expect_silent_drop(POD1, &packet, DropReason::Blackhole);
+}
+
 /// IPIP-13.
 #[test]
 fn a_packet_from_elsewhere_with_the_tunnels_end_as_source_is_dropped() {

@@ -546,3 +546,31 @@ fn behind_a_link_without_carrier_every_host_is_unreachable() {
     h.expect_tx(POD1, &(eth(A1_MAC, POD1_MAC) / error));
     h.expect_silence();
 }
+
+/// NEI-10: more than 128 entries are weeded every 15 s; what failed goes, what is known stays. Fewer are left alone.
+#[test]
+fn entries_that_failed_are_collected_in_a_large_table() {
+    let scan = |h: &mut Harness, hosts: u8| {
+        h.rx(
+            UPLINK,
+            &(eth(Mac::BROADCAST, R_MAC) / arp_request(R_MAC, R, NODE_A)),
+        );
+        for host in 100..100 + hosts {
+            let dst = Ipv4Addr::new(172, 16, 30, host);
+            h.rx(POD1, &(eth(POD1_MAC, A1_MAC) / ipv4(A1, dst) / udp(1, 2)));
+        }
+    };
+    let mut h = Harness::new(node_a());
+    scan(&mut h, 130);
+    h.advance(Duration::from_millis(14_999));
+    assert_eq!(h.router().neighbours().count(), 132);
+    h.advance(Duration::from_millis(1));
+    let left: Vec<_> = h.router().neighbours().map(|n| n.ip).collect();
+    assert_eq!(left, [R]);
+    h.take_all();
+    let mut h = Harness::new(node_a());
+    scan(&mut h, 100);
+    h.advance(Duration::from_secs(60));
+    assert_eq!(h.router().neighbours().count(), 102);
+    h.take_all();
+}

@@ -20,7 +20,7 @@ fn to_b() -> Packet {
     eth(B_MAC, UPLINK_MAC)
 }
 
-/// FWD-30: transit and local, also when the pointer is past the end.
+/// FWD-30, ICMP-12: transit and local, also when the pointer is past the end; no error could reverse the route.
 #[test]
 fn source_routed_packets_are_dropped_silently() {
     let mut h = node();

@@ -78,6 +78,13 @@ pub struct PortConfig {
     pub arp: bool,
     /// `proxy_arp` of the interface (PARP-1).
     pub proxy_arp: bool,
+    /// With `proxy_arp`: answers for addresses without any route as well, so that a Calico pod finds 169.254.1.1 on a node
+    /// without default route (PARP-2; Linux does not).
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub proxy_arp_unrouted: bool,
+    /// `arp_notify` of the interface: addresses that it gains are announced (GARP-6).
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub arp_notify: bool,
     /// `rp_filter` of the interface (FWD-26).
     pub rp_filter: RpFilter,
     /// `route_localnet` of the interface (FWD-22).
@@ -106,6 +113,8 @@ impl PortConfig {
             carrier: true,
             arp: true,
             proxy_arp: false,
+            proxy_arp_unrouted: false,
+            arp_notify: false,
             rp_filter: RpFilter::Off,
             route_localnet: false,
             peer: None,

@@ -44,6 +44,11 @@ const LOCKTIME: Duration = Duration::from_secs(1);
 /// Linux `gc_stale_time`: an entry used within it makes room for another only if it has failed (NEI-10).
 const IN_USE: Duration = Duration::from_secs(60);
 
+/// Linux `gc_thresh1`: with no more dynamic entries than these nothing is collected.
+const COLLECT_ABOVE: usize = 128;
+/// Linux collects every half `base_reachable_time`.
+const COLLECT_INTERVAL: Duration = Duration::from_secs(15);
+
 /// What the table knows of a next hop.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -109,6 +114,8 @@ pub(crate) struct NeighbourTable {
     held_per_neighbour: u16,
     /// Not later than the earliest deadline.
     next: Option<Instant>,
+    /// When entries that nobody uses are collected.
+    collect_at: Option<Instant>,
 }
 
 impl NeighbourTable {
@@ -126,6 +133,7 @@ impl NeighbourTable {
             store: HoldStore::new(held),
             held_per_neighbour: held_per_neighbour.max(1),
             next: None,
+            collect_at: None,
         }
     }
 
@@ -293,6 +301,9 @@ impl NeighbourTable {
         if self.next.is_none_or(|next| next > now) {
             return None;
         }
+        if self.collect_at.is_some_and(|collect_at| collect_at <= now) {
+            self.collect(now);
+        }
         while *at < self.entries.len() {
             let id = *at;
             *at += 1;
@@ -305,6 +316,7 @@ impl NeighbourTable {
             .iter()
             .flatten()
             .filter_map(|e| e.deadline)
+            .chain(self.collect_at)
             .min();
         None
     }
@@ -454,7 +466,35 @@ impl NeighbourTable {
             self.delete(victim, DropReason::NeighbourTableFull, bin);
         }
         self.dynamic += 1;
+        if self.dynamic > COLLECT_ABOVE && self.collect_at.is_none() {
+            self.collect_later(now);
+        }
         Some(self.place(now, port, ip))
+    }
+
+    fn collect_later(&mut self, now: Instant) {
+        let at = now + COLLECT_INTERVAL;
+        self.collect_at = Some(at);
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+    }
+
+    /// Deletes what has failed, and what nobody has used for a minute (Linux `neigh_periodic_work`).
+    fn collect(&mut self, now: Instant) {
+        for id in 0..self.entries.len() {
+            let gone = self.entry(id).is_some_and(|e| match e.state {
+                Failed => true,
+                Stale => now.since(e.used) >= IN_USE,
+                Incomplete | Reachable | Delay | Probe | Permanent => false,
+            });
+            // Nothing waits at such an entry.
+            if gone && self.entry(id).is_some_and(|e| e.queue.len() == 0) {
+                self.unlink(id);
+            }
+        }
+        self.collect_at = None;
+        if self.dynamic > COLLECT_ABOVE {
+            self.collect_later(now);
+        }
     }
 
     fn place(&mut self, now: Instant, port: PortId, ip: Ipv4Addr) -> usize {
@@ -479,12 +519,17 @@ impl NeighbourTable {
     }
 
     fn delete(&mut self, id: usize, reason: DropReason, bin: &mut impl Discard) {
-        let Some((port, ip)) = self.key(id) else {
-            return;
-        };
         while let Some(frame) = self.release(id) {
             bin.discard(frame, reason);
         }
+        self.unlink(id);
+    }
+
+    /// Forgets an entry at which nothing waits.
+    fn unlink(&mut self, id: usize) {
+        let Some((port, ip)) = self.key(id) else {
+            return;
+        };
         self.index.remove(self.hash(port, ip), |other| other == id);
         if self.entries[id]
             .take()

@@ -93,7 +93,7 @@ impl Host {
 
 const OK: (&str, u8) = ("", 0);
 
-/// One after the other on one host, as the transcript of iproute2 was taken.
+/// FWD-56: one after the other on one host, as the transcript of iproute2 was taken.
 #[test]
 fn messages_and_exit_statuses_are_iproute2s() {
     let invalid_gateway = ("Error: Nexthop has invalid gateway.", 2);
