@@ -26,6 +26,7 @@ mod bridging;
 mod egress;
 mod fragments;
 mod own;
+mod policing;
 mod sessions;
 mod tell;
 mod tunnel;
@@ -39,7 +40,6 @@ use core::net::Ipv4Addr;
 use crate::arp::{self, Learn};
 use crate::bridge::{Bridges, FdbView};
 use crate::config::{PortConfig, PortId, PortKind, Snapshot};
-use crate::conntrack::Seen;
 use crate::fib::{Fib, Hop, Lookup};
 use crate::forward::{self, Size};
 use crate::frag::{Fragments, Reassembly, User};
@@ -53,7 +53,7 @@ use crate::nat::{self, Context, Nat};
 use crate::neigh::{Due, NeighbourTable, NeighbourView};
 use crate::options;
 use crate::originate::{Fields, Originator};
-use crate::policy::{CtState, Policy, Subject};
+use crate::policy::Policy;
 use crate::ports::{ConfigError, PortIndex};
 use crate::random::{self, Rng};
 use crate::stats::{Counters, DropReason, Event, RouteKind, Stats};
@@ -234,7 +234,11 @@ impl Router {
         self.defragments = snapshot.defragment || tracks;
         self.bridges.configure(&snapshot);
         self.announcements.apply(now, &self.snapshot, &snapshot);
+        let changed = self.snapshot.policy != snapshot.policy;
         self.snapshot = snapshot;
+        if changed && self.snapshot.policy.flush_on_change {
+            self.flush_refused();
+        }
 
         let Self {
             snapshot,
@@ -518,7 +522,7 @@ impl Router {
             Lookup::Local => {
                 // 7a. Input policy.
                 deny_ipip(port, protocol)?;
-                self.check_policy(frame, link, None, context.seen)?;
+                self.check_policy(frame, link, None, context.seen, io)?;
                 self.admit(frame, now, context)?;
                 return Ok(Verdict::Local);
             }
@@ -569,7 +573,7 @@ impl Router {
             }
         }
         deny_ipip(port, protocol)?;
-        self.check_policy(frame, link, Some(hop.slot), context.seen)?;
+        self.check_policy(frame, link, Some(hop.slot), context.seen, io)?;
         if let Some(nat) = &mut self.nat {
             let way = (link.slot, &hop);
             let leaves = nat.leave(now, packet_mut(frame), context, way, &self.fib);
@@ -625,30 +629,6 @@ impl Router {
         if let Some(nat) = &self.nat {
             nat.undo(packet_mut(frame), context);
         }
-    }
-
-    /// NetworkPolicy of the pods at both ends; `to` is the egress port, none for a packet to the node.
-    fn check_policy(
-        &self,
-        frame: &Frame,
-        link: Link,
-        to: Option<usize>,
-        seen: Seen,
-    ) -> Result<(), DropReason> {
-        if self.policy.is_empty() {
-            return Ok(());
-        }
-        let ip = Ipv4::peek(packet(frame)).ok_or(DropReason::BadHeaderLength)?;
-        let from = (!link.from_host).then_some(link.slot);
-        let state = match seen {
-            Seen::Untracked | Seen::New => CtState::New,
-            Seen::Known { established, .. } if !established => CtState::New,
-            Seen::Known { .. } => CtState::Established,
-            Seen::Related { .. } => CtState::Related,
-            Seen::Invalid => CtState::Invalid,
-        };
-        let subject = Subject::of(&ip, state);
-        self.policy.check(from, to, &subject)
     }
 
     /// Where `dst` leads, counted by kind of route.

@@ -132,6 +132,12 @@ impl Nat {
             .flush(|original, reply, _| filter.holds(original, reply))
     }
 
+    /// Removes the connections, by their original and reply tuples, that `which` is true for.
+    pub(crate) fn flush_where(&mut self, which: impl Fn(&Tuple, &Tuple) -> bool) -> usize {
+        self.conntrack
+            .flush(|original, reply, _| which(original, reply))
+    }
+
     pub(crate) fn import(&mut self, now: Instant, session: &Session) -> bool {
         self.conntrack.import(now, session)
     }

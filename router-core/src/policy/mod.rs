@@ -35,10 +35,7 @@ use program::Program;
 use crate::config::{PortId, Snapshot};
 use crate::stats::DropReason;
 use crate::wire::icmpv4::{self, DEST_UNREACHABLE};
-use crate::wire::ipv4::{Ipv4, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
-
-/// IP protocol number of SCTP.
-const PROTOCOL_SCTP: u8 = 132;
+use crate::wire::ipv4::{Ipv4, PROTOCOL_ICMP, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP};
 
 /// Code of ICMP destination unreachable: fragmentation needed and DF set.
 const FRAGMENTATION_NEEDED: u8 = 4;
@@ -208,6 +205,8 @@ pub struct Policy {
     behind: Vec<Behind>,
     endpoints: Vec<Endpoint>,
     programs: Vec<Program>,
+    /// Addresses of endpoints, sorted, with their places.
+    by_address: Vec<(Ipv4Addr, usize)>,
 }
 
 impl Policy {
@@ -251,6 +250,11 @@ impl Policy {
                 };
             }
         }
+        let mut by_address: Vec<(Ipv4Addr, usize)> = (0..)
+            .zip(&sorted)
+            .map(|(at, (_, endpoint))| (endpoint.ip, at))
+            .collect();
+        by_address.sort_unstable();
         let endpoints = sorted
             .into_iter()
             .map(|(_, endpoint)| Endpoint {
@@ -263,7 +267,32 @@ impl Policy {
             behind,
             endpoints,
             programs,
+            by_address,
         }
+    }
+
+    /// Whether a connection that is tracked could not begin now (NP-17). `src` began it, `dst` is who really answers;
+    /// `from_node`: one of the node's own addresses began it.
+    #[must_use]
+    pub fn refuses(
+        &self,
+        src: Ipv4Addr,
+        dst: Ipv4Addr,
+        (protocol, dport): (u8, Option<u16>),
+        from_node: bool,
+    ) -> bool {
+        let refused = |direction: Direction, own: Ipv4Addr, peer: Ipv4Addr| {
+            let place = self.by_address.binary_search_by_key(&own, |(ip, _)| *ip);
+            place
+                .ok()
+                .and_then(|at| self.by_address.get(at))
+                .and_then(|(_, at)| self.endpoints.get(*at)?.program(direction))
+                .and_then(|number| self.programs.get(number))
+                .is_some_and(|program| program.find(peer, protocol, dport).is_none())
+        };
+        src != dst
+            && (refused(Direction::Egress, src, dst)
+                || (!from_node && refused(Direction::Ingress, dst, src)))
     }
 
     /// True when no pod of the node is isolated: nothing has to be asked.
