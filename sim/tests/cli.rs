@@ -33,7 +33,7 @@ fn wrong_words_and_missing_labs_have_their_exit_codes() {
         (&["pods"][..], 2, "unrecognized"),
         (&["get"], 2, "required"),
         (&["get", "podz"], 2, "did you mean \"pods\""),
-        (&["get", "netpol"], 2, "this version has nodes and pods"),
+        (&["get", "netpol"], 1, "no lab runs"),
         (&["get", "pods"], 1, "no lab runs"),
         (&["--lab", "x", "get", "pods"], 1, "lab x does not run"),
         (&["ping", "a"], 2, "required"),

@@ -166,7 +166,7 @@ fn a_policy_that_kubernetes_refuses_is_refused_with_its_place() {
     world.podwire(&["up", "-f", &file]).fails(
         3,
         &[
-            "bad.yaml:6:32: endPort 80 is below port 90",
+            "bad.yaml:6:33: endPort 80 is below port 90",
             "bad.yaml:7:29: 10.0.0.1/8 has host bits set",
         ],
     );
