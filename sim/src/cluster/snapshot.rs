@@ -6,8 +6,8 @@
 use std::net::Ipv4Addr;
 
 use router_core::config::{
-    BridgePort, LocalAddress, NextHop, PermanentNeighbour, PinnedPeer, PortConfig, PortKind, Route,
-    RouteTarget,
+    BridgePort, Ipip, LocalAddress, NextHop, PermanentNeighbour, PinnedPeer, PortConfig, PortKind,
+    Route, RouteTarget,
 };
 use router_core::{Mac, PortId, Snapshot};
 
@@ -89,7 +89,7 @@ fn port_config(
     config.arp = iface.kind != IfaceKind::Ipip;
     match iface.kind {
         IfaceKind::Bridge => config.kind = PortKind::Bridge,
-        IfaceKind::Ipip => config.kind = PortKind::Dummy,
+        IfaceKind::Ipip => config.kind = PortKind::Ipip(Ipip::default()),
         _ => {}
     }
     config.bridge = iface.master.as_deref().and_then(|master| {

@@ -32,6 +32,8 @@ const INDEXES_OF_FELIX: u32 = 2;
 pub(super) struct Calico {
     pub(super) ipam: CalicoIpam,
     pub(super) mesh: Mesh,
+    /// The nodes' addresses, sorted: only these may send IPIP to a node (Felix's set `all-hosts-net`, IPIP-22).
+    hosts: Vec<Ipv4Addr>,
     /// When the pool was made, milliseconds since the Unix epoch.
     pub(super) created_ms: u64,
 }
@@ -60,6 +62,7 @@ impl Calico {
         Ok(Some(Self {
             ipam,
             mesh: Mesh::default(),
+            hosts: Vec::new(),
             created_ms: now_ms,
         }))
     }
@@ -215,8 +218,13 @@ impl Cluster {
     /// What Felix adds to the snapshot of `node`.
     pub(super) fn run_felix(&self, node: &Node, snapshot: &mut Snapshot) {
         let network = &self.state.network;
-        if let Some(spec) = &network.calico {
-            nat::add(&mut snapshot.nat, node, spec, network.cluster_cidr);
+        let (Some(calico), Some(spec)) = (&self.state.calico, &network.calico) else {
+            return;
+        };
+        nat::add(&mut snapshot.nat, node, spec, network.cluster_cidr);
+        snapshot.tunnel_sources = Some(calico.hosts.clone());
+        for port in &mut snapshot.ports {
+            port.deny_ipip = port.mac == link::HOST_MAC;
         }
     }
 
@@ -244,9 +252,18 @@ impl Cluster {
 
     /// Every BIRD learns what has changed.
     pub(super) fn run_bird(&mut self, outcome: &mut Outcome) {
-        let (Some(calico), Some(spec)) = (&self.state.calico, self.state.network.calico) else {
+        let mut hosts: Vec<Ipv4Addr> = self
+            .state
+            .nodes
+            .values()
+            .map(|state| state.spec.internal_ip)
+            .collect();
+        hosts.sort_unstable();
+        let (Some(calico), Some(spec)) = (&mut self.state.calico, self.state.network.calico) else {
             return;
         };
+        let other_hosts = calico.hosts != hosts;
+        calico.hosts = hosts;
         let now_ms = self.state.now_ms;
         let pool = calico.ipam.pool().cidr;
         let all: Vec<(bool, Speaker)> = self
@@ -266,7 +283,7 @@ impl Cluster {
                 .filter(|(holds, speaker)| *holds || speaker.name == state.spec.name)
                 .map(|(_, speaker)| speaker.clone())
                 .collect();
-            if bird::reconcile(&mut state.node, &heard, spec.ipip_mode) {
+            if bird::reconcile(&mut state.node, &heard, spec.ipip_mode) || other_hosts {
                 changed.push(state.spec.name.clone());
             }
         }

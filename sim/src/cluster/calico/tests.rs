@@ -593,3 +593,34 @@ fn nat_outgoing_masquerades_pods_toward_the_outside() {
         );
     }
 }
+
+/// IPIP-22, IPIP-24: a node takes IPIP from the cluster's nodes alone, also after one has come or gone, and pods may send none.
+#[test]
+fn only_nodes_may_use_the_tunnel() {
+    let dir = TempDir::new();
+    let mut cluster = cluster("", &dir);
+    cluster.add_pod(&pod("nginx", K2), 0).unwrap();
+    let sources = |cluster: &Cluster| {
+        let list = cluster.snapshot(K2).unwrap().tunnel_sources.unwrap();
+        list.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        sources(&cluster),
+        ["172.16.30.6", "172.16.30.7", "172.16.30.8"]
+    );
+    let outcome = cluster.add_node("extra", None, None, 5).unwrap();
+    assert!(outcome.effects.contains(&Effect::Configure {
+        node: K2.to_owned()
+    }));
+    assert_eq!(sources(&cluster).len(), 4);
+    cluster.delete_node("extra").unwrap();
+    assert_eq!(sources(&cluster).len(), 3);
+    for port in cluster.snapshot(K2).unwrap().ports {
+        assert_eq!(
+            port.deny_ipip,
+            port.name.starts_with("cali"),
+            "{}",
+            port.name
+        );
+    }
+}
