@@ -23,4 +23,5 @@ pub mod service;
 pub mod spec;
 #[cfg(test)]
 mod testing;
+pub mod trace;
 pub mod view;

@@ -29,4 +29,4 @@ pub use mark::{Mark, Role};
 pub use packet::{Summary, Transport};
 pub use recorder::{ARMED_MAX, Record, Recorder, STEPS_MAX, TooManyTraces, Trace};
 pub use step::{Answered, Fit, Step, Withheld};
-pub use text::{PortNames, Sentence};
+pub use text::{PortNames, Sentence, icmp};

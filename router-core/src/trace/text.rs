@@ -336,7 +336,7 @@ fn write_flags(f: &mut fmt::Formatter<'_>, flags: u8) -> fmt::Result {
 }
 
 /// An ICMP message in words.
-fn icmp(kind: u8, code: u8) -> impl fmt::Display {
+pub fn icmp(kind: u8, code: u8) -> impl fmt::Display {
     fmt::from_fn(move |f| {
         let words = match (kind, code) {
             (icmpv4::ECHO_REQUEST, _) => "echo request",

@@ -23,7 +23,9 @@ mod objects;
 mod ping;
 mod ps;
 mod run;
+mod stats;
 mod target;
+mod trace;
 mod ui;
 mod up;
 
@@ -126,6 +128,10 @@ enum Verb {
     Node(node::Node),
     /// Ping between pods, nodes and addresses; needs no tool installed
     Ping(ping::Ping),
+    /// Follow one packet through the lab: every hop, every decision, with its reason
+    Trace(trace::Trace),
+    /// Show counters by node, port and reason for drops
+    Stats(stats::Stats),
     /// Say what this host allows, which back end that means, and what would enable more
     Doctor(doctor::Doctor),
     /// Print a completion script for a shell
@@ -189,6 +195,8 @@ fn run(args: Vec<OsString>) -> u8 {
         Verb::Ip(verb) => verb.run(&cli.global, &ui),
         Verb::Node(verb) => verb.run(&cli.global, &ui),
         Verb::Ping(verb) => verb.run(&cli.global, &ui),
+        Verb::Trace(verb) => verb.run(&cli.global, &ui),
+        Verb::Stats(verb) => verb.run(&cli.global, &ui),
         Verb::Completion(verb) => verb.run(&ui),
     };
     match done {

@@ -8,12 +8,15 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
+use router_core::PortId;
 use serde::{Deserialize, Serialize};
 
+use super::node::NodeStats;
 use crate::ipam::calico::Block;
 use crate::kube::{Object, ObjectKind, Stored};
 use crate::model::{NeighbourEntry, Node, Pod};
 use crate::spec::{Backend, CalicoSpec, LabSpec, NodeSpec, PodSpec, PolicyMode, Preset};
+use crate::trace::{Collected, Wanted};
 
 /// Version of this protocol; rises with every incompatible change.
 pub const VERSION: u32 = 1;
@@ -129,6 +132,13 @@ pub enum Request {
         /// Only that many last lines.
         tail: Option<usize>,
     },
+    /// Follow a packet. Answer: [`Response::Trace`].
+    Trace {
+        /// Which.
+        wanted: Box<Wanted>,
+    },
+    /// All counters. Answer: [`Response::Stats`].
+    Stats,
     /// Remove the lab. Answer: [`Response::Done`] when every device is gone; the daemon then exits.
     Down,
 }
@@ -239,6 +249,16 @@ pub enum Response {
         /// Whole lines.
         text: String,
     },
+    /// To [`Request::Trace`].
+    Trace {
+        /// What was found out.
+        collected: Box<Collected>,
+    },
+    /// To [`Request::Stats`].
+    Stats {
+        /// Nodes by name, then the gateway.
+        nodes: Vec<NodeCounters>,
+    },
     /// It could not be done; nothing was changed.
     Error {
         /// What kind of error: decides the exit code.
@@ -305,6 +325,17 @@ pub struct Status {
     pub ready: bool,
     /// Runs in a user namespace of its own.
     pub rootless: bool,
+}
+
+/// Counters of a node, with the names of its ports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeCounters {
+    /// Its name; none for what is behind the nodes' default gateway.
+    pub node: Option<String>,
+    /// The counters.
+    pub stats: Box<NodeStats>,
+    /// Names of its ports.
+    pub ports: Vec<(PortId, String)>,
 }
 
 /// A node with the state of its process.

@@ -22,9 +22,12 @@ use super::logs::Logs;
 use super::nodes::{NodeRuntime, Surroundings};
 use super::outer::Outer;
 use super::programs::Program;
+use super::trace::Numbers;
 use crate::cluster::{Cluster, ClusterError, Effect, HOST_PORT, IpError, Outcome};
 use crate::control::node::{NodeReply, NodeRequest};
-use crate::control::proto::{ErrorKind, IcmpChannel, IpPool, NodeStatus, Status, Target};
+use crate::control::proto::{
+    ErrorKind, IcmpChannel, IpPool, NodeCounters, NodeStatus, Status, Target,
+};
 use crate::dns::Zone;
 use crate::ipam::calico::Block;
 use crate::kube::{Object, ObjectKind};
@@ -136,6 +139,7 @@ pub struct Lab {
     pub(super) next_member: u32,
     /// What the name server was told last.
     pub(super) published: Option<Zone>,
+    pub(super) traces: Numbers,
 }
 
 /// Milliseconds since the Unix epoch.
@@ -182,6 +186,7 @@ impl Lab {
             pods: HashMap::new(),
             next_member: 1,
             published: None,
+            traces: Numbers::default(),
         };
         lab.prepare_files()?;
         if backend == Backend::Tap {
@@ -476,6 +481,31 @@ impl Lab {
         if let Err(error) = self.carry_out(effects) {
             tracing::error!("a failed change can't be undone: {error}");
         }
+    }
+
+    /// Counters of every node, and of the gateway where there is one.
+    ///
+    /// # Errors
+    /// [`LabError`]; a process that is being started again has no counters.
+    pub fn stats(&mut self) -> Result<Vec<NodeCounters>, LabError> {
+        let replies = self.ask_all(|_| Some(NodeRequest::Stats));
+        let mut list = Vec::with_capacity(replies.len());
+        for (node, reply) in replies {
+            let NodeReply::Stats { stats } = reply? else {
+                return Err(LabError::internal("a node gave an unexpected answer"));
+            };
+            let snapshot = match &node {
+                Some(name) => Some(self.cluster.snapshot(name)?),
+                None => self.internet_snapshot(),
+            };
+            let ports = snapshot.map_or_else(Vec::new, |snapshot| snapshot.ports);
+            list.push(NodeCounters {
+                node,
+                stats,
+                ports: ports.into_iter().map(|p| (p.id, p.name)).collect(),
+            });
+        }
+        Ok(list)
     }
 
     /// Live neighbour table of a node.

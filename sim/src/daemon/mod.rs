@@ -20,6 +20,7 @@ mod probe;
 pub mod programs;
 pub mod server;
 mod start;
+mod trace;
 
 use std::ffi::OsString;
 use std::fmt;

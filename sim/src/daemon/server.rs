@@ -145,6 +145,15 @@ impl Server {
                     follow,
                     tail,
                 } => self.send_log(&mut connection, &source, follow, tail)?,
+                // Takes the lock for moments only.
+                Request::Trace { wanted } => {
+                    let response = self.trace(&wanted).map_or_else(refusal, |collected| {
+                        let collected = Box::new(collected);
+                        Response::Trace { collected }
+                    });
+                    connection.set_deadline(Some(Instant::now() + CLIENT_TIMEOUT));
+                    connection.send(&response, &[])?;
+                }
                 request => {
                     let (response, fds) = self.answer(request);
                     let fds: Vec<BorrowedFd<'_>> = fds.iter().map(|fd| fd.as_fd()).collect();
@@ -155,21 +164,25 @@ impl Server {
     }
 
     fn answer(&self, request: Request) -> (Response, Vec<OwnedFd>) {
-        let mut lab = self.lab();
-        let answer = match lab.as_mut() {
-            Some(lab) => answer(lab, request),
+        self.with_lab(|lab| answer(lab, request))
+            .unwrap_or_else(|error| (refusal(error), Vec::new()))
+    }
+
+    /// Calls `work` under the lock.
+    ///
+    /// # Errors
+    /// What `work` says, or that the lab is being taken down.
+    pub(super) fn with_lab<R>(
+        &self,
+        work: impl FnOnce(&mut Lab) -> Result<R, LabError>,
+    ) -> Result<R, LabError> {
+        match self.lab().as_mut() {
+            Some(lab) => work(lab),
             None => Err(LabError::new(
                 ErrorKind::NotFound,
                 "the lab is being taken down",
             )),
-        };
-        answer.unwrap_or_else(|error| {
-            let (kind, message) = match error {
-                LabError::Unavailable(message) => (ErrorKind::Unsupported, message),
-                LabError::Failed { kind, message } => (kind, message),
-            };
-            (Response::Error { kind, message }, Vec::new())
-        })
+        }
     }
 
     /// Ends the lab and returns when its devices and files are gone. The process should end then.
@@ -259,6 +272,14 @@ impl Server {
     }
 }
 
+fn refusal(error: LabError) -> Response {
+    let (kind, message) = match error {
+        LabError::Unavailable(message) => (ErrorKind::Unsupported, message),
+        LabError::Failed { kind, message } => (kind, message),
+    };
+    Response::Error { kind, message }
+}
+
 /// Carries out one request. The descriptors go with the response.
 fn answer(lab: &mut Lab, request: Request) -> Result<(Response, Vec<OwnedFd>), LabError> {
     let changes = |lines| Response::Changes { lines };
@@ -323,7 +344,10 @@ fn answer(lab: &mut Lab, request: Request) -> Result<(Response, Vec<OwnedFd>), L
             let (channel, source, fd) = lab.icmp(&target)?;
             return Ok((Response::Icmp { channel, source }, vec![fd]));
         }
-        Request::Logs { .. } | Request::Down => {
+        Request::Stats => Response::Stats {
+            nodes: lab.stats()?,
+        },
+        Request::Logs { .. } | Request::Trace { .. } | Request::Down => {
             return Err(LabError::internal("a request that is served elsewhere"));
         }
     };

@@ -7,4 +7,6 @@ pub mod age;
 pub mod ip;
 pub mod kube;
 pub mod ps;
+pub mod stats;
 pub mod table;
+pub mod trace;

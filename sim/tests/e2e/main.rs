@@ -16,4 +16,5 @@ mod readme;
 mod seed000;
 mod seed002;
 mod seed003;
+mod trace;
 mod traffic;

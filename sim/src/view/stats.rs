@@ -1,0 +1,310 @@
+//! `podwire stats`: what the routers have counted.
+//!
+//! Table: ports, drops, events and routes, a block each; rows of zeros only with `-v`. Sums where there is more than one
+//! node. The last block adds up where frames came from and where they ended (decision 14).
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use router_core::stats::{Countable, Counters, RouteKind, Stats};
+use router_core::{DropReason, Event};
+use serde_json::{Value, json};
+
+use super::table::Table;
+use crate::control::proto::NodeCounters;
+
+/// Shown for the router behind the nodes' default gateway.
+const GATEWAY: &str = "(gateway)";
+
+/// Counters, and which of them are wanted.
+#[derive(Debug)]
+pub struct Report<'a> {
+    nodes: &'a [NodeCounters],
+    port: Option<&'a str>,
+    drops_only: bool,
+}
+
+/// One port of one node.
+struct Row<'a> {
+    node: &'a str,
+    port: &'a str,
+    stats: &'a router_core::stats::PortStats,
+    /// Frames that the device, not the router, lost.
+    lost: u64,
+}
+
+impl<'a> Report<'a> {
+    /// All counters of these nodes, or those of the ports of one name; or drops alone.
+    #[must_use]
+    pub const fn new(nodes: &'a [NodeCounters], port: Option<&'a str>, drops_only: bool) -> Self {
+        Self {
+            nodes,
+            port,
+            drops_only,
+        }
+    }
+
+    fn rows(&self) -> impl Iterator<Item = Row<'a>> + '_ {
+        self.nodes.iter().flat_map(move |node| {
+            node.stats
+                .router
+                .ports()
+                .iter()
+                .filter_map(move |(id, stats)| {
+                    let name = node.ports.iter().find(|(p, _)| p == id);
+                    let port = name.map_or("?", |(_, name)| name.as_str());
+                    let device = node.stats.ports.iter().find(|p| p.port == *id);
+                    self.port
+                        .is_none_or(|wanted| wanted == port)
+                        .then_some(Row {
+                            node: name_of(node),
+                            port,
+                            stats,
+                            lost: device.map_or(0, |d| d.tx_dropped + d.rx_errors),
+                        })
+                })
+        })
+    }
+
+    /// True when any port is among what is wanted.
+    #[must_use]
+    pub fn has_ports(&self) -> bool {
+        self.rows().next().is_some()
+    }
+
+    /// Names of all ports, each once.
+    #[must_use]
+    pub fn port_names(&self) -> Vec<&'a str> {
+        let all = self.nodes.iter().flat_map(|node| &node.ports);
+        let mut names: Vec<&str> = all.map(|(_, name)| name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// True when no router has lost or invented a frame.
+    #[must_use]
+    pub fn is_conserved(&self) -> bool {
+        self.nodes
+            .iter()
+            .all(|n| n.stats.router.check_conservation(n.stats.held).is_ok())
+    }
+
+    /// The tables; rows of zeros with `all`.
+    #[must_use]
+    pub fn table(&self, all: bool) -> String {
+        let mut out = String::new();
+        if !self.drops_only {
+            self.ports(&mut out, all);
+        }
+        self.drops(&mut out, all);
+        if self.port.is_none() && !self.drops_only {
+            counters(
+                &mut out,
+                "EVENT",
+                self.nodes,
+                all,
+                |s| &s.events,
+                Event::help,
+            );
+            counters(
+                &mut out,
+                "ROUTE",
+                self.nodes,
+                all,
+                |s| &s.routes,
+                RouteKind::help,
+            );
+            self.conservation(&mut out);
+        }
+        out
+    }
+
+    fn ports(&self, out: &mut String, all: bool) {
+        let mut table = Table::new([
+            "NODE",
+            "PORT",
+            "RX-FRAMES",
+            "RX-BYTES",
+            "TX-FRAMES",
+            "TX-BYTES",
+            "DROPPED",
+            "DEVICE-LOST",
+        ]);
+        let mut sums = [0; 6];
+        let mut count = 0;
+        for row in self.rows() {
+            let s = row.stats;
+            let cells = [
+                s.rx_frames,
+                s.rx_bytes,
+                s.tx_frames,
+                s.tx_bytes,
+                s.drops.total(),
+                row.lost,
+            ];
+            for (sum, cell) in sums.iter_mut().zip(cells) {
+                *sum += cell;
+            }
+            if all || cells.iter().any(|&n| n != 0) {
+                count += 1;
+                let names = [row.node.to_owned(), row.port.to_owned()];
+                table.row(names.into_iter().chain(cells.map(|n| n.to_string())));
+            }
+        }
+        if count > 1 {
+            let names = ["(all)".to_owned(), String::new()];
+            table.row(names.into_iter().chain(sums.map(|n| n.to_string())));
+        }
+        if table.is_empty() {
+            *out += "No frames yet.\n";
+        } else {
+            *out += &table.render(false);
+        }
+    }
+
+    /// By node and reason, or by port and reason when ports are asked for.
+    fn drops(&self, out: &mut String, all: bool) {
+        if self.port.is_none() {
+            counters(
+                out,
+                "DROPPED",
+                self.nodes,
+                all,
+                |s| &s.drops,
+                DropReason::help,
+            );
+            if self.drops_only && self.nodes.iter().all(|n| n.stats.router.dropped() == 0) && !all {
+                *out += "Nothing was dropped.\n";
+            }
+            return;
+        }
+        let mut table = Table::new(["NODE", "PORT", "DROPPED", "FRAMES", "MEANING"]);
+        for row in self.rows() {
+            for reason in wanted(&row.stats.drops, all) {
+                let frames = row.stats.drops.get(reason).to_string();
+                table.row([row.node, row.port, reason.name(), &frames, reason.help()]);
+            }
+        }
+        block(out, &table);
+    }
+
+    fn conservation(&self, out: &mut String) {
+        let mut table = Table::new([
+            "NODE",
+            "RX+MADE+COPIED+SPLIT",
+            "TX+TAKEN+DROPPED+HELD+MERGED",
+            "",
+        ]);
+        for node in self.nodes {
+            let s = &node.stats.router;
+            let held = u64::try_from(node.stats.held).unwrap_or(u64::MAX);
+            let sources = [s.rx, s.generated, s.cloned, s.split];
+            let sinks = [s.tx, s.consumed, s.dropped(), held, s.merged];
+            let verdict = if s.check_conservation(node.stats.held).is_ok() {
+                "every frame accounted for"
+            } else {
+                "FRAMES LOST OR INVENTED: a bug of podwire"
+            };
+            table.row([name_of(node), &sum(&sources), &sum(&sinks), verdict]);
+        }
+        block(out, &table);
+    }
+
+    /// The same as data.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let nodes: Vec<Value> = self.nodes.iter().map(|node| self.node(node)).collect();
+        let mut lab: BTreeMap<&str, u64> = BTreeMap::new();
+        for node in self.nodes {
+            let s = &node.stats.router;
+            for (name, n) in [
+                ("rx", s.rx),
+                ("generated", s.generated),
+                ("tx", s.tx),
+                ("consumed", s.consumed),
+                ("dropped", s.dropped()),
+            ] {
+                *lab.entry(name).or_default() += n;
+            }
+        }
+        json!({"schema": "podwire.stats/1", "nodes": nodes, "lab": lab})
+    }
+
+    fn node(&self, node: &NodeCounters) -> Value {
+        let s = &node.stats.router;
+        let rows = self.rows().filter(|row| row.node == name_of(node));
+        let ports: Vec<Value> = rows
+            .map(|row| {
+                json!({
+                    "name": row.port, "rx_frames": row.stats.rx_frames, "rx_bytes": row.stats.rx_bytes,
+                    "tx_frames": row.stats.tx_frames, "tx_bytes": row.stats.tx_bytes,
+                    "drops": row.stats.drops, "device_lost": row.lost,
+                })
+            })
+            .collect();
+        json!({
+            "name": node.node, "ports": ports, "drops": s.drops, "events": s.events, "routes": s.routes,
+            "held": node.stats.held, "stack_drops": node.stats.stack_drops,
+            "conservation": {
+                "rx": s.rx, "generated": s.generated, "cloned": s.cloned, "split": s.split,
+                "tx": s.tx, "consumed": s.consumed, "dropped": s.dropped(), "held": node.stats.held,
+                "merged": s.merged,
+                "holds": s.check_conservation(node.stats.held).is_ok(),
+            },
+        })
+    }
+}
+
+fn name_of(node: &NodeCounters) -> &str {
+    node.node.as_deref().unwrap_or(GATEWAY)
+}
+
+fn sum(terms: &[u64]) -> String {
+    let total: u64 = terms.iter().sum();
+    let terms: Vec<String> = terms.iter().map(u64::to_string).collect();
+    format!("{} = {total}", terms.join("+"))
+}
+
+fn wanted<E: Countable>(counters: &Counters<E>, all: bool) -> Vec<E> {
+    let every = E::VARIANTS.iter().copied();
+    every.filter(|&e| all || counters.get(e) != 0).collect()
+}
+
+/// One line for each counter of each node, and the sum of several nodes.
+fn counters<E: Countable>(
+    out: &mut String,
+    title: &str,
+    nodes: &[NodeCounters],
+    all: bool,
+    of: impl Fn(&Stats) -> &Counters<E>,
+    help: impl Fn(E) -> &'static str,
+) {
+    let mut table = Table::new(["NODE", title, "COUNT", "MEANING"]);
+    for node in nodes {
+        let counters = of(&node.stats.router);
+        for which in wanted(counters, all) {
+            let count = counters.get(which).to_string();
+            table.row([name_of(node), which.title(), &count, help(which)]);
+        }
+    }
+    if nodes.len() > 1 {
+        for &which in E::VARIANTS {
+            let counts = || nodes.iter().map(|node| of(&node.stats.router).get(which));
+            if counts().filter(|&n| n != 0).count() > 1 {
+                let total: u64 = counts().sum();
+                table.row(["(all)", which.title(), &total.to_string(), help(which)]);
+            }
+        }
+    }
+    block(out, &table);
+}
+
+fn block(out: &mut String, table: &Table) {
+    if !table.is_empty() {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        let _ = write!(out, "{}", table.render(false));
+    }
+}
