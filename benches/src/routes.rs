@@ -194,7 +194,9 @@ impl Mix {
         let first = nets().map(|net| net.network().to_bits()).min();
         let last = nets().map(|net| net.broadcast().to_bits()).max();
         let (first, last) = first.zip(last).expect("a table has routes");
-        let lpm = Lpm4::from_routes(routes.iter().copied()).expect("they fit");
+        let lpm = self
+            .wants_answers()
+            .then(|| Lpm4::from_routes(routes.iter().copied()).expect("they fit"));
         self.draw(
             count,
             Random::next_u32,
@@ -203,7 +205,11 @@ impl Mix {
                 let net = pick(routes, random);
                 net.network().to_bits() | random.next_u32() & net.hostmask().to_bits()
             },
-            |address| lpm.lookup(Ipv4Addr::from_bits(address)) != NO_ROUTE,
+            |address| {
+                let address = Ipv4Addr::from_bits(address);
+                lpm.as_ref()
+                    .is_some_and(|lpm| lpm.lookup(address) != NO_ROUTE)
+            },
             |nth| first.wrapping_add(nth),
         )
     }
@@ -214,22 +220,50 @@ impl Mix {
     /// Without routes.
     #[must_use]
     pub fn destinations6(self, routes: &[(Ipv6Net, NextHop)], count: usize) -> Vec<u128> {
-        let nets = || routes.iter().map(|(net, _)| net);
-        let first = nets().map(|net| net.network().to_bits()).min();
-        let last = nets().map(|net| net.broadcast().to_bits()).max();
-        let (first, last) = first.zip(last).expect("a table has routes");
-        let lpm = Lpm6::from_routes(routes.iter().copied()).expect("they fit");
+        let lpm = self
+            .wants_answers()
+            .then(|| Lpm6::from_routes(routes.iter().copied()).expect("they fit"));
+        let mut nets: Vec<Ipv6Net> = routes.iter().map(|&(net, _)| net).collect();
+        nets.sort();
+        let first = nets
+            .first()
+            .expect("a table has routes")
+            .network()
+            .to_bits();
+        // So little of the space is covered that a place is drawn from the outermost prefixes, by their sizes in /64.
+        nets.dedup_by(|inner, outer| outer.contains(&*inner));
+        let ends: Vec<u128> = nets
+            .iter()
+            .scan(0, |end, net| {
+                *end += 1 << (64 - net.prefix_len().min(64));
+                Some(*end)
+            })
+            .collect();
+        let space = ends.last().copied().expect("a table has routes");
         self.draw(
             count,
             next_u128,
-            |random| first + next_u128(random) % (last - first).max(1),
+            |random| {
+                let place = next_u128(random) % space;
+                let net = nets[ends.partition_point(|&end| end <= place)];
+                net.network().to_bits() | next_u128(random) & net.hostmask().to_bits()
+            },
             |random| {
                 let net = pick(routes, random);
                 net.network().to_bits() | next_u128(random) & net.hostmask().to_bits()
             },
-            |address| lpm.lookup(Ipv6Addr::from_bits(address)) != NO_ROUTE,
+            |address| {
+                let address = Ipv6Addr::from_bits(address);
+                lpm.as_ref()
+                    .is_some_and(|lpm| lpm.lookup(address) != NO_ROUTE)
+            },
             |nth| first.wrapping_add(u128::from(nth) << 64),
         )
+    }
+
+    /// Whether destinations are drawn until one is covered, or is not.
+    fn wants_answers(self) -> bool {
+        matches!(self, Self::Cov | Self::Miss)
     }
 
     fn draw<T: Copy>(

@@ -10,6 +10,7 @@ use core::arch::x86_64::{
     _mm256_set1_epi32, _mm256_srl_epi32, _mm256_storeu_si256, _mm256_sub_epi32,
 };
 
+use super::Operation;
 use crate::sync::{AtomicU16, Ordering};
 
 /// Proof that the processor has AVX2 and what came with it: only [`Avx2::detect`] makes one.
@@ -38,7 +39,7 @@ impl Avx2 {
 
     /// See [`Kernel::run`](super::Kernel::run).
     #[inline]
-    pub(super) fn run<R>(self, op: impl FnOnce() -> R) -> R {
+    pub(super) fn run<O: Operation>(self, op: O) -> O::Output {
         // SAFETY: the processor has all of it, or there would be no `self`.
         unsafe { run(op) }
     }
@@ -60,8 +61,8 @@ impl Avx2 {
 }
 
 #[target_feature(enable = "avx2,popcnt,bmi1,bmi2")]
-fn run<R>(op: impl FnOnce() -> R) -> R {
-    op()
+fn run<O: Operation>(op: O) -> O::Output {
+    op.run()
 }
 
 #[target_feature(enable = "avx2")]

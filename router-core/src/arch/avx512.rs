@@ -13,6 +13,7 @@ use core::arch::x86_64::{
     _mm512_srli_epi32, _mm512_srlv_epi32, _mm512_sub_epi32,
 };
 
+use super::Operation;
 use crate::sync::AtomicU16;
 
 /// Proof that the processor has AVX-512 F, BW and VL and the operating system keeps its registers: only
@@ -46,7 +47,7 @@ impl Avx512 {
 
     /// See [`Kernel::run`](super::Kernel::run).
     #[inline]
-    pub(super) fn run<R>(self, op: impl FnOnce() -> R) -> R {
+    pub(super) fn run<O: Operation>(self, op: O) -> O::Output {
         // SAFETY: the processor has all of it, or there would be no `self`.
         unsafe { run(op) }
     }
@@ -81,8 +82,8 @@ fn u32_len(cells: &[AtomicU16]) -> u32 {
 
 // VPGATHER and the rest leave the stack alone; without vectors of 512 bits in `op` nothing slows the clock down.
 #[target_feature(enable = "avx2,popcnt,bmi1,bmi2")]
-fn run<R>(op: impl FnOnce() -> R) -> R {
-    op()
+fn run<O: Operation>(op: O) -> O::Output {
+    op.run()
 }
 
 /// # Safety

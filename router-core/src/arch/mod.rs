@@ -21,6 +21,16 @@ mod avx512;
 
 pub(crate) use memory::{Line, prefetch, zeroed_lines};
 
+/// Work whose code may differ by processor without being written for one: that counts bits, say. It is compiled for the
+/// processor as far down as it is inlined: `#[inline(always)]` belongs on everything in it.
+pub(crate) trait Operation {
+    /// What comes out.
+    type Output;
+
+    /// Does the work. Inlined always.
+    fn run(self) -> Self::Output;
+}
+
 /// Code for one kind of processor. There is no way to get one that this processor can't run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel(Isa);
@@ -68,11 +78,11 @@ impl Kernel {
         }
     }
 
-    /// Runs `op`, compiled for this kind of processor if it is inlined (`#[inline(always)]`) down to the loops.
+    /// Runs `op`, compiled for this kind of processor.
     #[inline]
-    pub(crate) fn run<R>(self, op: impl FnOnce() -> R) -> R {
+    pub(crate) fn run<O: Operation>(self, op: O) -> O::Output {
         match self.0 {
-            Isa::Portable => op(),
+            Isa::Portable => op.run(),
             #[cfg(all(target_arch = "x86_64", not(loom)))]
             Isa::Avx2(avx2) => avx2.run(op),
             #[cfg(all(target_arch = "x86_64", not(loom)))]

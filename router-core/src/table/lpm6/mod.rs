@@ -199,8 +199,7 @@ impl Lpm6 {
     #[inline]
     #[must_use]
     pub fn lookup(&self, address: Ipv6Addr) -> NextHop {
-        let address = address.to_bits();
-        self.kernel.run(|| self.table.lookup(address))
+        self.table.lookup(self.kernel, address.to_bits())
     }
 
     /// [`lookup`](Self::lookup) of each address (as [`Ipv6Addr::to_bits`] gives it); stops at the end of the shorter
@@ -481,8 +480,7 @@ impl Lpm6Reader {
     /// As [`Lpm6::lookup`].
     #[inline]
     pub fn lookup(&mut self, address: Ipv6Addr) -> NextHop {
-        let table = self.reader.table();
-        self.kernel.run(|| table.lookup(address.to_bits()))
+        self.reader.table().lookup(self.kernel, address.to_bits())
     }
 
     /// As [`Lpm6::lookup_batch`].

@@ -23,7 +23,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::arch::Kernel;
+use crate::arch::{Kernel, Operation};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::table::{NO_ROUTE, NextHop};
 
@@ -140,15 +140,30 @@ impl Table {
     }
 
     /// Next hop of an address, [`NO_ROUTE`] if there is none.
+    #[inline]
+    pub(super) fn lookup(&self, kernel: Kernel, address: u128) -> NextHop {
+        kernel.run(One {
+            table: self,
+            address,
+        })
+    }
+
+    /// [`lookup`](Self::lookup) of every address; stops at the end of the shorter slice.
+    #[inline]
+    pub(super) fn lookup_batch(&self, kernel: Kernel, addresses: &[u128], hops: &mut [NextHop]) {
+        kernel.run(Many {
+            table: self,
+            addresses,
+            hops,
+        });
+    }
+
     #[inline(always)]
-    pub(super) fn lookup(&self, address: u128) -> NextHop {
+    fn lookup_one(&self, address: u128) -> NextHop {
         let words = self.words.get(self.first..).unwrap_or_default();
         let index = self.window.index(address);
-        let mut level = if index == self.window.cells as usize {
-            0
-        } else {
-            self.window.level
-        };
+        let is_outside = index == self.window.cells as usize;
+        let mut level = if is_outside { 0 } else { self.window.level };
         let mut slot = self.cell(index);
         while slot & NODE != 0 {
             slot = step(words, slot, octet(address, level));
@@ -157,17 +172,7 @@ impl Table {
         hop(slot)
     }
 
-    /// [`lookup`](Self::lookup) of every address; stops at the end of the shorter slice.
-    ///
     /// Everybody takes a step before anybody takes the next one: while one waits for memory, the others go on.
-    pub(super) fn lookup_batch(&self, kernel: Kernel, addresses: &[u128], hops: &mut [NextHop]) {
-        kernel.run(|| {
-            for (addresses, hops) in addresses.chunks(CHUNK).zip(hops.chunks_mut(CHUNK)) {
-                self.lookup_chunk(addresses, hops);
-            }
-        });
-    }
-
     #[inline(always)]
     fn lookup_chunk(&self, addresses: &[u128], hops: &mut [NextHop]) {
         let words = self.words.get(self.first..).unwrap_or_default();
@@ -282,6 +287,40 @@ impl Table {
         let begins = self.word(start(node) + octet / 64).load(Ordering::Relaxed);
         let info = self.word(start(node) + 4).load(Ordering::Relaxed);
         place(start(node), begins, info, octet)
+    }
+}
+
+/// One look-up.
+struct One<'a> {
+    table: &'a Table,
+    address: u128,
+}
+
+impl Operation for One<'_> {
+    type Output = NextHop;
+
+    #[inline(always)]
+    fn run(self) -> NextHop {
+        self.table.lookup_one(self.address)
+    }
+}
+
+/// Look-ups side by side.
+struct Many<'a> {
+    table: &'a Table,
+    addresses: &'a [u128],
+    hops: &'a mut [NextHop],
+}
+
+impl Operation for Many<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let hops = self.hops.chunks_mut(CHUNK);
+        for (addresses, hops) in self.addresses.chunks(CHUNK).zip(hops) {
+            self.table.lookup_chunk(addresses, hops);
+        }
     }
 }
 
