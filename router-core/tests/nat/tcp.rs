@@ -93,17 +93,17 @@ fn with_window(mut frame: Vec<u8>, window: u16, options: &[u8]) -> Vec<u8> {
     let tcp = 34;
     frame[tcp + 14..tcp + 16].copy_from_slice(&window.to_be_bytes());
     assert!(options.len().is_multiple_of(4));
-    let words = u8::try_from(5 + options.len() / 4).unwrap();
+    let words = u8::try_from(5 + options.len() / 4).expect("a frame of a test is short");
     frame[tcp + 12] = words << 4;
     frame.splice(tcp + 20..tcp + 20, options.iter().copied());
-    let total = u16::try_from(frame.len() - 14).unwrap();
+    let total = u16::try_from(frame.len() - 14).expect("a frame of a test is short");
     frame[16..18].copy_from_slice(&total.to_be_bytes());
     frame[24..26].fill(0);
     let sum = sum16(&frame[14..34]);
     frame[24..26].copy_from_slice(&sum.to_be_bytes());
     frame[tcp + 16..tcp + 18].fill(0);
     let mut pseudo = frame[26..34].to_vec();
-    let len = u16::try_from(frame.len() - tcp).unwrap();
+    let len = u16::try_from(frame.len() - tcp).expect("a frame of a test is short");
     pseudo.extend([0, 6]);
     pseudo.extend(len.to_be_bytes());
     pseudo.extend(&frame[tcp..]);
@@ -121,7 +121,7 @@ fn sum16(bytes: &[u8]) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    !u16::try_from(sum).unwrap()
+    !u16::try_from(sum).expect("a folded sum has 16 bits")
 }
 
 /// NAT-30: each state has its timer. The instant before it ends the connection is there, at its end it is not.
