@@ -14,6 +14,7 @@ mod pattern;
 mod policy;
 mod readme;
 mod seed000;
+mod seed001;
 mod seed002;
 mod seed003;
 mod trace;
