@@ -18,6 +18,7 @@ mod get;
 mod ip;
 mod logs;
 mod matrix;
+mod nat;
 mod node;
 mod objects;
 mod ping;
@@ -126,6 +127,8 @@ enum Verb {
     Ip(ip::Ip),
     /// Let a node join or leave the running cluster
     Node(node::Node),
+    /// Show a node's nat table and connections, or forget connections
+    Nat(nat::Nat),
     /// Ping between pods, nodes and addresses; needs no tool installed
     Ping(ping::Ping),
     /// Follow one packet through the lab: every hop, every decision, with its reason
@@ -194,6 +197,7 @@ fn run(args: Vec<OsString>) -> u8 {
         Verb::Describe(verb) => verb.run(&cli.global, &ui),
         Verb::Ip(verb) => verb.run(&cli.global, &ui),
         Verb::Node(verb) => verb.run(&cli.global, &ui),
+        Verb::Nat(verb) => verb.run(&cli.global, &ui),
         Verb::Ping(verb) => verb.run(&cli.global, &ui),
         Verb::Trace(verb) => verb.run(&cli.global, &ui),
         Verb::Stats(verb) => verb.run(&cli.global, &ui),

@@ -13,6 +13,7 @@ mod error;
 mod ip_change;
 mod kindnetd;
 mod link;
+mod masq;
 mod naming;
 mod node;
 mod nodes;
@@ -33,7 +34,7 @@ use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 use router_core::config::nat::NatConfig;
 use router_core::policy::PolicyConfig;
-use router_core::{Mac, PortId, Snapshot};
+use router_core::{Filter, Mac, PortId, Snapshot};
 
 use calico::Calico;
 pub(crate) use calico::bird::AS_NUMBER;
@@ -82,6 +83,13 @@ pub enum Effect {
     HostSide {
         /// Name.
         node: String,
+    },
+    /// Forget connections of a node (NAT-69, PM-7).
+    FlushSessions {
+        /// Name.
+        node: String,
+        /// Which.
+        filter: Filter,
     },
     /// Forget learned neighbours of a node.
     FlushNeighbours {
@@ -153,6 +161,10 @@ struct NodeState {
     next_ifindex: u32,
     next_port: u16,
     epoch: u32,
+    /// The nat table, as the programs on the node keep it; services are joined to it in the snapshot.
+    nat: NatConfig,
+    /// When kindnetd looks at its rules in there again.
+    masq_due_ms: u64,
     /// PERMANENT neighbours that were set by hand: interface, address, MAC.
     neighbours: Vec<(String, Ipv4Addr, Mac)>,
     /// Came with the lab file, and goes with it when the lab converges to a file without it.
@@ -301,6 +313,12 @@ impl Cluster {
             self.host_mac(node),
             state.epoch,
         );
+        snapshot.nat = state.nat.clone();
+        for pod in self.state.pods.values().filter(|p| p.pod.node == node) {
+            if let Some(network) = pod.network.as_ref().filter(|n| n.ip_masq) {
+                masq::ip_masq(&mut snapshot.nat, network, &pod.pod);
+            }
+        }
         self.run_felix(&state.node, &mut snapshot);
         // Connections are tracked from the start, so that those that are there pass when a policy comes (NP-16).
         if self.state.policy == PolicyMode::Enforce {
@@ -496,9 +514,29 @@ impl Cluster {
 
     fn run_controllers(&mut self, outcome: &mut Outcome) {
         match self.state.preset {
-            Preset::Kindnet => self.run_kindnetd(outcome),
+            Preset::Kindnet => {
+                self.run_kindnetd(outcome);
+                self.run_masq_agents(outcome);
+            }
             Preset::Calico => self.run_bird(outcome),
             Preset::PodmanBridge => {}
+        }
+    }
+
+    /// Makes sure of the rules of ip-masq-agent on each node whose minute is over (KM-9).
+    fn run_masq_agents(&mut self, outcome: &mut Outcome) {
+        let (now_ms, cluster) = (self.state.now_ms, self.state.network.cluster_cidr);
+        let mut changed = Vec::new();
+        for (name, state) in &mut self.state.nodes {
+            if now_ms >= state.masq_due_ms {
+                state.masq_due_ms = now_ms + masq::INTERVAL_MS;
+                if masq::ensure(&mut state.nat, cluster) {
+                    changed.push(name.clone());
+                }
+            }
+        }
+        for name in changed {
+            self.reconfigure(&name, outcome);
         }
     }
 

@@ -4,8 +4,9 @@ use std::net::Ipv4Addr;
 
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
+use router_core::config::NatConfig;
 
-use super::{Cluster, ClusterError, Effect, NodeState, Outcome, check_name, node, overlap};
+use super::{Cluster, ClusterError, Effect, NodeState, Outcome, check_name, masq, node, overlap};
 use crate::conflist;
 use crate::ipam::HostLocal;
 use crate::spec::{NodeSpec, Preset};
@@ -114,6 +115,10 @@ impl Cluster {
         // Calico gives podCIDRs no meaning (CAL-1).
         let ipam = range.filter(|_| self.state.calico.is_none());
         let node = node::build(spec, &self.state.network, self.state.seed, now_ms);
+        let mut nat = NatConfig::default();
+        if self.state.preset == Preset::Kindnet {
+            masq::ensure(&mut nat, self.state.network.cluster_cidr);
+        }
         let next_ifindex = node
             .ifaces
             .iter()
@@ -132,6 +137,8 @@ impl Cluster {
                 next_ifindex,
                 next_port: node::FIRST_POD_PORT,
                 epoch: 1,
+                nat,
+                masq_due_ms: now_ms + masq::INTERVAL_MS,
                 neighbours: Vec::new(),
                 declared,
             },

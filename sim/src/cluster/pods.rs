@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use router_core::PortId;
+use router_core::{Filter, PortId};
 
 use super::calico::{TUNNEL_PORT, check_route, link as calico_link};
 use super::{Cluster, ClusterError, Effect, Outcome, PodState, check_name, key, link, naming};
@@ -189,6 +189,17 @@ impl Cluster {
                 None => self.cni_delete(&pod, link)?,
             }
             self.reconfigure(&pod.node, outcome);
+            // Who gets the address next does not inherit its connections (NAT-69).
+            let involves = Some(pod.ip);
+            for node in self.state.nodes.keys() {
+                outcome.effect(Effect::FlushSessions {
+                    node: node.clone(),
+                    filter: Filter {
+                        involves,
+                        ..Filter::default()
+                    },
+                });
+            }
         }
         self.state.pods.shift_remove(&key);
         outcome.line(format!("pod \"{name}\" deleted"));

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use router_core::stats::Stats;
 use router_core::trace::Record;
-use router_core::{Mac, PortId, Snapshot};
+use router_core::{ChainCounts, Filter, Mac, PortId, Session, Snapshot};
 use serde::{Deserialize, Serialize};
 
 /// A numbered message in either direction: the reply carries the number of its request.
@@ -57,6 +57,23 @@ pub enum NodeRequest {
     },
     /// All counters. Answer: [`NodeReply::Stats`].
     Stats,
+    /// Counters of the nat table. Answer: [`NodeReply::NatCounts`].
+    NatCounts,
+    /// Connections that a filter holds for. Answer: [`NodeReply::Sessions`].
+    Sessions {
+        /// Which.
+        filter: Filter,
+    },
+    /// Forgets connections. Answer: [`NodeReply::Flushed`].
+    FlushSessions {
+        /// Which.
+        filter: Filter,
+    },
+    /// Takes connections over that an earlier process of the node had (decision 10). Answer: [`NodeReply::Restored`].
+    RestoreSessions {
+        /// As [`NodeReply::Sessions`] gave them.
+        sessions: Vec<Session>,
+    },
     /// Opens a raw ICMP channel of an in-process stack. One descriptor comes along: a SOCK_SEQPACKET socket, each message
     /// on it one whole IPv4 packet (see [`IcmpChannel::StackChannel`](super::proto::IcmpChannel)). Answer:
     /// [`NodeReply::Done`].
@@ -167,6 +184,26 @@ pub enum NodeReply {
         lost: u64,
         /// What the ports are called.
         ports: Vec<TracePort>,
+    },
+    /// To [`NodeRequest::NatCounts`].
+    NatCounts {
+        /// Chain by chain in the order of the snapshot.
+        chains: Vec<ChainCounts>,
+    },
+    /// To [`NodeRequest::Sessions`].
+    Sessions {
+        /// In no particular order.
+        sessions: Vec<Session>,
+    },
+    /// To [`NodeRequest::FlushSessions`].
+    Flushed {
+        /// How many.
+        count: usize,
+    },
+    /// To [`NodeRequest::RestoreSessions`].
+    Restored {
+        /// How many could not be taken over.
+        lost: usize,
     },
     /// It could not be done; nothing was changed.
     Failed {

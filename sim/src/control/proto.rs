@@ -8,7 +8,8 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use router_core::PortId;
+use router_core::config::NatConfig;
+use router_core::{ChainCounts, Filter, PortId, Session};
 use serde::{Deserialize, Serialize};
 
 use super::node::NodeStats;
@@ -54,6 +55,25 @@ pub enum Request {
     Neighbours {
         /// Node name.
         node: String,
+    },
+    /// A node's nat table with its counters. Answer: [`Response::Nat`].
+    Nat {
+        /// Node name.
+        node: String,
+    },
+    /// A node's connections. Answer: [`Response::Sessions`].
+    Sessions {
+        /// Node name.
+        node: String,
+        /// Which.
+        filter: Filter,
+    },
+    /// Has a node forget connections. Answer: [`Response::Changes`].
+    FlushSessions {
+        /// Node name.
+        node: String,
+        /// Which.
+        filter: Filter,
     },
     /// A command that changes a node's links, addresses, routes or neighbours, in iproute2's syntax without the leading
     /// `ip`. Answer: [`Response::Done`] or [`Response::IpError`].
@@ -217,6 +237,18 @@ pub enum Response {
     Neighbours {
         /// In no particular order.
         neighbours: Vec<NeighbourEntry>,
+    },
+    /// To [`Request::Nat`].
+    Nat {
+        /// The table.
+        table: Box<NatConfig>,
+        /// Its counters, chain by chain.
+        counts: Vec<ChainCounts>,
+    },
+    /// To [`Request::Sessions`].
+    Sessions {
+        /// In no particular order.
+        sessions: Vec<Session>,
     },
     /// What was changed, one line each, kubectl's way: `pod/a created`.
     Changes {

@@ -295,6 +295,13 @@ impl Lab {
             Effect::HostSide { node } => {
                 later.host_side.insert(node);
             }
+            Effect::FlushSessions { node, filter } => {
+                let request = NodeRequest::FlushSessions { filter };
+                if let Some(runtime) = self.nodes.get_mut(&node) {
+                    let ticket = runtime.post(request, &[])?;
+                    later.waiting.push((node, ticket));
+                }
+            }
             Effect::FlushNeighbours { node, port, ip } => {
                 let request = NodeRequest::FlushNeighbours { port, ip };
                 if let Some(runtime) = self.nodes.get_mut(&node) {

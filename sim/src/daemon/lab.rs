@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use router_core::{PortId, Snapshot};
+use router_core::config::NatConfig;
+use router_core::{ChainCounts, Filter, PortId, Session, Snapshot};
 use tap_bridge::fabric::Hub;
 use tap_bridge::sys::netns::{self, Namespace};
 
@@ -506,6 +507,54 @@ impl Lab {
             });
         }
         Ok(list)
+    }
+
+    /// A node's nat table and its counters.
+    ///
+    /// # Errors
+    /// When there is no such node, or it does not answer.
+    pub fn nat(&mut self, name: &str) -> Result<(NatConfig, Vec<ChainCounts>), LabError> {
+        let table = self.cluster.snapshot(name)?.nat;
+        match self.ask(name, NodeRequest::NatCounts)? {
+            NodeReply::NatCounts { chains } => Ok((table, chains)),
+            _ => Err(LabError::internal(format!(
+                "node {name}: unexpected answer"
+            ))),
+        }
+    }
+
+    /// A node's connections.
+    ///
+    /// # Errors
+    /// When there is no such node, or it does not answer.
+    pub fn sessions(&mut self, name: &str, filter: Filter) -> Result<Vec<Session>, LabError> {
+        match self.ask(name, NodeRequest::Sessions { filter })? {
+            NodeReply::Sessions { sessions } => Ok(sessions),
+            _ => Err(LabError::internal(format!(
+                "node {name}: unexpected answer"
+            ))),
+        }
+    }
+
+    /// Has a node forget connections.
+    ///
+    /// # Errors
+    /// When there is no such node, or it does not answer.
+    pub fn flush_sessions(&mut self, name: &str, filter: Filter) -> Result<Vec<String>, LabError> {
+        match self.ask(name, NodeRequest::FlushSessions { filter })? {
+            NodeReply::Flushed { count } => {
+                Ok(vec![format!("{count} flow entries have been deleted.")])
+            }
+            _ => Err(LabError::internal(format!(
+                "node {name}: unexpected answer"
+            ))),
+        }
+    }
+
+    fn ask(&mut self, name: &str, request: NodeRequest) -> Result<NodeReply, LabError> {
+        self.cluster.node(name)?;
+        let runtime = self.nodes.get_mut(name).ok_or_else(|| restarting(name))?;
+        Ok(runtime.request(request, &[])?)
     }
 
     /// Live neighbour table of a node.

@@ -298,6 +298,17 @@ fn answer(lab: &mut Lab, request: Request) -> Result<(Response, Vec<OwnedFd>), L
         Request::Neighbours { node } => Response::Neighbours {
             neighbours: lab.neighbours(&node)?,
         },
+        Request::Nat { node } => {
+            let (table, counts) = lab.nat(&node)?;
+            Response::Nat {
+                table: Box::new(table),
+                counts,
+            }
+        }
+        Request::Sessions { node, filter } => Response::Sessions {
+            sessions: lab.sessions(&node, filter)?,
+        },
+        Request::FlushSessions { node, filter } => changes(lab.flush_sessions(&node, filter)?),
         Request::Converge { lab: spec } => changes(lab.converge(&spec)?),
         Request::Plan { lab: spec } => changes(lab.plan(&spec)?),
         Request::AddPod { pod } => changes(lab.add_pod(&pod)?),

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use router_core::{Limits, Mark, PortId, Router};
+use router_core::{Limits, Mark, PortId, Router, Session};
 use rustix::net::{SendFlags, send};
 use tap_bridge::event_loop::{AnyPort, EventLoop, Interest, Token};
 use tap_bridge::fabric::{FabricPort, MemberId};
@@ -290,6 +290,32 @@ impl NodeProcess {
                 });
             }
             NodeRequest::Stats => return Ok(self.stats()),
+            NodeRequest::NatCounts => {
+                let router = self.event_loop.engine().router();
+                let chains = router.nat_counts().to_vec();
+                return Ok(NodeReply::NatCounts { chains });
+            }
+            NodeRequest::Sessions { filter } => {
+                let sessions = self.event_loop.with(|engine, now, _, _| {
+                    let all = engine.router().sessions(now);
+                    all.filter(|s| filter.holds(&s.original, &s.reply))
+                        .collect()
+                });
+                return Ok(NodeReply::Sessions { sessions });
+            }
+            NodeRequest::FlushSessions { filter } => {
+                let router = self.event_loop.engine_mut().router_mut();
+                let count = router.flush_sessions(&filter);
+                return Ok(NodeReply::Flushed { count });
+            }
+            NodeRequest::RestoreSessions { sessions } => {
+                let lost = self.event_loop.with(|engine, now, _, _| {
+                    let router = engine.router_mut();
+                    let lost = |s: &&Session| !router.import_session(now, s);
+                    sessions.iter().filter(lost).count()
+                });
+                return Ok(NodeReply::Restored { lost });
+            }
             NodeRequest::OpenIcmp { port } => self.open_icmp(port, fd)?,
             NodeRequest::TraceBegin { trace } => {
                 let engine = self.event_loop.engine_mut();

@@ -6,6 +6,7 @@
 pub mod age;
 pub mod ip;
 pub mod kube;
+pub mod nat;
 pub mod ps;
 pub mod stats;
 pub mod table;
