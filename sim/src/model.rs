@@ -296,6 +296,9 @@ pub struct PodLink {
     /// The bridge that the host side is a port of; none for a point-to-point link.
     #[serde(default)]
     pub bridge: Option<PodBridge>,
+    /// Of a hand-made lab: nothing is known of the host but what its own kernel is told, and the gateway is no one.
+    #[serde(default)]
+    pub by_hand: bool,
 }
 
 /// What a pod's link knows of the bridge that it leads to.
@@ -312,6 +315,7 @@ impl PodLink {
     #[must_use]
     pub fn gateway_mac(&self) -> Option<Mac> {
         match &self.bridge {
+            _ if self.by_hand => None,
             None => Some(self.host_mac),
             Some(bridge) => bridge.gateway_mac,
         }

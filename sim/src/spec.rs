@@ -8,9 +8,11 @@ use std::net::Ipv4Addr;
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 use router_core::Mac;
+use router_core::config::RpFilter;
 use serde::{Deserialize, Serialize};
 
 use crate::kube::{self, ContainerPort};
+use crate::model::PodRoute;
 
 /// How pods are made and packets get in and out (decision 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,11 +34,18 @@ pub enum Preset {
     PodmanBridge,
     /// IPIP tunnels, blocks of addresses and BIRD's routes, as Calico sets them.
     Calico,
+    /// None: interfaces, links and routes as the lab file says.
+    Manual,
 }
 
 impl Preset {
     /// All of them, the default first.
-    pub const ALL: [Self; 3] = [Self::Kindnet, Self::Calico, Self::PodmanBridge];
+    pub const ALL: [Self; 4] = [
+        Self::Kindnet,
+        Self::Calico,
+        Self::PodmanBridge,
+        Self::Manual,
+    ];
 
     /// The word for it, as `--preset` takes it.
     #[must_use]
@@ -45,6 +54,7 @@ impl Preset {
             Self::Kindnet => "kindnet",
             Self::PodmanBridge => "podman-bridge",
             Self::Calico => "calico",
+            Self::Manual => "manual",
         }
     }
 
@@ -203,6 +213,46 @@ impl IpipMode {
     }
 }
 
+/// An interface of a node as a hand-made lab declares it: eth0, a bridge, or the node's end of a host's link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceSpec {
+    /// Name.
+    pub name: String,
+    /// A bridge that comes with the node; the others are there.
+    pub bridge: bool,
+    /// MAC; none leaves the one drawn by the seed.
+    pub mac: Option<Mac>,
+    /// MTU, bytes.
+    pub mtu: Option<u16>,
+    /// Addresses, added to those that it has.
+    pub addresses: Vec<Ipv4Net>,
+    /// Administratively up.
+    pub up: bool,
+    /// `proxy_arp`
+    pub proxy_arp: bool,
+    /// `rp_filter`
+    pub rp_filter: RpFilter,
+    /// `hairpin` of a bridge's port.
+    pub hairpin: bool,
+}
+
+/// The link of a host of a hand-made lab.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkSpec {
+    /// Name in the host.
+    pub name: String,
+    /// Name on the node; none is drawn by the seed.
+    pub peer: Option<String>,
+    /// The bridge that it leads to; none is the node itself.
+    pub bridge: Option<String>,
+    /// Address in the host.
+    pub address: Option<Ipv4Net>,
+    /// MTU of both ends, bytes.
+    pub mtu: Option<u16>,
+    /// Routes in the host.
+    pub routes: Vec<PodRoute>,
+}
+
 /// The CNI plugin `bridge` with host-local, as a conflist states them (BR-12 to BR-17).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BridgeNetwork {
@@ -277,6 +327,12 @@ pub struct NodeSpec {
     pub control_plane: bool,
     /// Labels.
     pub labels: IndexMap<String, String>,
+    /// With the preset `manual`: what is declared of its interfaces.
+    #[serde(default)]
+    pub interfaces: Vec<InterfaceSpec>,
+    /// With the preset `manual`: routes in the words of `ip route add`.
+    #[serde(default)]
+    pub routes: Vec<String>,
 }
 
 /// A pod.
@@ -296,6 +352,9 @@ pub struct PodSpec {
     /// now (MIX-1).
     #[serde(default)]
     pub cni: Option<String>,
+    /// With the preset `manual`: its link; none is a namespace that is connected to nothing.
+    #[serde(default)]
+    pub link: Option<LinkSpec>,
     /// Wanted address, else IPAM's next (IPAM-7).
     pub ip: Option<Ipv4Addr>,
     /// MAC of eth0; derived from the lab's seed when not given.

@@ -98,6 +98,7 @@ fn add_pod(port: PortId) -> NodeRequest {
             mac: mac(port, 2),
             addr: addr(port),
             gateway_mac: mac(port, 1),
+            on_link: None,
         },
     }
 }
@@ -414,6 +415,7 @@ fn start_node(hub: &HubHandle, member: u8) -> (NodeHandle, [Channel; 2]) {
             mac: mac(POD, 2),
             addr: pod_of(member),
             gateway_mac: mac(POD, 1),
+            on_link: None,
         },
     };
     for request in [NodeRequest::Configure { snapshot }, add_host(), pod] {

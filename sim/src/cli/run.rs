@@ -75,6 +75,7 @@ pub(super) fn bare_pod(namespace: &str, name: &str, node: &str) -> PodSpec {
         labels: std::iter::once(("run".to_owned(), name.to_owned())).collect(),
         host_network: false,
         cni: None,
+        link: None,
         ip: None,
         mac: None,
         command: None,

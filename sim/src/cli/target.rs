@@ -173,6 +173,9 @@ pub(super) fn place(
     match parse(word, namespace) {
         Target::Node { name } => find_node(nodes, &name).map(node),
         Target::Pod { namespace, name } => match find_pod(pods, &namespace, &name) {
+            Ok(pod) if pod.ip.is_unspecified() => {
+                Err(Failure::new(1, format!("pod \"{word}\" has no address")))
+            }
             Ok(pod) => Ok(Place::Member {
                 target: Target::Pod { namespace, name },
                 ip: pod.ip,

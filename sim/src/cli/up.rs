@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
-use super::failure::INVALID;
+use super::failure::{INVALID, UNSUPPORTED};
 use super::node::change;
 use super::ui::{BOLD, DIM, Ui};
 use super::{Failure, Global};
@@ -13,7 +13,7 @@ use crate::client::{Client, ClientError};
 use crate::control::proto::{Request, Response};
 use crate::kube::Object;
 use crate::lab::{self, Overrides, Source};
-use crate::spec::{Backend, LabSpec, PolicyMode};
+use crate::spec::{Backend, LabSpec, PolicyMode, Preset};
 use crate::view;
 
 /// Brings a lab up.
@@ -131,7 +131,16 @@ impl Up {
 
     fn start(&self, lab: LabSpec, ui: &Ui) -> Result<u8, Failure> {
         let began = Instant::now();
-        let started = match start(&lab, self.backend.choice(), self.wait) {
+        let mut choice = self.backend.choice();
+        if lab.preset == Preset::Manual {
+            // In-process pods have one address, one gateway and no programs: nothing of what such labs are about.
+            if let Choice::Inproc = choice {
+                let why = "hosts of a hand-made lab are network namespaces, which the back end inproc does without; there is tap";
+                return Err(Failure::new(UNSUPPORTED, why));
+            }
+            choice = Choice::Tap;
+        }
+        let started = match start(&lab, choice, self.wait) {
             Ok(started) => started,
             // Another `up` was faster.
             Err(LaunchError::AlreadyRunning { .. }) => {

@@ -190,6 +190,7 @@ pub(crate) fn add(
                 .then(|| mac_of(node, &conf.bridge))
                 .flatten(),
         }),
+        by_hand: false,
     }
 }
 

@@ -137,6 +137,9 @@ impl Cluster {
         self.converge_objects(&spec.objects, now_ms, &mut outcome)?;
         self.state.policy = spec.policy;
         self.run_controllers(&mut outcome);
+        if let Some(failed) = self.declared_routes(&mut outcome).into_iter().next() {
+            return Err(ClusterError::Route(failed));
+        }
         self.settle(&mut outcome);
         Ok(outcome)
     }

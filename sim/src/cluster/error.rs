@@ -131,6 +131,9 @@ pub enum ClusterError {
     /// The 65,000 port numbers of a node are used up.
     #[error("node \"{0}\" has used up its port numbers")]
     PortsExhausted(String),
+    /// A route of a hand-made lab.
+    #[error("{0}")]
+    Route(String),
     /// A CNI configuration or plugin refuses.
     #[error("pod \"{pod}\" on node \"{node}\": CNI: {message}")]
     Cni {

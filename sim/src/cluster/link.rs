@@ -119,6 +119,7 @@ pub(crate) fn add(node: &mut Node, network: &NetworkSpec, add: &Add<'_>) -> PodL
         ],
         ipv6_link_local: network.ipv6_link_local,
         bridge: None,
+        by_hand: false,
     }
 }
 

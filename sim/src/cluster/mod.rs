@@ -13,6 +13,7 @@ mod error;
 mod ip_change;
 mod kindnetd;
 mod link;
+pub(crate) mod manual;
 mod masq;
 mod naming;
 mod node;
@@ -41,6 +42,7 @@ pub(crate) use calico::bird::AS_NUMBER;
 use error::did_you_mean;
 pub use error::{ClusterError, IpError};
 pub use ip_change::Flush;
+pub(crate) use ip_change::parse_route;
 pub use naming::suffix;
 pub use node::{ETH0_PORT, HOST_PORT};
 use objects::Objects;
@@ -227,6 +229,9 @@ impl Cluster {
             cluster.insert_pod(pod, true, now_ms, &mut outcome)?;
         }
         cluster.run_controllers(&mut outcome);
+        if let Some(failed) = cluster.declared_routes(&mut outcome).into_iter().next() {
+            return Err(ClusterError::Route(failed));
+        }
         for object in &spec.objects {
             cluster.put_object(object.clone(), true, now_ms, &mut outcome)?;
         }
@@ -429,7 +434,7 @@ impl Cluster {
     #[must_use]
     pub const fn tick(&self) -> Duration {
         match self.state.preset {
-            Preset::Kindnet | Preset::PodmanBridge => Duration::from_secs(10),
+            Preset::Kindnet | Preset::PodmanBridge | Preset::Manual => Duration::from_secs(10),
             Preset::Calico => Duration::from_secs(2),
         }
     }
@@ -448,6 +453,7 @@ impl Cluster {
     /// # Errors
     /// iproute2's message and exit status; nothing has changed then.
     pub fn ip_change(&mut self, node: &str, args: &[String]) -> Result<Outcome, IpError> {
+        let seed = self.state.seed;
         let state = self
             .state
             .nodes
@@ -455,7 +461,16 @@ impl Cluster {
             .ok_or_else(|| IpError::usage(format!("node \"{node}\" not found")))?;
         let mut model = state.node.clone();
         let mut neighbours = state.neighbours.clone();
-        let flushes = ip_change::apply(&mut model, &mut neighbours, args)?;
+        let flushes = {
+            let mut ids = ip_change::Ids {
+                ifindex: state.next_ifindex,
+                port: state.next_port,
+                seed,
+            };
+            let flushes = ip_change::apply(&mut model, &mut neighbours, &mut ids, args)?;
+            (state.next_ifindex, state.next_port) = (ids.ifindex, ids.port);
+            flushes
+        };
         state.node = model;
         state.neighbours = neighbours;
         state.epoch += 1;
@@ -519,7 +534,7 @@ impl Cluster {
                 self.run_masq_agents(outcome);
             }
             Preset::Calico => self.run_bird(outcome),
-            Preset::PodmanBridge => {}
+            Preset::PodmanBridge | Preset::Manual => {}
         }
     }
 

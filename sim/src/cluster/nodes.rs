@@ -6,7 +6,9 @@ use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 use router_core::config::NatConfig;
 
-use super::{Cluster, ClusterError, Effect, NodeState, Outcome, check_name, masq, node, overlap};
+use super::{
+    Cluster, ClusterError, Effect, NodeState, Outcome, check_name, manual, masq, node, overlap,
+};
 use crate::conflist;
 use crate::ipam::HostLocal;
 use crate::spec::{NodeSpec, Preset};
@@ -58,6 +60,8 @@ impl Cluster {
             pod_cidr,
             control_plane: false,
             labels: IndexMap::new(),
+            interfaces: Vec::new(),
+            routes: Vec::new(),
         })
     }
 
@@ -114,18 +118,24 @@ impl Cluster {
         let range = self.range_of(&spec.name, spec.pod_cidr)?;
         // Calico gives podCIDRs no meaning (CAL-1).
         let ipam = range.filter(|_| self.state.calico.is_none());
-        let node = node::build(spec, &self.state.network, self.state.seed, now_ms);
+        let mut node = node::build(spec, &self.state.network, self.state.seed, now_ms);
         let mut nat = NatConfig::default();
         if self.state.preset == Preset::Kindnet {
             masq::ensure(&mut nat, self.state.network.cluster_cidr);
         }
-        let next_ifindex = node
+        let mut next_ifindex = node
             .ifaces
             .iter()
             .map(|iface| iface.index)
             .max()
             .unwrap_or(0)
             + 1;
+        let mut next_port = node::FIRST_POD_PORT;
+        if self.state.preset == Preset::Manual {
+            let next = (next_ifindex, next_port);
+            (next_ifindex, next_port) = manual::declare(&mut node, spec, self.state.seed, next)
+                .ok_or_else(|| ClusterError::PortsExhausted(spec.name.clone()))?;
+        }
         self.write_own_file(&spec.name, spec.pod_cidr)?;
         self.write_extra_files(&spec.name)?;
         self.state.nodes.insert(
@@ -135,7 +145,7 @@ impl Cluster {
                 node,
                 ipam,
                 next_ifindex,
-                next_port: node::FIRST_POD_PORT,
+                next_port,
                 epoch: 1,
                 nat,
                 masq_due_ms: now_ms + masq::INTERVAL_MS,

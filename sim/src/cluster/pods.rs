@@ -9,7 +9,7 @@ use super::{Cluster, ClusterError, Effect, Outcome, PodState, check_name, key, l
 use crate::conflist;
 use crate::ipam::HostLocal;
 use crate::model::{Phase, Pod, PodLink};
-use crate::spec::PodSpec;
+use crate::spec::{PodSpec, Preset};
 
 impl Cluster {
     pub(super) fn insert_pod(
@@ -36,12 +36,20 @@ impl Cluster {
         let (ip, link) = if spec.host_network {
             (self.state.nodes[&spec.node].node.internal_ip, None)
         } else {
-            network = self.cni_network(spec)?;
-            let (ip, link) = match &network {
-                Some(network) => self.bridge_add(spec, network, &key, &container_id)?,
-                None => self.cni_add(spec, &key, &container_id, now_ms)?,
-            };
-            (ip, Some(link))
+            if self.state.preset != Preset::Manual {
+                network = self.cni_network(spec)?;
+            }
+            match &network {
+                _ if self.state.preset == Preset::Manual => self.attach_host(spec, &key)?,
+                Some(network) => {
+                    let (ip, link) = self.bridge_add(spec, network, &key, &container_id)?;
+                    (ip, Some(link))
+                }
+                None => {
+                    let (ip, link) = self.cni_add(spec, &key, &container_id, now_ms)?;
+                    (ip, Some(link))
+                }
+            }
         };
         self.state.serial += 1;
         let pod = Pod {
@@ -68,6 +76,7 @@ impl Cluster {
         if pod.link.is_some() {
             self.reconfigure(&spec.node, outcome);
         }
+        self.declared_routes(outcome);
         self.state.pods.insert(
             key,
             PodState {
@@ -185,6 +194,7 @@ impl Cluster {
         let (pod, network) = (state.pod.clone(), state.network.clone());
         if let Some(link) = &pod.link {
             match &network {
+                _ if link.by_hand => self.detach_host(&pod, link),
                 Some(network) => self.bridge_delete(&pod, link, network)?,
                 None => self.cni_delete(&pod, link)?,
             }

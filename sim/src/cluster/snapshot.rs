@@ -42,8 +42,10 @@ pub(crate) fn of_node(
             snapshot.addresses.push(LocalAddress {
                 addr: addr.net.addr(),
                 prefix_len: addr.net.prefix_len(),
+                // With or without `brd` the kernel's local table has that of the subnet (BR-20).
                 broadcast: addr
                     .broadcast
+                    .or_else(|| (addr.net.prefix_len() < 31).then(|| addr.net.broadcast()))
                     .filter(|broadcast| *broadcast != addr.net.addr()),
                 port,
             });
@@ -101,7 +103,7 @@ fn port_config(
     config.peer = pods.iter().find_map(|pod| {
         pod.link
             .as_ref()
-            .filter(|link| link.port == port)
+            .filter(|link| link.port == port && !link.by_hand)
             .map(|link| PinnedPeer {
                 ip: pod.ip,
                 mac: link.mac,

@@ -22,6 +22,7 @@ fn pod(name: &str, node: &str) -> PodSpec {
         labels: IndexMap::new(),
         host_network: false,
         cni: None,
+        link: None,
         ip: None,
         mac: None,
         command: None,
@@ -40,6 +41,8 @@ fn seed_000() -> LabSpec {
         pod_cidr: Some(net(&format!("10.244.{n}.0/24"))),
         control_plane,
         labels: IndexMap::new(),
+        interfaces: Vec::new(),
+        routes: Vec::new(),
     };
     LabSpec {
         name: "seed-000".into(),

@@ -6,6 +6,7 @@
 
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
 use router_core::stats::Stats;
 use router_core::trace::Record;
 use router_core::{ChainCounts, Filter, Mac, PortId, Session, Snapshot};
@@ -132,6 +133,9 @@ pub enum Attachment {
         addr: Ipv4Addr,
         /// MAC of the router's side, which the pod has as a permanent neighbour.
         gateway_mac: Mac,
+        /// Subnet that it shares its link with: that of a bridge.
+        #[serde(default)]
+        on_link: Option<Ipv4Net>,
     },
     /// The node's own host side as a network stack inside the node process. Its MACs, addresses and source addresses
     /// come from the snapshot.

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use router_core::Mac;
 use tap_bridge::fabric::MemberId;
 
 use super::lab::{Lab, LabError, PodRuntime};
@@ -194,7 +195,10 @@ impl Lab {
     }
 
     fn pod_plan(&self, pod: &Pod) -> Option<Plan> {
-        let link = pod.link.as_ref()?;
+        if pod.host_network {
+            return None;
+        }
+        let link = pod.link.as_ref();
         let files = self
             .setting
             .root
@@ -205,12 +209,12 @@ impl Lab {
             hostname: pod.name.clone(),
             files,
             resolv: self.cluster.resolv_conf(&pod.namespace),
-            ifname: link.ifname.clone(),
-            ifindex: link.ifindex,
-            mac: link.mac,
-            mtu: link.mtu,
-            ipv6_link_local: link.ipv6_link_local,
-            network: Network::of_pod(link),
+            ifname: link.map_or_else(String::new, |link| link.ifname.clone()),
+            ifindex: link.map_or(0, |link| link.ifindex),
+            mac: link.map_or(Mac::ZERO, |link| link.mac),
+            mtu: link.map_or(0, |link| link.mtu),
+            ipv6_link_local: link.is_some_and(|link| link.ipv6_link_local),
+            network: link.map_or_else(Network::default, Network::of_pod),
             node: None,
         })
     }
@@ -334,7 +338,7 @@ impl Lab {
             } else {
                 Attachment::Host
             },
-            tap: sandbox.as_ref().map(|sandbox| sandbox.tap().clone()),
+            tap: sandbox.as_ref().and_then(|sandbox| sandbox.tap().cloned()),
         };
         runtime.host = sandbox.map(|sandbox| HostSide { sandbox, network });
         let ticket = runtime.add_port(HOST_PORT, port)?;
@@ -362,13 +366,14 @@ impl Lab {
                     mac: link.mac,
                     addr: link.addr.addr(),
                     gateway_mac: link.gateway_mac().unwrap_or(link.host_mac),
+                    on_link: link.bridge.as_ref().map(|_| link.addr.trunc()),
                 }
             };
             let port = Port {
                 name: link.host_ifname.clone(),
                 mtu: link.mtu,
                 attachment,
-                tap: sandbox.as_ref().map(|sandbox| sandbox.tap().clone()),
+                tap: sandbox.as_ref().and_then(|sandbox| sandbox.tap().cloned()),
             };
             (link.port, port)
         });
@@ -551,7 +556,8 @@ impl Lab {
         for node in self.cluster.nodes() {
             let _ = writeln!(text, "{}\t{}", node.internal_ip, node.name);
         }
-        for pod in self.cluster.pods().filter(|pod| !pod.host_network) {
+        let named = |pod: &&Pod| !pod.host_network && !pod.ip.is_unspecified();
+        for pod in self.cluster.pods().filter(named) {
             let short = if pod.namespace == "default" {
                 pod.name.as_str()
             } else {

@@ -130,6 +130,7 @@ fn internet_stack() -> Stack {
         addresses: vec![SERVER, Ipv4Addr::new(1, 1, 1, 1)],
         sources: Vec::new(),
         ttl: 117,
+        on_link: None,
     };
     stack(config, 1)
 }

@@ -8,6 +8,7 @@
 mod cni;
 mod conflist;
 mod diagnostics;
+mod manual;
 mod names;
 mod network;
 mod nodes;

@@ -89,10 +89,12 @@ pub(super) fn resolve(
             ),
         );
     }
-    let dhcp = file.dhcp.or(Some(super::written::DhcpFile {
-        metric: None,
-        lease: None,
-    }));
+    let dhcp = file
+        .dhcp
+        .or(preset.dhcp.then_some(super::written::DhcpFile {
+            metric: None,
+            lease: None,
+        }));
     let metric = dhcp
         .as_ref()
         .map(|dhcp| value(&dhcp.metric, preset.dhcp_metric));

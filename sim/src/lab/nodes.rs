@@ -33,6 +33,8 @@ pub(super) fn from_preset(count: usize) -> Vec<NodeFile> {
             pod_cidr: CidrChoice::Next,
             control_plane: None,
             labels: IndexMap::new(),
+            interfaces: Vec::new(),
+            routes: Vec::new(),
         })
         .collect()
 }
@@ -96,6 +98,8 @@ pub(super) fn resolve(
                 pod_cidr: cidr.map(|at| at.value),
                 control_plane: file.control_plane.unwrap_or(n == 0 && !somebody_leads),
                 labels: file.labels.clone(),
+                interfaces: file.interfaces.iter().map(|it| it.spec.clone()).collect(),
+                routes: file.routes.iter().map(|at| at.value.clone()).collect(),
             },
         });
     }

@@ -12,7 +12,7 @@ use super::names::check_label;
 use super::nodes::{self, Node};
 use super::preset::Defaults;
 use super::written::{LabFile, NetworkFile, NodeFile, Nodes, PodFile};
-use super::{Overrides, network, preset};
+use super::{Overrides, manual, network, preset};
 use crate::cluster::bridge;
 use crate::kube;
 use crate::manifest::Object;
@@ -75,6 +75,7 @@ pub(super) fn resolve(
         }
     }
     let files = node_files(nodes_file, more_nodes, &defaults, overrides, sink);
+    manual::check(preset == Preset::Manual, &files, &pods, sink);
     let nodes = nodes::resolve(&files, &network, &defaults, conflist.subnet.as_ref(), sink);
     let specs: Vec<_> = nodes.iter().map(|node| node.spec.clone()).collect();
     let system = if system.is_none_or(|at| at.value) {
@@ -83,7 +84,22 @@ pub(super) fn resolve(
         Vec::new()
     };
     let cni = Cni::new(&network.spec, &defaults, sink);
-    let pods = resolve_pods(pods, system, &nodes, &network.spec, &cni, sink);
+    let by_hand = preset == Preset::Manual;
+    let links: Vec<_> = pods
+        .iter()
+        .map(|pod| {
+            if by_hand {
+                manual::link_of(pod, sink)
+            } else {
+                None
+            }
+        })
+        .collect();
+    let mut pods = resolve_pods(pods, system, &nodes, &network.spec, &cni, by_hand, sink);
+    let system = pods.len().saturating_sub(links.len());
+    for (pod, link) in pods.iter_mut().skip(system).zip(links) {
+        pod.link = link;
+    }
     Some(LabSpec {
         name,
         preset,
@@ -141,15 +157,11 @@ fn preset_named(name: &str, pos: Option<Pos>, sink: &mut Sink<'_>) -> Option<Pre
             _ => quoted.concat(),
         };
         let are = if names.len() == 1 { "is" } else { "are" };
-        let message = if preset::LATER.contains(&name) {
-            format!("preset \"{name}\" is not in this version; there {are} {there}")
-        } else {
-            format!(
-                "no preset \"{}\"{}; there {are} {there}",
-                name.chars().take(80).collect::<String>(),
-                hint(name, names),
-            )
-        };
+        let message = format!(
+            "no preset \"{}\"{}; there {are} {there}",
+            name.chars().take(80).collect::<String>(),
+            hint(name, names),
+        );
         sink.error_at(pos, message);
     }
     found
@@ -210,6 +222,7 @@ fn resolve_pods(
     nodes: &[Node],
     network: &NetworkSpec,
     cni: &Cni,
+    by_hand: bool,
     sink: &mut Sink<'_>,
 ) -> Vec<PodSpec> {
     let by_name: HashMap<&str, usize> = nodes
@@ -279,7 +292,12 @@ fn resolve_pods(
                 }
                 found
             }
-            None => least_loaded(&load, nodes, &file, network, cni).inspect(|at| {
+            None => least_loaded(
+                &load,
+                nodes,
+                by_hand || file.host_network || network.calico.is_some() || cni.of(&file).is_some(),
+            )
+            .inspect(|at| {
                 if !file.host_network {
                     load[*at] += 1;
                 }
@@ -291,7 +309,9 @@ fn resolve_pods(
             }
             continue;
         };
-        check_pod(&file, node, network, cni, sink);
+        if !by_hand {
+            check_pod(&file, node, network, cni, sink);
+        }
         if let Some(ip) = &file.ip {
             let owner = format!("pod \"{name}\"");
             let place = (cni.of(&file).is_some().then_some(at), ip.value);
@@ -326,15 +346,8 @@ fn resolve_pods(
 }
 
 /// The node with the fewest pods, the first of equals. A pod with an address of its own needs a podCIDR, unless the CNI has
-/// addresses from elsewhere.
-fn least_loaded(
-    load: &[usize],
-    nodes: &[Node],
-    file: &PodFile,
-    network: &NetworkSpec,
-    cni: &Cni,
-) -> Option<usize> {
-    let anywhere = file.host_network || network.calico.is_some() || cni.of(file).is_some();
+/// addresses from elsewhere (`anywhere`).
+fn least_loaded(load: &[usize], nodes: &[Node], anywhere: bool) -> Option<usize> {
     nodes
         .iter()
         .enumerate()
@@ -453,6 +466,7 @@ pub(crate) fn spec(file: PodFile, node: String, declared_at: Option<String>) -> 
         labels: file.labels,
         host_network: file.host_network,
         cni: file.cni.map(value),
+        link: None,
         ip: file.ip.map(|at| at.value),
         mac: file.mac.map(|at| at.value),
         command: file.command,

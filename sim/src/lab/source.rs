@@ -17,6 +17,15 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("seed-001", include_str!("../../labs/seed-001.yaml")),
     ("seed-002", include_str!("../../labs/seed-002.yaml")),
     ("seed-003", include_str!("../../labs/seed-003.yaml")),
+    ("seed-004", include_str!("../../labs/seed-004.yaml")),
+    (
+        "seed-004-bridge",
+        include_str!("../../labs/seed-004-bridge.yaml"),
+    ),
+    (
+        "seed-004-namespaces",
+        include_str!("../../labs/seed-004-namespaces.yaml"),
+    ),
 ];
 
 /// One text with its name.

@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use router_core::Mac;
 
 use super::diagnostics::{At, Pos, Sink, hint};
+use super::manual::{self, InterfaceFile, LinkFile};
 use super::names::{label, node_name, subdomain};
 use super::read::{self, Fields};
 use super::tree::{Kind, Value};
@@ -69,7 +70,20 @@ pub(super) const NODE_KEYS: &[&str] = &[
     "podCIDR",
     "controlPlane",
     "labels",
+    "interfaces",
+    "routes",
 ];
+pub(super) const NODE_INTERFACE_KEYS: &[&str] = &[
+    "type",
+    "mac",
+    "mtu",
+    "addresses",
+    "up",
+    "proxyArp",
+    "rpFilter",
+    "hairpin",
+];
+pub(super) const LINK_KEYS: &[&str] = &["name", "peer", "bridge", "address", "mtu"];
 pub(super) const POD_KEYS: &[&str] = &[
     "name",
     "namespace",
@@ -77,6 +91,8 @@ pub(super) const POD_KEYS: &[&str] = &[
     "labels",
     "hostNetwork",
     "cni",
+    "link",
+    "routes",
     "ip",
     "mac",
     "command",
@@ -183,6 +199,8 @@ pub(crate) struct NodeFile {
     pub(crate) pod_cidr: CidrChoice,
     pub(crate) control_plane: Option<bool>,
     pub(crate) labels: IndexMap<String, String>,
+    pub(crate) interfaces: Vec<InterfaceFile>,
+    pub(crate) routes: Vec<At<String>>,
 }
 
 /// A podCIDR as written.
@@ -205,6 +223,8 @@ pub(crate) struct PodFile {
     pub(crate) labels: IndexMap<String, String>,
     pub(crate) host_network: bool,
     pub(crate) cni: Option<At<String>>,
+    pub(crate) link: Option<LinkFile>,
+    pub(crate) routes: Vec<At<String>>,
     pub(crate) ip: Option<At<Ipv4Addr>>,
     pub(crate) mac: Option<At<Mac>>,
     pub(crate) command: Option<Vec<String>>,
@@ -453,7 +473,7 @@ pub(crate) fn address(value: &Value, sink: &mut Sink<'_>) -> Option<At<Ipv4Addr>
     read::parse(value, ADDRESS, sink)
 }
 
-fn mac(value: &Value, sink: &mut Sink<'_>) -> Option<At<Mac>> {
+pub(super) fn mac(value: &Value, sink: &mut Sink<'_>) -> Option<At<Mac>> {
     let found: At<Mac> = read::parse(value, MAC, sink)?;
     if !found.value.is_unicast() {
         let message = format!("{} is no address that a station may have", found.value);
@@ -502,6 +522,12 @@ fn node(value: &Value, sink: &mut Sink<'_>) -> Option<NodeFile> {
         labels: fields
             .get("labels")
             .map_or_else(IndexMap::new, |value| labels(value, sink)),
+        interfaces: fields
+            .get("interfaces")
+            .map_or_else(Vec::new, |value| manual::interfaces(value, sink)),
+        routes: fields
+            .get("routes")
+            .map_or_else(Vec::new, |value| manual::routes(value, sink)),
     };
     name.map(|_| node)
 }
@@ -532,6 +558,12 @@ fn pod(value: &Value, sink: &mut Sink<'_>) -> Option<PodFile> {
         cni: fields
             .get("cni")
             .and_then(|value| read::text(value, "cni", sink)),
+        link: fields
+            .get("link")
+            .and_then(|value| manual::link(value, sink)),
+        routes: fields
+            .get("routes")
+            .map_or_else(Vec::new, |value| manual::routes(value, sink)),
         ip: fields.get("ip").and_then(|value| address(value, sink)),
         mac: fields.get("mac").and_then(|value| mac(value, sink)),
         command: fields.get("command").and_then(|value| {

@@ -126,6 +126,8 @@ impl NodeManifest {
             pod_cidr,
             control_plane: self.control_plane,
             labels: self.labels.clone(),
+            interfaces: Vec::new(),
+            routes: Vec::new(),
         })
     }
 }
@@ -398,6 +400,8 @@ fn node(document: &Value, sink: &mut Sink<'_>) -> Option<NodeFile> {
         pod_cidr,
         control_plane: control_plane.then_some(true),
         labels: metadata.labels,
+        interfaces: Vec::new(),
+        routes: Vec::new(),
     })
 }
 
@@ -445,6 +449,8 @@ fn pod(document: &Value, sink: &mut Sink<'_>) -> Option<PodFile> {
         labels: metadata.labels,
         host_network,
         cni: None,
+        link: None,
+        routes: Vec::new(),
         ip: None,
         mac: None,
         command: program.command,

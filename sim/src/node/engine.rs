@@ -267,7 +267,7 @@ impl NodeEngine {
                 counters,
                 drops: &mut self.drops,
             };
-            stack.send_icmp(&buf[..len], &mut sink);
+            stack.send_icmp(now, &buf[..len], &mut sink);
             self.exchange(now, pool, tx);
         }
         Ok(true)
@@ -478,6 +478,7 @@ fn host_config(snapshot: &Snapshot, id: PortId) -> StackConfig {
         addresses,
         sources: routes.into_iter().map(|(dst, _, src)| (dst, src)).collect(),
         ttl: 64,
+        on_link: None,
     }
 }
 

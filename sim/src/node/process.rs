@@ -376,8 +376,9 @@ impl NodeProcess {
                 mac,
                 addr,
                 gateway_mac,
+                on_link,
             } => {
-                let config = StackConfig::pod(*mac, *addr, *gateway_mac, mtu);
+                let config = StackConfig::pod(*mac, *addr, *gateway_mac, mtu).on_link(*on_link);
                 engine.attach(id, Stack::new(config, seed))
             }
             Attachment::Internet {
@@ -393,6 +394,7 @@ impl NodeProcess {
                     addresses: addresses.clone(),
                     sources: Vec::new(),
                     ttl: *ttl,
+                    on_link: None,
                 };
                 engine.attach(id, internet::stack(config, seed))
             }

@@ -109,7 +109,7 @@ pub struct Plan {
     pub files: PathBuf,
     /// Its own /etc/resolv.conf; else the lab's.
     pub resolv: Option<String>,
-    /// Name of the interface.
+    /// Name of the interface; empty where it shall have none but `lo`.
     pub ifname: String,
     /// Its wanted index.
     pub ifindex: u32,
@@ -146,7 +146,7 @@ pub struct Sandbox {
     net: OwnedFd,
     mount: OwnedFd,
     uts: OwnedFd,
-    tap: Arc<OwnedFd>,
+    tap: Option<Arc<OwnedFd>>,
     ifindex: u32,
     files: PathBuf,
 }
@@ -170,10 +170,10 @@ impl Sandbox {
         &self.uts
     }
 
-    /// The router's end of its interface.
+    /// The router's end of its interface, if it has one.
     #[must_use]
-    pub fn tap(&self) -> &Arc<OwnedFd> {
-        &self.tap
+    pub fn tap(&self) -> Option<&Arc<OwnedFd>> {
+        self.tap.as_ref()
     }
 
     /// The index that its interface has.
@@ -301,14 +301,19 @@ impl Workshop {
         if plan.node.is_some() {
             accept_local();
         }
-        let (tap, ifindex) = self.interface(plan)?;
+        let (tap, ifindex) = if plan.ifname.is_empty() {
+            (None, 0)
+        } else {
+            let (tap, ifindex) = self.interface(plan)?;
+            (Some(Arc::new(tap)), ifindex)
+        };
         self.network(plan, ifindex)?;
         files(plan)?;
         Ok(Sandbox {
             net,
             mount,
             uts,
-            tap: Arc::new(tap),
+            tap,
             ifindex,
             files: plan.files.clone(),
         })
@@ -368,8 +373,11 @@ impl Workshop {
             })
         })?;
         let mut changes = Changes::new();
+        changes.link_up(LOOPBACK);
+        if ifindex == 0 {
+            return socket.apply(changes).map_err(refused);
+        }
         changes
-            .link_up(LOOPBACK)
             .link_identity(ifindex, plan.mac, plan.mtu)
             .qdisc_noqueue(ifindex)
             .link_up(ifindex)
@@ -508,7 +516,7 @@ pub fn close(sandboxes: impl IntoIterator<Item = Sandbox>) {
     let mut taps = Vec::new();
     for sandbox in sandboxes {
         let Sandbox { tap, files, .. } = sandbox;
-        taps.extend(Arc::into_inner(tap));
+        taps.extend(tap.and_then(Arc::into_inner));
         if let Err(error) = fs::remove_dir_all(&files) {
             tracing::debug!("{}: {error}", files.display());
         }
@@ -543,6 +551,7 @@ mod tests {
             addr: "10.244.1.2/24".parse().unwrap(),
             broadcast: Some(Ipv4Addr::new(10, 244, 1, 255)),
             bridge: None,
+            by_hand: false,
             gateway,
             host_ifname: "vethfa21a27c".into(),
             host_ifindex: 5,

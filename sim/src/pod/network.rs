@@ -36,9 +36,12 @@ impl Network {
             ..Route::new(link.addr.trunc(), 0)
         };
         Self {
-            addresses: vec![(link.addr, link.broadcast)],
+            addresses: Some((link.addr, link.broadcast))
+                .filter(|(addr, _)| !addr.addr().is_unspecified())
+                .into_iter()
+                .collect(),
             // The plugin ptp replaces it by one through the gateway; on a bridge it stays (BR-18).
-            unwanted: (link.addr.prefix_len() < 32 && link.bridge.is_none())
+            unwanted: (link.addr.prefix_len() < 32 && link.bridge.is_none() && !link.by_hand)
                 .then_some(connected)
                 .into_iter()
                 .collect(),
@@ -142,6 +145,22 @@ impl Network {
         let pod_cidr = node.pod_cidr.filter(|_| !bird);
         if let Some(cidr) = pod_cidr.filter(|cidr| !covered(&routes, *cidr)) {
             routes.push(on_link(cidr));
+        }
+        // What is on a bridge is reached from the bridge's address.
+        for route in &node.routes {
+            let bridged = route.proto == Proto::Kernel
+                && route.hops.first().is_some_and(|hop| {
+                    let mut ifaces = node.ifaces.iter();
+                    ifaces
+                        .any(|it| it.name == hop.dev && it.kind == IfaceKind::Bridge && it.carrier)
+                });
+            if bridged && !covered(&routes, route.dst) {
+                routes.push(Route {
+                    scope: Scope::Link,
+                    src: local(route.src),
+                    ..Route::new(route.dst, 0)
+                });
+            }
         }
         // Pods whose address lies outside: they are older than the node's present podCIDR (KND-9).
         for route in &node.routes {

@@ -17,5 +17,6 @@ mod seed000;
 mod seed001;
 mod seed002;
 mod seed003;
+mod seed004;
 mod trace;
 mod traffic;

@@ -83,6 +83,7 @@ fn pod(name: &str, node: &str) -> PodSpec {
         labels: Default::default(),
         host_network: false,
         cni: None,
+        link: None,
         ip: None,
         mac: None,
         command: None,

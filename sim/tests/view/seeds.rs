@@ -30,6 +30,7 @@ impl Lab {
             labels: Default::default(),
             host_network: false,
             cni: None,
+            link: None,
             ip: None,
             mac: None,
             command: None,

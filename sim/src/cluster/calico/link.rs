@@ -114,6 +114,7 @@ pub(crate) fn add(
         ],
         ipv6_link_local: false,
         bridge: None,
+        by_hand: false,
     }
 }
 

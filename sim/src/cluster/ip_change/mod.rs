@@ -30,6 +30,17 @@ pub struct Flush {
     pub ip: Option<Ipv4Addr>,
 }
 
+/// Numbers for what a command makes.
+#[derive(Debug)]
+pub(crate) struct Ids {
+    /// Index of the next interface.
+    pub(crate) ifindex: u32,
+    /// The next port of the router.
+    pub(crate) port: u16,
+    /// The lab's seed.
+    pub(crate) seed: u64,
+}
+
 /// PERMANENT neighbours set by hand: interface, address, MAC.
 pub(crate) type Permanent = Vec<(String, Ipv4Addr, Mac)>;
 
@@ -40,6 +51,7 @@ pub(crate) type Permanent = Vec<(String, Ipv4Addr, Mac)>;
 pub(crate) fn apply(
     node: &mut Node,
     neighbours: &mut Permanent,
+    ids: &mut Ids,
     args: &[String],
 ) -> Result<Vec<Flush>, IpError> {
     let mut words = Words::new(args);
@@ -48,7 +60,7 @@ pub(crate) fn apply(
     match object {
         _ if abbreviates(object, "address") => addr::apply(node, command, words)?,
         _ if abbreviates(object, "route") => route::apply(node, command, words)?,
-        _ if abbreviates(object, "link") => link::apply(node, command, words)?,
+        _ if abbreviates(object, "link") => link::apply(node, ids, command, words)?,
         _ if abbreviates(object, "neighbour") || abbreviates(object, "neighbor") => {
             return neigh::apply(node, neighbours, command, words);
         }
@@ -73,6 +85,37 @@ fn find_dev_mut<'a>(node: &'a mut Node, name: &str) -> Result<&'a mut Iface, IpE
         .iter_mut()
         .find(|iface| iface.name == name)
         .ok_or_else(|| IpError::usage(format!("Cannot find device \"{name}\"")))
+}
+
+/// What a line in the words of `ip route add` says.
+#[derive(Clone, Debug)]
+pub(crate) struct ParsedRoute {
+    pub(crate) dst: ipnet::Ipv4Net,
+    pub(crate) via: Option<Ipv4Addr>,
+    pub(crate) src: Option<Ipv4Addr>,
+    pub(crate) scope: Option<crate::model::Scope>,
+    /// Devices that it names.
+    pub(crate) devs: Vec<String>,
+    /// It says nothing else.
+    pub(crate) plain: bool,
+}
+
+/// Reads a line in the words of `ip route add`.
+///
+/// # Errors
+/// iproute2's message.
+pub(crate) fn parse_route(line: &str) -> Result<ParsedRoute, IpError> {
+    let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    route::parse(Words::new(&words))
+}
+
+/// Carries out `ip route add LINE`; false when the route is there already.
+///
+/// # Errors
+/// iproute2's message. The node may be half changed then.
+pub(crate) fn add_route(node: &mut Node, line: &str) -> Result<bool, IpError> {
+    let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    route::add_new(node, Words::new(&words))
 }
 
 /// Takes an address away as the kernel does, with the routes that depend on it.

@@ -97,6 +97,46 @@ impl Written {
     }
 }
 
+/// What a line says, without carrying it out.
+pub(super) fn parse(words: Words<'_>) -> Result<super::ParsedRoute, IpError> {
+    let written = Written::parse(words)?;
+    let Some(dst) = written.dst else {
+        return Err(IpError {
+            message: "Command line is not complete. Try option \"help\"".into(),
+            status: 255,
+        });
+    };
+    if dst.trunc() != dst {
+        return Err(IpError::kernel(
+            "Error: Invalid prefix for given prefix length.",
+        ));
+    }
+    let hops = written.nexthops.iter().chain([&written.hop]);
+    Ok(super::ParsedRoute {
+        dst,
+        via: written.hop.via,
+        src: written.src,
+        scope: written.scope,
+        devs: hops.filter_map(|hop| hop.dev.clone()).collect(),
+        plain: written.nexthops.is_empty()
+            && !written.hop.onlink
+            && written.metric.is_none()
+            && written.proto.is_none()
+            && written.kind.is_none_or(|kind| kind == RouteKind::Unicast),
+    })
+}
+
+/// `ip route add`, but a route that is there is no mistake.
+pub(super) fn add_new(node: &mut Node, words: Words<'_>) -> Result<bool, IpError> {
+    let written = Written::parse(words)?;
+    let (dst, metric) = (written.dst, written.metric.unwrap_or(0));
+    let there = |route: &RouteEntry| Some(route.dst) == dst && route.metric == metric;
+    if node.routes.iter().any(there) {
+        return Ok(false);
+    }
+    add(node, words, Mode::Add).map(|()| true)
+}
+
 fn via(words: &mut Words<'_>) -> Result<Ipv4Addr, IpError> {
     if words.peek() == Some("inet") {
         words.next();

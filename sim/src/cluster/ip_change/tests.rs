@@ -5,6 +5,14 @@ use super::*;
 use crate::model::{IfAddr, IfaceKind, Scope};
 
 /// A node with lo and eth0 172.16.30.3/24, as the comparison host had.
+fn ids() -> Ids {
+    Ids {
+        ifindex: 20,
+        port: 20,
+        seed: 1,
+    }
+}
+
 fn node() -> Node {
     let iface = |index, name: &str, kind, addr: &str, scope| Iface {
         index,
@@ -68,7 +76,7 @@ impl Host {
     fn ip(&mut self, line: &str) -> (String, u8) {
         let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         let (mut node, mut neighbours) = (self.node.clone(), self.neighbours.clone());
-        match apply(&mut node, &mut neighbours, &args) {
+        match apply(&mut node, &mut neighbours, &mut ids(), &args) {
             Ok(_) => {
                 self.node = node;
                 self.neighbours = neighbours;
@@ -334,7 +342,8 @@ fn neighbours_are_forgotten_by_port_and_address() {
     let mut neighbours = Vec::new();
     let words =
         |line: &str| -> Vec<String> { line.split_whitespace().map(str::to_owned).collect() };
-    let mut run = |line: &str| apply(&mut node(), &mut neighbours, &words(line)).unwrap();
+    let mut run =
+        |line: &str| apply(&mut node(), &mut neighbours, &mut ids(), &words(line)).unwrap();
     assert_eq!(
         run("neigh del 172.16.30.9 dev eth0"),
         [Flush {

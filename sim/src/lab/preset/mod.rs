@@ -5,6 +5,7 @@
 
 mod calico;
 mod kindnet;
+mod manual;
 mod podman_bridge;
 
 use std::net::Ipv4Addr;
@@ -14,9 +15,6 @@ use ipnet::Ipv4Net;
 
 use crate::cluster::suffix;
 use crate::spec::{CalicoSpec, NodeSpec, PodSpec, Preset, RestartPolicy};
-
-/// Presets that are known by name and not made yet.
-pub(super) const LATER: [&str; 1] = ["manual"];
 
 /// What a lab does not have to say.
 #[derive(Clone, Debug)]
@@ -42,6 +40,8 @@ pub(super) struct Defaults {
     pub(super) conflist: &'static str,
     /// What lies there besides: name and content.
     pub(super) cni_extra_files: &'static [(&'static str, &'static str)],
+    /// The nodes' eth0 has its address from a DHCP server.
+    pub(super) dhcp: bool,
     /// Nodes have podCIDRs.
     pub(super) pod_cidrs: bool,
     pub(super) internet: [Ipv4Addr; 2],
@@ -67,6 +67,7 @@ const MINIKUBE: Defaults = Defaults {
     cni_conf_dir: "/etc/cni/net.d",
     conflist: "",
     cni_extra_files: &[],
+    dhcp: true,
     pod_cidrs: true,
     internet: [Ipv4Addr::new(8, 8, 8, 8), Ipv4Addr::new(1, 1, 1, 1)],
     // A pod sees the seeds' 115.
@@ -80,6 +81,7 @@ pub(super) const fn defaults(preset: Preset) -> Defaults {
         Preset::Kindnet => kindnet::DEFAULTS,
         Preset::PodmanBridge => podman_bridge::DEFAULTS,
         Preset::Calico => calico::DEFAULTS,
+        Preset::Manual => manual::DEFAULTS,
     }
 }
 
@@ -106,6 +108,7 @@ pub(super) fn system_pods(preset: Preset, nodes: &[NodeSpec], seed: u64) -> Vec<
         Preset::Kindnet => kindnet::system_pods(&system),
         Preset::PodmanBridge => podman_bridge::system_pods(&system),
         Preset::Calico => calico::system_pods(&system),
+        Preset::Manual => Vec::new(),
     }
 }
 
@@ -183,6 +186,7 @@ fn pod(name: String, node: &NodeSpec, host_network: bool, labels: &[(&str, &str)
             .collect(),
         host_network,
         cni: None,
+        link: None,
         ip: None,
         mac: None,
         command: None,

@@ -167,12 +167,12 @@ fn flags_stand_above_files() {
 #[test]
 fn a_preset_that_is_not_there_says_what_is() {
     let overrides = Overrides {
-        preset: Some("manual".into()),
+        preset: Some("cilium".into()),
         ..Overrides::default()
     };
     assert_eq!(
         load(&[], &overrides).unwrap_err().to_string(),
-        "preset \"manual\" is not in this version; there are \"kindnet\", \"calico\" and \"podman-bridge\""
+        "no preset \"cilium\"; there are \"kindnet\", \"calico\", \"podman-bridge\" and \"manual\""
     );
     says(
         "preset: kindnett\n",

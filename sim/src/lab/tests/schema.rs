@@ -34,6 +34,8 @@ fn the_schema_has_the_keys_of_the_types() {
         (&defs["calico"], written::CALICO_KEYS),
         (&defs["internet"], written::INTERNET_KEYS),
         (&defs["node"], written::NODE_KEYS),
+        (&defs["interface"], written::NODE_INTERFACE_KEYS),
+        (&defs["link"], written::LINK_KEYS),
         (&defs["pod"], written::POD_KEYS),
     ] {
         let known: BTreeSet<String> = keys.iter().map(|key| (*key).to_owned()).collect();

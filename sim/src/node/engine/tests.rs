@@ -204,6 +204,7 @@ impl Lab {
             addresses,
             sources: Vec::new(),
             ttl,
+            on_link: None,
         };
         assert!(
             node.engine

@@ -13,6 +13,7 @@
 
 mod icmp;
 mod link;
+mod resolve;
 
 use core::net::Ipv4Addr;
 
@@ -28,6 +29,7 @@ use smoltcp::wire::{
 
 use link::IpDevice;
 pub use link::{ETHERNET_HEADER, Sink};
+use resolve::{Neighbours, Resolver};
 
 /// Linux `net.ipv4.ipfrag_time`.
 const REASSEMBLY_TIMEOUT: SmolDuration = SmolDuration::from_secs(30);
@@ -53,6 +55,8 @@ pub struct StackConfig {
     pub sources: Vec<(Ipv4Net, Ipv4Addr)>,
     /// TTL of what it sends on its own account.
     pub ttl: u8,
+    /// Subnet whose stations it speaks to directly; none where there is nobody but the gateway.
+    pub on_link: Option<Ipv4Net>,
 }
 
 impl StackConfig {
@@ -66,7 +70,15 @@ impl StackConfig {
             addresses: vec![addr],
             sources: Vec::new(),
             ttl: 64,
+            on_link: None,
         }
+    }
+
+    /// The same on a link that the stations of `net` share.
+    #[must_use]
+    pub fn on_link(mut self, net: Option<Ipv4Net>) -> Self {
+        self.on_link = net;
+        self
     }
 
     fn is_own(&self, addr: Ipv4Addr) -> bool {
@@ -99,6 +111,7 @@ pub struct Stack {
     sockets: SocketSet<'static>,
     reassembled: SocketHandle,
     services: Vec<Box<dyn Service>>,
+    neighbours: Neighbours,
     next_id: u16,
     scratch: Vec<u8>,
     drops: u64,
@@ -144,6 +157,7 @@ impl Stack {
             sockets,
             reassembled,
             services: Vec::new(),
+            neighbours: Neighbours::default(),
             next_id: u16::from_le_bytes([seed.to_le_bytes()[0], seed.to_le_bytes()[1]]),
             scratch: Vec::new(),
             drops: 0,
@@ -186,9 +200,37 @@ impl Stack {
 
     /// Takes one frame from the link.
     pub fn receive(&mut self, now: Instant, frame: &[u8], sink: &mut impl Sink) {
-        if self.receive_frame(now, frame, sink).is_none() {
-            self.drops += 1;
-        }
+        self.resolved(now, sink, |stack, sink| {
+            sink.hear(frame);
+            if stack.receive_frame(now, frame, sink).is_none() {
+                stack.drops += 1;
+            }
+        });
+    }
+
+    /// Does something with the link's addresses resolved.
+    fn resolved<S: Sink>(
+        &mut self,
+        now: Instant,
+        sink: &mut S,
+        act: impl FnOnce(&mut Self, &mut Resolver<'_, S>),
+    ) {
+        let mut neighbours = core::mem::take(&mut self.neighbours);
+        let mut resolver = Resolver {
+            neighbours: &mut neighbours,
+            now,
+            mac: self.config.mac,
+            addr: self
+                .config
+                .addresses
+                .first()
+                .copied()
+                .unwrap_or(Ipv4Addr::UNSPECIFIED),
+            on_link: self.config.on_link,
+            sink,
+        };
+        act(self, &mut resolver);
+        self.neighbours = neighbours;
     }
 
     /// None when the frame ended here without having been of use.
@@ -247,7 +289,11 @@ impl Stack {
     /// Sends an IPv4 packet that came from a raw ICMP channel. As with a raw socket that includes the header: a source
     /// of 0.0.0.0 is filled in, so are an identification of 0 and the checksum; TTL, TOS and DF are the caller's. Too
     /// long for the MTU: cut into fragments, or with DF answered with what a router would say, from our own address.
-    pub fn send_icmp(&mut self, bytes: &[u8], sink: &mut impl Sink) {
+    pub fn send_icmp(&mut self, now: Instant, bytes: &[u8], sink: &mut impl Sink) {
+        self.resolved(now, sink, |stack, sink| stack.send_icmp_by(bytes, sink));
+    }
+
+    fn send_icmp_by(&mut self, bytes: &[u8], sink: &mut impl Sink) {
         let mut packet = core::mem::take(&mut self.scratch);
         packet.clear();
         packet.extend_from_slice(bytes);
@@ -348,7 +394,7 @@ impl Stack {
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant, sink: &mut impl Sink) {
-        self.run_smoltcp(now, None, sink);
+        self.resolved(now, sink, |stack, sink| stack.run_smoltcp(now, None, sink));
     }
 
     /// When [`Stack::handle_timeout`] wants to be called next.

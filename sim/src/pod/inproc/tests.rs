@@ -314,7 +314,7 @@ fn a_raw_packet_is_completed() {
     .packet(&echo(8, 56));
     packet[4..6].fill(0);
     packet[10..12].fill(0);
-    stack.send_icmp(&packet, &mut heard);
+    stack.send_icmp(Instant::ZERO, &packet, &mut heard);
     let sent = unwrap_frame(&heard.frames[0]);
     assert_eq!((sent[1], sent[6], sent[8]), (0x10, 0x40, 3));
     assert_ne!(sent[4..6], [0, 0]);
@@ -357,7 +357,7 @@ fn a_raw_channel_is_bounded_to_icmp_of_the_pod() {
         vec![0x45; 10],
         Vec::new(),
     ] {
-        stack.send_icmp(&packet, &mut heard);
+        stack.send_icmp(Instant::ZERO, &packet, &mut heard);
     }
     assert!(heard.frames.is_empty() && heard.icmp.is_empty());
     assert_eq!(stack.drops(), 6);
@@ -373,7 +373,7 @@ fn a_raw_packet_longer_than_the_mtu() {
         frag: 0x4000,
         ..Ip::icmp(Ipv4Addr::UNSPECIFIED, PEER)
     };
-    stack.send_icmp(&request.packet(&echo(8, 1473)), &mut heard);
+    stack.send_icmp(Instant::ZERO, &request.packet(&echo(8, 1473)), &mut heard);
     assert!(heard.frames.is_empty());
     let error = heard.icmp.pop().unwrap();
     assert_eq!(error[12..16], POD.octets());
@@ -381,7 +381,7 @@ fn a_raw_packet_longer_than_the_mtu() {
     assert_eq!(error[26..28], 1500_u16.to_be_bytes());
     assert_eq!(sum(&error[20..]), 0);
     request.frag = 0;
-    stack.send_icmp(&request.packet(&echo(8, 1473)), &mut heard);
+    stack.send_icmp(Instant::ZERO, &request.packet(&echo(8, 1473)), &mut heard);
     let lengths: Vec<_> = heard.frames.iter().map(Vec::len).collect();
     assert_eq!(lengths, [1514, 35]);
 }
@@ -393,7 +393,7 @@ fn a_pod_can_ping_itself() {
     for own in [POD, Ipv4Addr::LOCALHOST] {
         let mut heard = Heard::default();
         let request = Ip::icmp(Ipv4Addr::UNSPECIFIED, own);
-        stack.send_icmp(&request.packet(&echo(8, 56)), &mut heard);
+        stack.send_icmp(Instant::ZERO, &request.packet(&echo(8, 56)), &mut heard);
         assert!(heard.frames.is_empty());
         let [reply] = &heard.icmp[..] else { panic!() };
         assert_eq!(reply[12..16], own.octets());
@@ -455,10 +455,54 @@ proptest! {
         let mut heard = receive(&mut stack, &frame);
         frame.truncate(cut);
         stack.receive(Instant::ZERO, &frame, &mut heard);
-        stack.send_icmp(&frame, &mut heard);
-        stack.send_icmp(frame.get(14..).unwrap_or(&[]), &mut heard);
+        stack.send_icmp(Instant::ZERO, &frame, &mut heard);
+        stack.send_icmp(Instant::ZERO, frame.get(14..).unwrap_or(&[]), &mut heard);
         for frame in &heard.frames {
             prop_assert_eq!(&frame[..6], &GW_MAC.0[..]);
         }
     }
+}
+
+/// BR-18: who is on the link is asked for and spoken to directly; the others by the gateway.
+#[test]
+fn on_a_bridge_neighbours_are_resolved() {
+    let neighbour = Ipv4Addr::new(10, 244, 0, 9);
+    let neighbour_mac = [2, 0, 0, 0, 0, 9];
+    let net = "10.244.0.0/24".parse().unwrap();
+    let config = StackConfig::pod(POD_MAC, POD, GW_MAC, 1500).on_link(Some(net));
+    let mut stack = Stack::new(config, 7);
+    let mut heard = Heard::default();
+    let send = |stack: &mut Stack, at: u64, dst, heard: &mut Heard| {
+        let packet = Ip::icmp(POD, dst).packet(&echo(8, 8));
+        stack.send_icmp(Instant::from_nanos(at), &packet, heard);
+    };
+    send(&mut stack, 0, neighbour, &mut heard);
+    send(&mut stack, 1, neighbour, &mut heard);
+    // One question for both.
+    assert_eq!(heard.frames.len(), 1);
+    let question = heard.frames.remove(0);
+    assert_eq!(question[..6], [0xff; 6]);
+    assert_eq!(question[12..14], [8, 6]);
+    assert_eq!(question[38..42], neighbour.octets());
+    let mut answer = question.clone();
+    answer[..6].copy_from_slice(&POD_MAC.0);
+    answer[6..12].copy_from_slice(&neighbour_mac);
+    answer[20..22].copy_from_slice(&[0, 2]);
+    answer[22..28].copy_from_slice(&neighbour_mac);
+    answer[28..32].copy_from_slice(&neighbour.octets());
+    answer[32..38].copy_from_slice(&POD_MAC.0);
+    answer[38..42].copy_from_slice(&POD.octets());
+    stack.receive(Instant::from_nanos(2), &answer, &mut heard);
+    assert_eq!(heard.frames.len(), 2);
+    assert!(heard.frames.iter().all(|frame| frame[..6] == neighbour_mac));
+    heard.frames.clear();
+    send(&mut stack, 3, neighbour, &mut heard);
+    send(&mut stack, 4, PEER, &mut heard);
+    assert_eq!(heard.frames[0][..6], neighbour_mac);
+    assert_eq!(heard.frames[1][..6], GW_MAC.0);
+    heard.frames.clear();
+    // After 30 s without a word it is asked for again.
+    send(&mut stack, 30_000_000_002, neighbour, &mut heard);
+    assert_eq!(heard.frames.len(), 1);
+    assert_eq!(heard.frames[0][12..14], [8, 6]);
 }

@@ -150,6 +150,9 @@ pub(super) fn flags(iface: &Iface) -> Vec<&'static str> {
         IfaceKind::Sit | IfaceKind::Ipip => flags.push("NOARP"),
         IfaceKind::Ethernet | IfaceKind::Bridge | IfaceKind::Veth { .. } => {
             flags.extend(["BROADCAST", "MULTICAST"]);
+            if iface.sysctls.promisc {
+                flags.push("PROMISC");
+            }
         }
     }
     if iface.up {

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use serde_json::{Map, Value, json};
 
 use super::{Columns, NONE, field, label_lines, labels_cell};
-use crate::model::{Node, Phase, Pod, Scope};
+use crate::model::{Node, Phase, Pod, PodLink, Scope};
 use crate::view::age;
 use crate::view::table::Table;
 
@@ -66,7 +66,7 @@ pub fn table(pods: &[&Pod], columns: Columns, now_ms: u64) -> String {
         ]);
         if columns.wide {
             cells.extend([
-                pod.ip.to_string(),
+                ip(pod).unwrap_or_else(|| NONE.to_owned()),
                 pod.node.clone(),
                 NONE.to_owned(),
                 NONE.to_owned(),
@@ -131,8 +131,8 @@ pub fn object(pod: &Pod, nodes: &[Node]) -> Value {
         "status": {
             "phase": phase(pod),
             "hostIP": host_ip(pod, nodes),
-            "podIP": pod.ip.to_string(),
-            "podIPs": [{"ip": pod.ip.to_string()}],
+            "podIP": ip(pod),
+            "podIPs": ip(pod).map(|ip| json!({"ip": ip})).into_iter().collect::<Vec<_>>(),
             "startTime": created,
             "containerStatuses": [{
                 "name": pod.name,
@@ -161,7 +161,7 @@ pub fn describe(pod: &Pod, nodes: &[Node]) -> String {
     field(out, WIDTH, "Start Time", &one(age::rfc3339(pod.created_ms)));
     field(out, WIDTH, "Labels", &label_lines(&pod.labels));
     field(out, WIDTH, "Status", &one(status(pod).to_owned()));
-    field(out, WIDTH, "IP", &one(pod.ip.to_string()));
+    field(out, WIDTH, "IP", &ip(pod).into_iter().collect::<Vec<_>>());
     field(
         out,
         WIDTH,
@@ -194,8 +194,11 @@ pub fn describe(pod: &Pod, nodes: &[Node]) -> String {
         link.ifindex, link.ifname, link.mac, link.mtu, link.addr
     );
     *out += &format!(
-        "  Node side:  {}: {} {} {}/32\n",
-        link.host_ifindex, link.host_ifname, link.host_mac, link.gateway
+        "  Node side:  {}: {} {} {}\n",
+        link.host_ifindex,
+        link.host_ifname,
+        link.host_mac,
+        far_side(link)
     );
     *out += "Routes:\n";
     let mut routes: Vec<_> = link.routes.iter().collect();
@@ -219,4 +222,18 @@ pub fn describe(pod: &Pod, nodes: &[Node]) -> String {
         *out += &format!("  {line}\n");
     }
     text
+}
+
+/// Its address; a host of a hand-made lab may have none.
+fn ip(pod: &Pod) -> Option<String> {
+    (!pod.ip.is_unspecified()).then(|| pod.ip.to_string())
+}
+
+/// What the node's end of a link is.
+fn far_side(link: &PodLink) -> String {
+    match &link.bridge {
+        Some(bridge) => format!("port of {}", bridge.name),
+        None if link.by_hand => "routed".to_owned(),
+        None => format!("{}/32", link.gateway),
+    }
 }
