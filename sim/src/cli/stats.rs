@@ -49,9 +49,8 @@ impl Stats {
             let name = name.strip_prefix("node/").unwrap_or(name);
             find_node(&statuses, name)?;
         }
-        let mut counted = match client.request(&Request::Stats)? {
-            Response::Stats { nodes } => nodes,
-            _ => return Err(client.unexpected("stats").into()),
+        let Response::Stats { nodes: mut counted } = client.request(&Request::Stats)? else {
+            return Err(client.unexpected("stats").into());
         };
         if let Some(name) = &self.node {
             let name = name.strip_prefix("node/").unwrap_or(name);

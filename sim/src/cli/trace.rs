@@ -98,9 +98,8 @@ impl Trace {
         let request = Request::Trace {
             wanted: Box::new(wanted.clone()),
         };
-        let collected = match client.request(&request)? {
-            Response::Trace { collected } => collected,
-            _ => return Err(client.unexpected("trace").into()),
+        let Response::Trace { collected } = client.request(&request)? else {
+            return Err(client.unexpected("trace").into());
         };
         let models: Vec<_> = statuses.into_iter().map(|status| status.node).collect();
         let report = Report {
