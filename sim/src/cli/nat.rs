@@ -127,7 +127,7 @@ impl Nat {
                 };
                 match output {
                     Some(Format::Json) => {
-                        json(ui, &serde_json::json!({"table": *table, "counts": counts}))
+                        json(ui, &serde_json::json!({"table": *table, "counts": counts}));
                     }
                     None => {
                         let name = |port| {
