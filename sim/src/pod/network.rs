@@ -359,7 +359,11 @@ mod tests {
             ifaces: vec![
                 iface(1, "lo", IfaceKind::Loopback, "127.0.0.1/8"),
                 iface(2, "eth0", IfaceKind::Ethernet, "172.16.30.3/24"),
-                iface(4, "docker0", IfaceKind::Bridge, "172.17.0.1/16"),
+                // Without ports: nothing is on its link.
+                Iface {
+                    carrier: false,
+                    ..iface(4, "docker0", IfaceKind::Bridge, "172.17.0.1/16")
+                },
                 iface(5, "veth0", veth("default/a"), "10.244.0.1/32"),
                 iface(6, "veth1", veth("default/b"), "10.244.0.1/32"),
             ],
