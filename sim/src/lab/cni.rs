@@ -60,12 +60,14 @@ impl Cni {
         self.bridges.get(name.or(self.first.as_ref())?)
     }
 
-    /// A pod can name only a configuration that is there.
-    pub(super) fn check(&self, name: &At<String>, sink: &mut Sink<'_>) {
-        if !self.names.contains(&name.value) {
+    /// A pod can name only a configuration that is there. False when it is not.
+    pub(super) fn check(&self, name: &At<String>, sink: &mut Sink<'_>) -> bool {
+        let known = self.names.contains(&name.value);
+        if !known {
             let hint = hint(&name.value, self.names.iter().map(String::as_str));
             let message = format!("no CNI configuration \"{}\" on the nodes{hint}", name.value);
             sink.error(name.pos, message);
         }
+        known
     }
 }

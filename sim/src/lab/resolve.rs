@@ -295,7 +295,11 @@ fn resolve_pods(
             None => least_loaded(
                 &load,
                 nodes,
-                by_hand || file.host_network || network.calico.is_some() || cni.of(&file).is_some(),
+                by_hand
+                    || file.host_network
+                    || network.calico.is_some()
+                    || file.cni.is_some()
+                    || cni.of(&file).is_some(),
             )
             .inspect(|at| {
                 if !file.host_network {
@@ -358,8 +362,8 @@ fn least_loaded(load: &[usize], nodes: &[Node], anywhere: bool) -> Option<usize>
 
 fn check_pod(file: &PodFile, node: &Node, network: &NetworkSpec, cni: &Cni, sink: &mut Sink<'_>) {
     let name = &file.name.value;
-    if let Some(at) = &file.cni {
-        cni.check(at, sink);
+    if file.cni.as_ref().is_some_and(|at| !cni.check(at, sink)) {
+        return;
     }
     if file.host_network {
         for pos in [
