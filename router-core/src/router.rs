@@ -453,7 +453,11 @@ impl Router {
         match self.ipv4_stages(&mut frame, None, link, &mut context, io) {
             Ok(Verdict::Local) => self.deliver(frame, &context, io),
             Ok(Verdict::Forward(hop, dst)) => self.send(frame, hop, dst, io),
-            Ok(Verdict::Again(slot, next_hop)) => self.transmit(frame, slot, next_hop, io),
+            Ok(Verdict::Again(slot, next_hop)) => {
+                // A hit of the route that its connection took, though nobody looked it up (FWD-94).
+                io.routes.add(RouteKind::Unicast, 1);
+                self.transmit(frame, slot, next_hop, io);
+            }
             Err(refusal) => {
                 self.untranslate(&mut frame, &context);
                 self.refuse(frame, refusal, io);

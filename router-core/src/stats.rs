@@ -301,7 +301,7 @@ pub struct Stats {
     pub drops: Counters<DropReason>,
     /// What the router did on its own account.
     pub events: Counters<Event>,
-    /// Destinations looked up, of packets received and made, by kind of the route found.
+    /// Hits by kind of route, of packets received and made; one that goes as its connection's before is a hit too.
     pub routes: Counters<RouteKind>,
     ports: Vec<(PortId, PortStats)>,
 }

@@ -383,3 +383,30 @@ fn an_answer_is_told_from_other_traffic() {
     answers.forget(3);
     assert!(answers.is_empty());
 }
+
+/// FWD-94: packets of a known connection take its route without looking it up, which is a hit all the same; and a traced
+/// one, which goes the long way to tell of it, leaves as the others do.
+#[test]
+fn a_known_connection_hits_its_route_with_every_packet() {
+    let run = |trace: bool| {
+        let mut h = Harness::new(masquerading(resolved(node_a())));
+        if trace {
+            h.trace(1);
+        }
+        for _ in 0..3 {
+            h.rx(POD1, &(from_a1() / ipv4(A1, X) / udp(7, 53) / b"ask"));
+            let back = eth(UPLINK_MAC, R_MAC) / ipv4(X, NODE_A) / udp(53, 7) / b"answer";
+            h.rx(UPLINK, &back);
+        }
+        h
+    };
+    let (mut plain, mut traced) = (run(false), run(true));
+    let sent = plain.take_all();
+    assert_eq!(sent.len(), 6, "every packet went through");
+    assert_eq!(sent, traced.take_all());
+    assert_eq!(plain.router().stats(), traced.router().stats());
+    assert_eq!(plain.router().stats().routes.get(RouteKind::Unicast), 6);
+    let told = steps(&traced, Role::Packet);
+    let routes = told.iter().filter(|s| matches!(s, Step::Route { .. }));
+    assert_eq!(routes.count(), 6, "{told:#?}");
+}

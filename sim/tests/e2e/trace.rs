@@ -108,7 +108,10 @@ fn drops_are_named_where_they_happen(lab: &Lab<'_>) {
 
     let absent = traced(lab, 1, &["b", "172.16.30.99"]);
     assert_eq!(absent["verdict"]["reason"], "neighbour-failed");
-    assert_eq!(steps(&absent, "asked").len(), 3, "{absent}");
+    // The error about it may have to ask for b as well.
+    let asked = steps(&absent, "asked");
+    let for_it = asked.iter().filter(|s| s["ip"] == "172.16.30.99");
+    assert_eq!(for_it.count(), 3, "{absent}");
 
     let too_big = traced(lab, 1, &["a", "c", "--size", "1501", "--df"]);
     assert_eq!(too_big["verdict"]["outcome"], "refused");
@@ -186,7 +189,9 @@ fn trace_refuses_what_makes_no_sense() {
 fn stats_count_what_was_sent_and_add_up() {
     let world = World::new();
     let lab = three_pods(&world, "inproc");
-    lab.cmd(&["ping", "a", "c", "-c", "3", "-i", "10ms"]).ok();
+    for _ in 0..3 {
+        lab.cmd(&["ping", "a", "c", "-c", "1"]).ok();
+    }
     lab.cmd(&["trace", "a", "c", "--ttl", "1"]).fails(1, &[]);
     let stats = lab.cmd(&["stats", "-o", "json"]).ok().json();
     let nodes = stats["nodes"].as_array().expect("a list of nodes");
