@@ -13,7 +13,7 @@
 //! A hit: one or two cache lines; a miss: one, seldom two. [`FlowTable::get_batch`] has all first lines of a batch on
 //! their way at once. An insertion: the two lines, and at a load above 0.7 a search now and then, bounded by
 //! [`REACH`] buckets. Nothing allocates after [`FlowTable::new`]; there is no scan and no rehash. Memory: 64 bytes for
-//! every 2.4 keys of the capacity, 26.7 bytes per key, of which the system has to give only what was ever written to.
+//! every 2.4 keys of the capacity, 26.7 bytes per key, and 1 kB; the system has to give only what was ever written to.
 
 use alloc::boxed::Box;
 
@@ -24,6 +24,8 @@ use crate::random::Rng;
 const WAYS: usize = 3;
 /// Buckets that an insertion looks at in search of a free place.
 const REACH: usize = 256;
+/// Buckets on top of what the capacity asks for.
+const SPARE: usize = 16;
 /// Look-ups that are under way at once.
 const BATCH: usize = 64;
 
@@ -70,8 +72,9 @@ impl FlowTable {
     #[must_use]
     pub fn new(capacity: usize, seed: u64) -> Self {
         let capacity = capacity.min(u32::MAX as usize / 2);
-        // Four keys for five places, and no fewer than 8 buckets, among which two choices are hardly ever the same.
-        let lines = (capacity * 5).div_ceil(4 * WAYS).max(8);
+        // Four keys for five places. The buckets on top make it as good as impossible in a small table that seven keys
+        // have the same two choices.
+        let lines = (capacity * 5).div_ceil(4 * WAYS) + SPARE;
         let mut rng = Rng::new(seed);
         Self {
             lines: zeroed_lines(lines),
