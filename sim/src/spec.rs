@@ -144,6 +144,9 @@ pub struct NetworkSpec {
     pub cni_extra_files: IndexMap<String, String>,
     /// Whether kindnetd's routes of vanished nodes stay for ever, as upstream leaves them (KND-3, D8).
     pub stale_routes_compat: bool,
+    /// Whether nodes masquerade what leaves the cluster, as kindnetd's ip-masq-agent does (section 4.6).
+    #[serde(default)]
+    pub kind_masq_agent: bool,
     /// Whether a changed policy ends connections that it does not allow (NP-17); else they end by themselves.
     #[serde(default)]
     pub flush_on_policy_change: bool,

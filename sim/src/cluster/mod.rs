@@ -529,12 +529,12 @@ impl Cluster {
 
     fn run_controllers(&mut self, outcome: &mut Outcome) {
         match self.state.preset {
-            Preset::Kindnet => {
-                self.run_kindnetd(outcome);
-                self.run_masq_agents(outcome);
-            }
+            Preset::Kindnet => self.run_kindnetd(outcome),
             Preset::Calico => self.run_bird(outcome),
             Preset::PodmanBridge | Preset::Manual => {}
+        }
+        if self.state.network.kind_masq_agent {
+            self.run_masq_agents(outcome);
         }
     }
 

@@ -120,7 +120,7 @@ impl Cluster {
         let ipam = range.filter(|_| self.state.calico.is_none());
         let mut node = node::build(spec, &self.state.network, self.state.seed, now_ms);
         let mut nat = NatConfig::default();
-        if self.state.preset == Preset::Kindnet {
+        if self.state.network.kind_masq_agent {
             masq::ensure(&mut nat, self.state.network.cluster_cidr);
         }
         let mut next_ifindex = node

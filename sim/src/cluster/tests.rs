@@ -67,6 +67,7 @@ fn seed_000() -> LabSpec {
             cni_extra_files: IndexMap::new(),
             flush_on_policy_change: false,
             stale_routes_compat: false,
+            kind_masq_agent: true,
             internet: Some(InternetSpec {
                 addresses: vec![ip("8.8.8.8"), ip("1.1.1.1")],
                 ttl_at_node: 116,

@@ -102,6 +102,15 @@ pub(super) fn resolve(
         .as_ref()
         .map(|dhcp| value(&dhcp.lease, preset.dhcp_lease_secs));
 
+    if let Some(at) = &file.kind_masq_agent
+        && preset.kind_masq_agent.is_none()
+    {
+        sink.error(
+            at.pos,
+            "kindMasqAgent belongs to the presets \"kindnet\" and \"manual\"",
+        );
+    }
+
     let internet = internet(file.internet, gateway.is_some(), preset, sink);
 
     // Calico's is the pods', all others' the hosts'.
@@ -191,6 +200,10 @@ pub(super) fn resolve(
                 .map_or_else(|| preset.cni_conf_dir.to_owned(), |at| at.value),
             cni_extra_files,
             stale_routes_compat: value(&file.stale_routes_compat, false),
+            kind_masq_agent: value(
+                &file.kind_masq_agent,
+                preset.kind_masq_agent.unwrap_or(false),
+            ),
             flush_on_policy_change: value(&file.flush_on_policy_change, false),
             internet,
             calico,

@@ -48,6 +48,7 @@ pub(super) const NETWORK_KEYS: &[&str] = &[
     "cniExtraFiles",
     "conflist",
     "staleRoutesCompat",
+    "kindMasqAgent",
     "flushOnPolicyChange",
     "internet",
     "calico",
@@ -159,6 +160,7 @@ pub(super) struct NetworkFile {
     pub(super) cni_conf_dir: Option<At<String>>,
     pub(super) cni_extra_files: IndexMap<String, At<String>>,
     pub(super) stale_routes_compat: Option<At<bool>>,
+    pub(super) kind_masq_agent: Option<At<bool>>,
     pub(super) flush_on_policy_change: Option<At<bool>>,
     pub(super) internet: Choice<InternetFile>,
     pub(super) calico: Option<CalicoFile>,
@@ -318,6 +320,7 @@ impl Default for NetworkFile {
             cni_conf_dir: None,
             cni_extra_files: IndexMap::new(),
             stale_routes_compat: None,
+            kind_masq_agent: None,
             flush_on_policy_change: None,
             internet: Choice::Preset,
             calico: None,
@@ -377,6 +380,7 @@ fn network(value: &Value, sink: &mut Sink<'_>) -> Option<NetworkFile> {
                 read::text_map(value, "cniExtraFiles", sink)
             }),
         stale_routes_compat: flag("staleRoutesCompat", sink),
+        kind_masq_agent: flag("kindMasqAgent", sink),
         flush_on_policy_change: flag("flushOnPolicyChange", sink),
         internet: choice(fields.get("internet"), sink, |value, sink| {
             let fields = Fields::open(value, "the internet", INTERNET_KEYS, sink)?;

@@ -6,6 +6,7 @@ use crate::spec::PodSpec;
 pub(super) const DEFAULTS: Defaults = Defaults {
     cni_conf_dir: "/etc/cni/net.mk",
     conflist: crate::conflist::FILE_NAME,
+    kind_masq_agent: Some(true),
     ..MINIKUBE
 };
 

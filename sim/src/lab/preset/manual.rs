@@ -15,5 +15,6 @@ pub(super) const DEFAULTS: Defaults = Defaults {
     sit0: false,
     pod_ifindex: 2,
     pod_cidrs: false,
+    kind_masq_agent: Some(false),
     ..MINIKUBE
 };

@@ -46,6 +46,8 @@ pub(super) struct Defaults {
     pub(super) pod_cidrs: bool,
     pub(super) internet: [Ipv4Addr; 2],
     pub(super) internet_ttl: u8,
+    /// Whether nodes have kindnetd's ip-masq-agent; none where they can't have it.
+    pub(super) kind_masq_agent: Option<bool>,
     /// With the preset of that name.
     pub(super) calico: Option<CalicoSpec>,
 }
@@ -72,6 +74,7 @@ const MINIKUBE: Defaults = Defaults {
     internet: [Ipv4Addr::new(8, 8, 8, 8), Ipv4Addr::new(1, 1, 1, 1)],
     // A pod sees the seeds' 115.
     internet_ttl: 116,
+    kind_masq_agent: None,
     calico: None,
 };
 
