@@ -479,6 +479,3 @@ impl Conntrack {
 pub(crate) const fn mapped_by_port(protocol: u8) -> bool {
     has_ports(protocol) || protocol == crate::wire::ipv4::PROTOCOL_ICMP
 }
-
-#[cfg(test)]
-mod tests;

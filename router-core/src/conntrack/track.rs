@@ -192,13 +192,11 @@ impl Conntrack {
         let Some(quoted) = quoted else {
             return Seen::Invalid;
         };
-        if quoted.protocol == PROTOCOL_IPIP {
-            // The tunnel's own outer packets are nobody's connection; the tunnel hears of them.
-            return Seen::Untracked;
-        }
         match self.lookup(now, &quoted.invert()) {
             // Sent to whoever sent what it quotes, and nobody else.
             Some((id, dir)) if quoted.src == ip.dst() => Seen::Related { id, dir },
+            // The tunnel's own outer packets are nobody's connection; the tunnel hears of them.
+            None if quoted.protocol == PROTOCOL_IPIP => Seen::Untracked,
             _ => Seen::Invalid,
         }
     }

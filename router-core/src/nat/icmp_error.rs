@@ -7,7 +7,7 @@
 //! Cost: the error's checksum is made anew.
 
 use super::rewrite::{self, End};
-use crate::conntrack::{Connection, Dir};
+use crate::conntrack::{Connection, Dir, has_ports};
 use crate::wire::checksum::Sum;
 use crate::wire::icmpv4::{self, REDIRECT};
 
@@ -16,9 +16,15 @@ use crate::wire::icmpv4::{self, REDIRECT};
 pub(super) fn translate(packet: &mut [u8], conn: &Connection, dir: Dir, end: End) -> bool {
     let seen = conn.tuple(dir);
     let target = conn.target(dir);
-    let translated = match end {
-        End::Src => (seen.src, seen.sport) != (target.src, target.sport),
-        End::Dst => (seen.dst, seen.dport) != (target.dst, target.dport),
+    let (moved, translated) = match end {
+        End::Src => (seen.src != target.src, seen.sport != target.sport),
+        End::Dst => (seen.dst != target.dst, seen.dport != target.dport),
+    };
+    // An identifier is of neither end: one of the two steps changes it.
+    let translated = if has_ports(seen.protocol) {
+        moved || translated
+    } else {
+        moved || (end == End::Dst && seen.sport != target.sport)
     };
     let header_len = packet.first().map_or(0, |b| usize::from(b & 0xf) * 4);
     let is_redirect = packet.get(header_len) == Some(&REDIRECT);
@@ -28,7 +34,10 @@ pub(super) fn translate(packet: &mut [u8], conn: &Connection, dir: Dir, end: End
     if !translated {
         return true;
     }
-    rewrite::set_end(packet, end, &target);
+    // Whatever router on the way sent it is still its source, unless this end is hidden.
+    if moved {
+        rewrite::set_end(packet, end, &target);
+    }
     let sent = conn.tuple(dir.other());
     let opposite = match end {
         End::Src => End::Dst,

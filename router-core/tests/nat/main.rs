@@ -1,7 +1,12 @@
 //! Connection tracking and NAT, packet in, packet out (dataplane section 4).
 
+mod host_port;
+mod icmp;
+mod masquerade;
+mod rules;
 mod source;
 mod tcp;
+mod timers;
 mod tuples;
 
 use core::net::Ipv4Addr;
