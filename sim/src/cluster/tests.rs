@@ -310,6 +310,50 @@ fn a_changed_pod_cidr_is_followed() {
     cluster.delete_pod("default", "coredns").unwrap();
 }
 
+/// KND-5, BUG-5: peers have no route to a node without a podCIDR, and get it as soon as it has one.
+#[test]
+fn a_node_without_pod_cidr_is_no_peer_yet() {
+    let dir = TempDir::new();
+    let mut spec = seed_000();
+    spec.nodes[2].pod_cidr = None;
+    let (mut cluster, _) = Cluster::new(&spec, dir.path().to_owned(), 0).unwrap();
+    let to_it = |cluster: &Cluster| {
+        routes(cluster, "minikube")
+            .into_iter()
+            .filter(|line| line.contains("via 172.16.30.5"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(to_it(&cluster), [""; 0]);
+    spec.nodes[2].pod_cidr = Some(net("10.244.7.0/24"));
+    cluster.converge(&spec, 1).unwrap();
+    assert_eq!(to_it(&cluster), ["10.244.7.0/24 via 172.16.30.5 dev eth0"]);
+}
+
+/// IPAM-5, IPAM-9: addresses lie in the directory that the configuration names, one per node; a pod that can't be made
+/// after its address was drawn gives it back.
+#[test]
+fn an_address_is_given_back_when_the_pod_cannot_be_made() {
+    let dir = TempDir::new();
+    let mut cluster = cluster(&dir);
+    let files = |cluster: &Cluster| {
+        let held = cluster.node_dir("minikube").join("ipam").join("kindnet");
+        let mut names: Vec<String> = std::fs::read_dir(held)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with("10."))
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(files(&cluster), ["10.244.0.2"]);
+    cluster.state.nodes["minikube"].next_port = u16::MAX;
+    cluster.add_pod(&pod("a", "minikube"), 1).unwrap_err();
+    assert_eq!(files(&cluster), ["10.244.0.2"]);
+    cluster.state.nodes["minikube"].next_port = 9;
+    cluster.add_pod(&pod("a", "minikube"), 1).unwrap();
+    assert_eq!(files(&cluster), ["10.244.0.2", "10.244.0.3"]);
+}
+
 /// The snapshot carries ports, addresses and routes of the model, and the host port.
 #[test]
 fn the_snapshot_says_what_the_model_says() {

@@ -340,7 +340,7 @@ rtt min/avg/max/mdev = {ms}/{ms}/{ms}/{ms} ms",
     );
 }
 
-/// S0-1 to S0-20 with programs in the pods.
+/// S0-1 to S0-20, PTP-1, PTP-8 with programs in the pods.
 #[test]
 fn the_minikube_document_holds_on_tap() {
     if !runs_here(&[Need::Tap, Need::Tool("ip"), Need::Tool("ping")]) {

@@ -49,7 +49,7 @@ fn times_out(lab: &Lab<'_>, from: &str, url: &str) {
     assert_eq!((status, text.as_str()), (28, ""), "{from} {url}");
 }
 
-/// 10.5 rows 1 and 2: localhost is each namespace's own, and is there only while lo is up.
+/// S4-1, S4-2: localhost is each namespace's own, and is there only while lo is up.
 #[test]
 fn unconnected_namespaces_have_nothing_but_their_own_localhost() {
     if !runs_here(&TOOLS) {
@@ -71,7 +71,7 @@ fn unconnected_namespaces_have_nothing_but_their_own_localhost() {
     assert_eq!(links.lines().count(), 1, "{links}");
 }
 
-/// 10.5 rows 3 and 4; BR-7: past eth0, ttl=64; BR-20, BR-23: the bridge is 10.0.0.0 and shows no brd.
+/// S4-3, S4-4, TM-4, BR-7: past eth0, ttl=64; BR-20, BR-23: the bridge is 10.0.0.0 and shows no brd.
 #[test]
 fn namespaces_on_one_bridge_talk_past_the_host() {
     if !runs_here(&TOOLS) {
@@ -108,7 +108,7 @@ fn namespaces_on_one_bridge_talk_past_the_host() {
     );
 }
 
-/// 10.5 row 13, and the document's own commands: the bridge made, filled and deleted by hand on the running node.
+/// S4-13, and the document's own commands: the bridge made, filled and deleted by hand on the running node.
 #[test]
 fn the_bridge_can_be_made_and_deleted_by_hand() {
     if !runs_here(&TOOLS) {
@@ -147,7 +147,7 @@ pods:
     assert!(!links.contains("bridge"), "{links}");
 }
 
-/// 10.5 rows 5, 6, 8, 9, 10, and rows 7 and 11 with the masquerade of a kind node; KM-2.
+/// S4-5, S4-6, S4-8, S4-9, S4-10, and S4-7 and S4-11 with the masquerade of a kind node; KM-2.
 #[test]
 fn namespaces_on_two_hosts_need_routes_and_masquerade() {
     if !runs_here(&TOOLS) {
@@ -169,7 +169,7 @@ fn namespaces_on_two_hosts_need_routes_and_masquerade() {
     );
 }
 
-/// 10.5 row 11 as it is without masquerade: the server looks for the client on its own bridge.
+/// S4-11 as it is without masquerade: the server looks for the client on its own bridge.
 #[test]
 fn without_masquerade_the_answer_between_hosts_is_lost() {
     if !runs_here(&TOOLS) {
@@ -297,6 +297,7 @@ fn podman_bridge_holds(lab: &Lab<'_>) {
     assert!(!lost.status.success(), "{lost}");
 }
 
+/// BR-18, MIX-2, BUG-8: with real kernels in the pods.
 #[test]
 fn podmans_bridge_holds_on_tap() {
     if !runs_here(&TOOLS) {
@@ -320,6 +321,7 @@ default via 10.88.0.1 dev eth0
     );
 }
 
+/// BR-7, BR-12, BR-16, MIX-2.
 #[test]
 fn podmans_bridge_holds_in_process() {
     let world = World::new();
