@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::harness::{Lab, Need, World, eventually, kill, runs_here};
 
 /// The document's pods.
-fn document<'w>(world: &'w World, backend: &str) -> Lab<'w> {
+pub(crate) fn document<'w>(world: &'w World, backend: &str) -> Lab<'w> {
     let lab = world.up(&["-f", "seed-001", "--backend", backend]);
     lab.run_pod("nginx", "minikube-m02");
     lab.run_pod("nginx-manual", "minikube-m03");
@@ -366,7 +366,7 @@ fn the_tunnel_carries_1480_bytes_and_says_so() {
     ping(&["-M", "dont", "-s", "1472"]).ok();
 }
 
-/// IPIP-27: the hops are the pod's node and the tunnel's far end.
+/// FWD-61, IPIP-27: the hops are the pod's node and the tunnel's far end, whatever the probes are.
 #[test]
 fn traceroute_names_the_node_and_the_tunnels_far_end() {
     if !runs_here(&[Need::Tap, Need::Tool("traceroute"), Need::Tool("tracepath")]) {
@@ -379,17 +379,28 @@ fn traceroute_names_the_node_and_the_tunnels_far_end() {
         all.extend(words);
         lab.out(&all)
     };
-    let text = exec(&["traceroute", "-n", "-q", "1", "10.244.205.193"]);
-    let hops: Vec<&str> = text
-        .lines()
-        .skip(1)
-        .filter_map(|l| l.split_whitespace().nth(1))
-        .collect();
-    assert_eq!(
-        hops,
-        ["172.16.30.8", "10.244.205.192", "10.244.205.193"],
-        "{text}"
-    );
+    for method in ["-U", "-I", "-T"] {
+        let text = exec(&[
+            "traceroute",
+            "-n",
+            "-q",
+            "1",
+            "-w",
+            "5",
+            method,
+            "10.244.205.193",
+        ]);
+        let hops: Vec<&str> = text
+            .lines()
+            .skip(1)
+            .filter_map(|l| l.split_whitespace().nth(1))
+            .collect();
+        assert_eq!(
+            hops,
+            ["172.16.30.8", "10.244.205.192", "10.244.205.193"],
+            "{method}: {text}"
+        );
+    }
     let text = exec(&["tracepath", "-n", "10.244.205.193"]);
     assert!(text.contains("pmtu 1480 hops 3 back 3"), "{text}");
 }

@@ -283,7 +283,7 @@ fn traceroute_shows_every_hop() {
     }
     let world = World::new();
     let lab = three_pods(&world, "tap");
-    for method in ["-U", "-I"] {
+    for method in ["-U", "-I", "-T"] {
         let text = lab.out(&[
             "exec",
             "a",
