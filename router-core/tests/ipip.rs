@@ -56,7 +56,7 @@ fn tunnel_with(change: impl Fn(&mut Ipip)) -> Snapshot {
     })
 }
 
-/// IPIP-1, IPIP-2, IPIP-3, IPIP-4, IPIP-8: to the next hop of the route, from eth0's address, 20 bytes in front of the
+/// S1-16, IPIP-1 to IPIP-4, IPIP-8: to the next hop of the route, from eth0's address, 20 bytes in front of the
 /// inner packet, whose lowered TTL the outer one has too.
 #[test]
 fn a_packet_to_a_remote_block_goes_in_a_packet_to_its_node() {

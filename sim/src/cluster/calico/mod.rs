@@ -4,6 +4,8 @@ pub(crate) mod bird;
 pub(crate) mod link;
 mod nat;
 #[cfg(test)]
+mod packets;
+#[cfg(test)]
 mod tests;
 
 use std::net::Ipv4Addr;

@@ -20,13 +20,13 @@ fn lab(body: &str) -> LabSpec {
     lab::load(&[source], &Overrides::default()).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
-fn cluster(body: &str, dir: &TempDir) -> Cluster {
+pub(super) fn cluster(body: &str, dir: &TempDir) -> Cluster {
     Cluster::new(&lab(body), dir.path().to_owned(), 0)
         .unwrap()
         .0
 }
 
-fn pod(name: &str, node: &str) -> PodSpec {
+pub(super) fn pod(name: &str, node: &str) -> PodSpec {
     let text = format!("pods:\n- {{name: {name}, node: {node}}}\n");
     lab(&text).pods.remove(0)
 }
@@ -68,8 +68,8 @@ fn change(cluster: &mut Cluster, node: &str, command: &str) {
 }
 
 const K1: &str = "minikube";
-const K2: &str = "minikube-m02";
-const K3: &str = "minikube-m03";
+pub(super) const K2: &str = "minikube-m02";
+pub(super) const K3: &str = "minikube-m03";
 
 fn net(text: &str) -> Ipv4Net {
     text.parse().unwrap()
