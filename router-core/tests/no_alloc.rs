@@ -172,3 +172,82 @@ fn no_bridged_frame_causes_an_allocation() {
     assert!(stats.cloned > 0 && stats.events.get(Event::FdbEvicted) > 0);
     assert!(stats.events.get(Event::NoFrame) > 0);
 }
+
+/// Connections of every protocol that begin, are answered, expire and are given up in a full table; destination NAT with
+/// affinity; errors, fragments, and what is INVALID.
+#[test]
+fn no_translated_packet_causes_an_allocation() {
+    use router_core::config::nat::Target;
+    let subnet = "10.244.0.3/24".parse().unwrap();
+    let mut snapshot = host_port(
+        masquerading(resolved(node_a())),
+        (17, 8080),
+        (A2, 80),
+        subnet,
+    );
+    snapshot.nat.conntrack.limit = 32;
+    for rule in snapshot.nat.chains.iter_mut().flat_map(|c| &mut c.rules) {
+        if let Target::Dnat { affinity, .. } = &mut rule.target {
+            *affinity = Some(Duration::from_secs(5));
+        }
+    }
+    let from_a1 = || eth(POD1_MAC, A1_MAC);
+    let from_r = || eth(UPLINK_MAC, R_MAC);
+    let mut traffic = Vec::new();
+    for n in 0..50_u8 {
+        let port = 4000 + u16::from(n);
+        let peer = Ipv4Addr::new(9, 9, 9, n);
+        let sent = ipv4(NODE_A, X) / udp(port, 53) / b"q";
+        let error = time_exceeded() / quote(&(from_r() / sent));
+        let large = from_a1() / ipv4(A1, X).id(n.into()) / udp(port, 9) / vec![0; 1800];
+        traffic.extend([
+            (
+                POD1,
+                (from_a1() / ipv4(A1, X) / udp(port, 53) / b"q").bytes(),
+            ),
+            (
+                UPLINK,
+                (from_r() / ipv4(X, NODE_A) / udp(53, port) / b"a").bytes(),
+            ),
+            (UPLINK, (from_r() / ipv4(R, NODE_A) / error).bytes()),
+            (POD1, (from_a1() / ipv4(A1, X) / tcp(port, 80, 2)).bytes()),
+            (POD1, (from_a1() / ipv4(A1, X) / tcp(port, 81, 1)).bytes()),
+            (
+                POD1,
+                (from_a1() / ipv4(A1, peer) / echo_request(7, 7)).bytes(),
+            ),
+            (
+                UPLINK,
+                (from_r() / ipv4(peer, NODE_A) / udp(port, 8080) / b"h").bytes(),
+            ),
+        ]);
+        traffic.extend(fragments(&large, 1000).iter().map(|p| (POD1, p.bytes())));
+    }
+    let mut pool = FramePool::new(256);
+    let mut router = Router::new(Limits::default(), 1);
+    router.apply(Instant::ZERO, snapshot, &mut pool).unwrap();
+    let (mut rx, mut tx) = (Batch::new(), TxBatch::new(256));
+    let mut now = Instant::ZERO;
+    let before = ALLOCATIONS.with(Cell::get);
+    for _ in 0..4 {
+        for batch in traffic.chunks(32) {
+            for (port, bytes) in batch {
+                let mut frame = pool.alloc().unwrap();
+                assert!(frame.fill(bytes));
+                frame.set_port(*port);
+                assert!(rx.push(frame).is_ok());
+            }
+            router.process(now, &mut rx, &mut pool, &mut tx);
+            tx.free_all(&mut pool);
+        }
+        now = now + Duration::from_secs(40);
+        router.handle_timeout(now, &mut pool, &mut tx);
+        tx.free_all(&mut pool);
+    }
+    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
+    let stats = router.stats();
+    assert_eq!(stats.check_conservation(router.held()), Ok(()));
+    assert!(stats.events.get(Event::ConnectionEvicted) > 0);
+    assert!(stats.events.get(Event::Reassembled) > 0);
+    assert!(stats.drops.get(router_core::DropReason::ConntrackInvalid) > 0);
+}

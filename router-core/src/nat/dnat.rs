@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
-use crate::config::nat::Backend;
+use crate::config::nat::{Backend, NatConfig, Target};
 use crate::random::{self, Rng};
 use crate::table::flow::{FlowKey, FlowTable};
 use crate::time::Instant;
@@ -23,7 +23,7 @@ struct Client {
     seen: Instant,
 }
 
-/// Which backend each client of each service had last. Takes no memory before the first.
+/// Which backend each client of each service had last. Takes no memory before a rule asks for it.
 #[derive(Debug, Default)]
 pub(super) struct Affinity {
     table: Option<FlowTable>,
@@ -32,22 +32,34 @@ pub(super) struct Affinity {
 }
 
 impl Affinity {
+    /// Makes room for clients, for the first configuration that remembers any: nothing allocates after that.
+    pub(super) fn prepare(&mut self, config: &NatConfig, rng: &mut Rng) {
+        let wanted = config.chains.iter().flat_map(|c| &c.rules).any(|rule| {
+            matches!(
+                rule.target,
+                Target::Dnat {
+                    affinity: Some(_),
+                    ..
+                }
+            )
+        });
+        if wanted && self.table.is_none() {
+            self.table = Some(FlowTable::new(CLIENTS, rng.next()));
+            self.clients.reserve_exact(CLIENTS);
+        }
+    }
+
     fn get(&mut self, key: FlowKey) -> Option<&mut Client> {
         let at = self.table.as_ref()?.get(key)?;
         self.clients.get_mut(at as usize)
     }
 
-    fn remember(&mut self, client: Client, seed: u64) {
+    fn remember(&mut self, client: Client) {
         if let Some(known) = self.get(client.key) {
             *known = client;
             return;
         }
-        let table = self
-            .table
-            .get_or_insert_with(|| FlowTable::new(CLIENTS, seed));
-        if self.clients.is_empty() {
-            self.clients.reserve_exact(CLIENTS);
-        }
+        let Some(table) = &mut self.table else { return };
         let at = if self.clients.len() < CLIENTS {
             self.clients.push(client);
             self.clients.len() - 1
@@ -93,16 +105,12 @@ pub(super) fn choose(
         return known;
     }
     let backend = by_weight(rng, backends)?;
-    let seed = rng.next();
-    affinity.remember(
-        Client {
-            key,
-            addr: backend.addr,
-            port: backend.port,
-            seen: now,
-        },
-        seed,
-    );
+    affinity.remember(Client {
+        key,
+        addr: backend.addr,
+        port: backend.port,
+        seen: now,
+    });
     Some(backend)
 }
 

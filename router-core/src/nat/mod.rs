@@ -73,10 +73,12 @@ impl Nat {
     /// When the table contradicts itself.
     pub(crate) fn new(config: &NatConfig, seed: u64) -> Result<Self, ConfigError> {
         let mut rng = Rng::new(seed);
+        let mut affinity = Affinity::default();
+        affinity.prepare(config, &mut rng);
         Ok(Self {
             rules: Rules::new(config, &Rules::default())?,
             conntrack: Conntrack::new(&config.conntrack, rng.next()),
-            affinity: Affinity::default(),
+            affinity,
             rng,
             generation: 1,
         })
@@ -90,6 +92,7 @@ impl Nat {
     pub(crate) fn configure(&mut self, snapshot: &Snapshot) -> Result<(), ConfigError> {
         self.rules = Rules::new(&snapshot.nat, &self.rules)?;
         self.conntrack.configure(&snapshot.nat.conntrack);
+        self.affinity.prepare(&snapshot.nat, &mut self.rng);
         self.generation = self.generation.wrapping_add(1).max(1);
         self.conntrack.flush(|_, reply, masquerade| {
             masquerade.is_some_and(|port| {

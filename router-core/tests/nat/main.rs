@@ -1,8 +1,10 @@
 //! Connection tracking and NAT, packet in, packet out (dataplane section 4).
 
+mod fragments;
 mod host_port;
 mod icmp;
 mod masquerade;
+mod protocols;
 mod rules;
 mod source;
 mod tcp;
