@@ -59,7 +59,7 @@ impl Lab {
         let root = &self.setting.root;
         fs::write(
             root.join("resolv.conf"),
-            "# Without NAT pods reach no name server; /etc/hosts has the lab's names.\n",
+            "# The cluster has no name server; /etc/hosts has the lab's names.\n",
         )
         .map_err(broken)?;
         let server = self

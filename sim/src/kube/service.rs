@@ -12,7 +12,8 @@ use super::{Meta, PortRef, Protocol};
 pub struct Service {
     /// Name and so on.
     pub meta: Meta,
-    /// How it is reached.
+    /// How it is reached. (`kind` is the tag of [`super::Object`].)
+    #[serde(rename = "type")]
     pub kind: ServiceKind,
     /// Its address; none for a headless service and for an external name. The cluster gives one where none was asked for.
     pub cluster_ip: Option<Ipv4Addr>,

@@ -95,6 +95,12 @@ pub(super) fn resolve(
             }
         })
         .collect();
+    let mut objects = resolve_objects(kube, sink);
+    objects.extend(preset::system_services(
+        &system,
+        &objects,
+        network.spec.service_cidr,
+    ));
     let mut pods = resolve_pods(pods, system, &nodes, &network.spec, &cni, by_hand, sink);
     let system = pods.len().saturating_sub(links.len());
     for (pod, link) in pods.iter_mut().skip(system).zip(links) {
@@ -108,7 +114,7 @@ pub(super) fn resolve(
         nodes: specs,
         pods,
         policy,
-        objects: resolve_objects(kube, sink),
+        objects,
     })
 }
 

@@ -19,5 +19,6 @@ mod seed001;
 mod seed002;
 mod seed003;
 mod seed004;
+mod services;
 mod trace;
 mod traffic;

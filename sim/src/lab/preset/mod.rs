@@ -7,8 +7,11 @@ mod calico;
 mod kindnet;
 mod manual;
 mod podman_bridge;
+mod services;
 
 use std::net::Ipv4Addr;
+
+pub(super) use services::system_services;
 
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;

@@ -1,0 +1,265 @@
+//! Services and the cluster's names, with other people's resolvers and clients.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::harness::{Lab, Need, World, eventually, runs_here};
+
+/// The pods answer with their name and with the client's address as they see it.
+const WEB: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: NodePort
+  selector: {app: web}
+  ports: [{name: http, port: 80, targetPort: http, nodePort: 30080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: near}
+spec:
+  type: NodePort
+  externalTrafficPolicy: Local
+  selector: {app: web}
+  ports: [{name: http, port: 80, targetPort: http, nodePort: 30081}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: sticky}
+spec:
+  selector: {app: web}
+  sessionAffinity: ClientIP
+  ports: [{name: http, port: 80, targetPort: http}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: peers}
+spec:
+  clusterIP: None
+  selector: {app: web}
+  ports: [{name: http, port: 8080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: empty}
+spec:
+  selector: {app: nobody}
+  ports: [{port: 80}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-1, labels: {app: web}}
+spec:
+  nodeName: minikube-m02
+  containers:
+  - name: c
+    ports: [{name: http, containerPort: 8080}]
+    command: &server
+    - python3
+    - -c
+    - |
+      import http.server as h, socket
+      class Handler(h.BaseHTTPRequestHandler):
+        def do_GET(self):
+          body = (socket.gethostname() + ' ' + self.client_address[0]).encode()
+          self.send_response(200)
+          self.send_header('Content-Length', str(len(body)))
+          self.end_headers()
+          self.wfile.write(body)
+      h.ThreadingHTTPServer(('', 8080), Handler).serve_forever()
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-2, labels: {app: web}}
+spec:
+  nodeName: minikube-m03
+  containers:
+  - name: c
+    ports: [{name: http, containerPort: 8080}]
+    command: SERVER
+"#;
+
+/// Programs need a moment until they listen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often a draw between two pods is repeated until both were seen: a fair one fails once in 10^12 runs.
+const DRAWS: usize = 40;
+
+fn needs() -> Vec<Need> {
+    let tools = ["curl", "python3", "getent", "ping"];
+    let tools = tools.into_iter().map(Need::Tool);
+    std::iter::once(Need::Tap).chain(tools).collect()
+}
+
+/// A lab with two web servers on different nodes, and a client on the third; all of them answer.
+fn web<'w>(world: &'w World, preset: &str) -> Lab<'w> {
+    let lab = world.up(&["--backend", "tap", "--preset", preset]);
+    // Aliases do not reach from one document into the next.
+    let command = WEB
+        .split_once("command: &server\n")
+        .and_then(|(_, rest)| rest.split_once("\n---"))
+        .map(|(command, _)| format!("\n{command}"))
+        .unwrap();
+    let text = WEB.replace(" &server", "").replace(" SERVER", &command);
+    let file = world.file("web.yaml", &text);
+    lab.cmd(&["apply", "-f", &file]).ok();
+    lab.run_pod("client", "minikube");
+    lab.run_pod("beside", "minikube-m02");
+    for pod in ["web-1", "web-2"] {
+        let url = format!("http://{}:8080/", lab.ip_of(pod));
+        eventually(PATIENCE, pod, || curl(&lab, "client", &url).ok());
+    }
+    lab
+}
+
+/// The pod that answered and the client that it saw; else curl's exit status.
+fn curl(lab: &Lab<'_>, from: &str, url: &str) -> Result<(String, String), Option<i32>> {
+    let args = ["exec", from, "--", "curl", "-sS", "--max-time", "3", url];
+    let output = lab.cmd(&args);
+    let words = output.stdout.trim().split_once(' ');
+    match (output.status.success(), words) {
+        (true, Some((pod, client))) => Ok((pod.to_owned(), client.to_owned())),
+        _ => Err(output.status.code()),
+    }
+}
+
+/// Asks until both pods have answered; what clients they saw.
+#[track_caller]
+fn both_answer(lab: &Lab<'_>, from: &str, url: &str) -> BTreeSet<(String, String)> {
+    let mut seen = BTreeSet::new();
+    for _ in 0..DRAWS {
+        let answer = curl(lab, from, url);
+        seen.insert(answer.unwrap_or_else(|code| panic!("{from} {url}: curl {code:?}")));
+        let pods: BTreeSet<&str> = seen.iter().map(|(pod, _)| pod.as_str()).collect();
+        if pods.len() == 2 {
+            return seen;
+        }
+    }
+    panic!("{from} {url}: always the same pod, {seen:?}");
+}
+
+fn address(lab: &Lab<'_>, service: &str) -> String {
+    let listed = lab.out(&["get", "services"]);
+    let columns = listed
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut found = columns.filter(|columns| columns[0] == service);
+    found.next().unwrap()[2].to_owned()
+}
+
+fn node_address(lab: &Lab<'_>, node: &str) -> String {
+    let listed = lab.out(&["get", "nodes", "-o", "wide"]);
+    let mut lines = listed.lines().map(|line| line.split_whitespace());
+    let mut of_node = lines.find_map(|mut line| (line.next() == Some(node)).then_some(line));
+    of_node.as_mut().unwrap().nth(4).unwrap().to_owned()
+}
+
+fn services_carry(preset: &str) {
+    if !runs_here(&needs()) {
+        return;
+    }
+    let world = World::new();
+    let lab = web(&world, preset);
+    let cluster_ip = address(&lab, "web");
+    let url = format!("http://{cluster_ip}/");
+    for from in ["client", "beside"] {
+        for (_, client) in both_answer(&lab, from, &url) {
+            assert_eq!(client, lab.ip_of(from), "pods keep their address");
+        }
+    }
+    both_answer(&lab, "node/minikube", &url);
+    // Who is led to itself sees its node as the client.
+    let own = lab.ip_of("web-1");
+    for (pod, client) in both_answer(&lab, "web-1", &url) {
+        assert_eq!(client == own, pod != "web-1", "{pod} sees {client}");
+    }
+
+    let (here, there) = (
+        node_address(&lab, "minikube"),
+        node_address(&lab, "minikube-m02"),
+    );
+    for from in ["node/minikube", "client"] {
+        let url = format!("http://{there}:30080/");
+        for (pod, client) in both_answer(&lab, from, &url) {
+            assert_ne!(client, here, "{pod}: {there} masquerades");
+            assert_ne!(client, lab.ip_of("client"), "{pod}: {there} masquerades");
+        }
+    }
+    // Of one node's pods only, with the client's address; silence where there is none.
+    let near = format!("http://{there}:30081/");
+    for _ in 0..5 {
+        let answer = curl(&lab, "node/minikube", &near);
+        assert_eq!(answer, Ok(("web-1".to_owned(), here.clone())));
+    }
+    let far = format!("http://{here}:30081/");
+    assert_eq!(curl(&lab, "node/minikube-m02", &far), Err(Some(28)));
+
+    let refused = format!("http://{}/", address(&lab, "empty"));
+    for from in ["client", "node/minikube"] {
+        assert_eq!(curl(&lab, from, &refused), Err(Some(7)), "{from}");
+    }
+    let ping = ["exec", "client", "--", "ping", "-c1", "-W1", &cluster_ip];
+    assert!(!lab.cmd(&ping).status.success());
+
+    let sticky = format!("http://{}/", address(&lab, "sticky"));
+    let first = curl(&lab, "client", &sticky).unwrap();
+    for _ in 0..10 {
+        assert_eq!(curl(&lab, "client", &sticky), Ok(first.clone()));
+    }
+}
+
+/// SVC-1, SVC-2, SVC-3, SVC-4, SVC-5, SVC-6: addresses and node ports of services on kindnet.
+#[test]
+fn services_carry_packets_on_kindnet() {
+    services_carry("kindnet");
+}
+
+/// SVC-1, SVC-2, SVC-3, SVC-4, SVC-5, SVC-6: addresses and node ports of services on Calico.
+#[test]
+fn services_carry_packets_on_calico() {
+    services_carry("calico");
+}
+
+/// SVC-11: the stub resolver of libc finds services by the search path, and two questions from one socket both get answers.
+#[test]
+fn pods_find_services_by_name() {
+    if !runs_here(&needs()) {
+        return;
+    }
+    let world = World::new();
+    let lab = web(&world, "kindnet");
+    let getent = |from: &str, name: &str| -> BTreeSet<String> {
+        let output = lab.cmd(&["exec", from, "--", "getent", "ahostsv4", name]);
+        let first = |line: &str| line.split_whitespace().next().map(str::to_owned);
+        output.stdout.lines().filter_map(first).collect()
+    };
+    let listed = lab.out(&["get", "services", "-n", "kube-system"]);
+    assert!(listed.contains("10.96.0.10"), "{listed}");
+    eventually(PATIENCE, "the name server", || {
+        (!getent("client", "web").is_empty()).then_some(())
+    });
+    let web = BTreeSet::from([address(&lab, "web")]);
+    for from in ["client", "beside"] {
+        for name in ["web", "web.default", "web.default.svc.cluster.local"] {
+            assert_eq!(getent(from, name), web, "{from} {name}");
+        }
+        let pods = BTreeSet::from([lab.ip_of("web-1"), lab.ip_of("web-2")]);
+        assert_eq!(getent(from, "peers"), pods, "{from}");
+        // With the dot at its end: other names are the simulated internet's, which has them all.
+        assert!(getent(from, "nobody.default.svc.cluster.local.").is_empty());
+    }
+    // Two questions at once from one socket, for both families, over and over with sockets that are new.
+    let script = "\
+import socket
+for _ in range(200):
+    found = socket.getaddrinfo('web', 80, type=socket.SOCK_STREAM)
+    print(found[0][4][0])";
+    let found = lab.out(&["exec", "client", "--", "python3", "-c", script]);
+    assert_eq!(found.lines().count(), 200);
+    let found: BTreeSet<String> = found.lines().map(str::to_owned).collect();
+    assert_eq!(found, web);
+    assert!(curl(&lab, "client", "http://web/").is_ok());
+    // The name server answers from its pod, and asks the simulated internet for others' names.
+    assert!(!getent("client", "example.com.").is_empty());
+}
