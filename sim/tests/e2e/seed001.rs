@@ -167,6 +167,45 @@ NAME                AGE
         .fails(1, &["ippool \"other\" not found"]);
 }
 
+/// S1-1, S1-10: the nodes, and the podCIDRs that Calico does not use.
+#[test]
+fn the_nodes_are_as_in_the_document() {
+    let world = World::new();
+    let lab = document(&world, "inproc");
+    lab.shows(
+        &["get", "nodes", "-o", "wide"],
+        "\
+NAME           STATUS   ROLES                  AGE   VERSION   INTERNAL-IP   EXTERNAL-IP   OS-IMAGE {any}
+minikube       Ready    control-plane,master   {age}    {any}    172.16.30.6   <none>        {any}
+minikube-m02   Ready    <none>                 {age}    {any}    172.16.30.7   <none>        {any}
+minikube-m03   Ready    <none>                 {age}    {any}    172.16.30.8   <none>        {any}
+",
+    );
+    let described = lab.out(&["describe", "nodes"]);
+    let about: Vec<String> = described
+        .lines()
+        .filter(|line| line.starts_with("Name:") || line.starts_with("PodCIDR"))
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    let node = |name: &str, cidr: &str| {
+        [
+            format!("Name: {name}"),
+            format!("PodCIDR: {cidr}"),
+            format!("PodCIDRs: {cidr}"),
+        ]
+    };
+    let expected = [
+        node("minikube", "10.244.0.0/24"),
+        node("minikube-m02", "10.244.1.0/24"),
+        node("minikube-m03", "10.244.2.0/24"),
+    ]
+    .concat();
+    assert_eq!(about, expected);
+    for (pod, node) in [("nginx", "10.244.1."), ("nginx-manual", "10.244.2.")] {
+        assert!(!lab.ip_of(pod).starts_with(node), "{pod}");
+    }
+}
+
 /// S1-19: the pool, described.
 #[test]
 fn the_pool_is_described_as_in_the_document() {
@@ -203,7 +242,7 @@ fn a_lab_without_calico_says_so() {
     lab.cmd(&["get", "ippools"]).fails(1, &["no Calico"]);
 }
 
-/// S1-3, S1-8, S1-9, S1-15 to S1-17: files, pods' interfaces and routes, and ping between nodes and to the outside. The
+/// S1-3, S1-4, S1-8, S1-9, S1-15 to S1-17: files, pods' interfaces and routes, and ping between nodes and to the outside. The
 /// document's pod shows `eth0@if8`, `link-netnsid`, sit0 and tunl0 besides (CAL-24 lets us leave these out).
 #[test]
 fn pods_are_as_in_the_document() {
@@ -227,6 +266,36 @@ fn pods_are_as_in_the_document() {
         conflist.contains("\"nodename\": \"minikube\",\n      \"mtu\": 0,"),
         "{conflist}"
     );
+    let podman = lab.out(&[
+        "exec",
+        "node/minikube",
+        "--",
+        "cat",
+        "/etc/cni/net.d/87-podman-bridge.conflist",
+    ]);
+    let podman: serde_json::Value = serde_json::from_str(&podman).unwrap();
+    let expected = serde_json::json!({
+        "cniVersion": "0.4.0",
+        "name": "podman",
+        "plugins": [
+            {
+                "type": "bridge",
+                "bridge": "cni-podman0",
+                "isGateway": true,
+                "ipMasq": true,
+                "hairpinMode": true,
+                "ipam": {
+                    "type": "host-local",
+                    "routes": [{"dst": "0.0.0.0/0"}],
+                    "ranges": [[{"subnet": "10.88.0.0/16", "gateway": "10.88.0.1"}]],
+                },
+            },
+            {"type": "portmap", "capabilities": {"portMappings": true}},
+            {"type": "firewall"},
+            {"type": "tuning"},
+        ],
+    });
+    assert_eq!(podman, expected);
     for (pod, addr) in [
         ("nginx", "10.244.205.193"),
         ("nginx-manual", "10.244.151.1"),

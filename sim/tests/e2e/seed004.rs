@@ -347,3 +347,34 @@ fn a_configuration_put_on_the_node_counts_from_then_on() {
     let output = lab.cmd(&["ping", "old", "new", "-c", "1"]).ok();
     assert!(output.stdout.contains("icmp_seq=1 ttl=63 "), "{output}");
 }
+
+/// S4-12: the footnote's cluster has a route to each peer's pods, by the peer's address.
+#[test]
+fn a_cluster_has_the_routes_of_the_footnote() {
+    let world = World::new();
+    let text = "\
+apiVersion: podwire/v1
+kind: Lab
+preset: kindnet
+network: {nodeSubnet: 172.18.0.0/16, gateway: 172.18.0.1}
+nodes:
+- {name: kind-control-plane, internalIP: 172.18.0.2, podCIDR: 10.244.0.0/24}
+- {name: kind-worker, internalIP: 172.18.0.4, podCIDR: 10.244.1.0/24}
+- {name: kind-worker2, internalIP: 172.18.0.3, podCIDR: 10.244.2.0/24}
+";
+    let file = world.file("footnote.yaml", text);
+    let lab = world.up(&["-f", &file, "--backend", "inproc"]);
+    let routes = lab.out(&["ip", "-n", "kind-control-plane", "route", "list"]);
+    let peers: Vec<&str> = routes
+        .lines()
+        .filter(|line| line.starts_with("10.244.") && line.contains(" via "))
+        .map(str::trim_end)
+        .collect();
+    assert_eq!(
+        peers,
+        [
+            "10.244.1.0/24 via 172.18.0.4 dev eth0",
+            "10.244.2.0/24 via 172.18.0.3 dev eth0",
+        ]
+    );
+}

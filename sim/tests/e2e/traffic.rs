@@ -275,10 +275,30 @@ fn iperf3_runs_without_root() {
     iperf3_runs(&three_pods(&world, "tap"));
 }
 
+/// PTP-4: a pod resolves its gateway and nobody else, pods of its own subnet included.
+#[test]
+fn a_pod_asks_for_its_gateway_only() {
+    if !runs_here(&[Need::Tap, Need::Tool("ping"), Need::Tool("ip")]) {
+        return;
+    }
+    let world = World::new();
+    let lab = three_pods(&world, "tap");
+    for to in ["b", "c"] {
+        lab.cmd(&["ping", "a", to, "-c", "1"]).ok();
+        lab.cmd(&["ping", to, "a", "-c", "1"]).ok();
+    }
+    let table = lab.out(&["exec", "a", "--", "ip", "-4", "neigh"]);
+    let known: Vec<&str> = table
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(known, ["10.244.1.1"], "{table}");
+}
+
 /// FWD-61 through the real tool: each node on the way answers with the address that faces the sender.
 #[test]
 fn traceroute_shows_every_hop() {
-    if !runs_here(&[Need::Tap, Need::Tool("traceroute")]) {
+    if !runs_here(&[Need::Tap, Need::Tool("traceroute"), Need::Tool("tracepath")]) {
         return;
     }
     let world = World::new();
@@ -308,6 +328,9 @@ fn traceroute_shows_every_hop() {
             "{method}: {text}"
         );
     }
+    lab.cmd(&["exec", "a", "--", "tracepath", "-n", "10.244.2.2"])
+        .ok()
+        .says("pmtu 1500 hops 3 back 3");
 }
 
 /// A capture inside a pod sees its own traffic only, with the addresses that nobody translated (S0-22).
