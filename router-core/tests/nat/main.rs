@@ -3,7 +3,9 @@
 mod fragments;
 mod host_port;
 mod icmp;
+mod leak;
 mod masquerade;
+mod model;
 mod protocols;
 mod rules;
 mod source;

@@ -113,7 +113,7 @@ fn with_window(mut frame: Vec<u8>, window: u16, options: &[u8]) -> Vec<u8> {
 }
 
 /// RFC 1071, word by word.
-fn sum16(bytes: &[u8]) -> u16 {
+pub(crate) fn sum16(bytes: &[u8]) -> u16 {
     let mut sum: u32 = bytes
         .chunks(2)
         .map(|w| u32::from(w[0]) << 8 | w.get(1).map_or(0, |&b| u32::from(b)))
