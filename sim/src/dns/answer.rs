@@ -22,13 +22,24 @@ pub enum Reply {
     Message(Vec<u8>),
     /// Let the forwarder answer.
     Forward,
+    /// The name is an alias of one that is none of the cluster's: ask the forwarder this, and then [`answer_with`] it.
+    Follow(Vec<u8>),
     /// It is no question; say nothing.
     Nothing,
 }
 
+/// Aliases that are followed inside the cluster.
+const MAX_ALIASES: usize = 8;
+
 /// The reply to `message`; over UDP it is cut where the asker could not take it.
 #[must_use]
 pub fn answer(zone: &Zone, message: &[u8], udp: bool) -> Reply {
+    answer_with(zone, message, udp, None)
+}
+
+/// As [`answer`], with what the forwarder said to [`Reply::Follow`].
+#[must_use]
+pub fn answer_with(zone: &Zone, message: &[u8], udp: bool, forwarder: Option<&[u8]>) -> Reply {
     let Ok(query) = Packet::parse(message) else {
         return refuse_unread(message);
     };
@@ -76,8 +87,34 @@ pub fn answer(zone: &Zone, message: &[u8], udp: bool) -> Reply {
         }
         Found::Records(records) => records,
     };
+    let upstream = match forwarder.map(Packet::parse) {
+        Some(Ok(upstream)) => Some(upstream),
+        Some(Err(_)) => return Reply::Nothing,
+        None => None,
+    };
+    // Stub resolvers want the addresses of an alias together with it (RFC 1034 4.3.2, step 3a).
+    let is_for_alias = matches!(question.qtype, QTYPE::ANY | QTYPE::TYPE(TYPE::CNAME));
+    let (aliases, end) = match records.as_slice() {
+        [Data::Cname(target)] if !is_for_alias => follow(zone, target),
+        _ => (Vec::new(), None),
+    };
+    if let (Some(end), None, Some(_)) = (&end, &upstream, zone.forward) {
+        let mut further = Packet::new_query(query.id());
+        further.set_flags(PacketFlag::RECURSION_DESIRED);
+        let Ok(name) = Name::new(end) else {
+            return Reply::Nothing;
+        };
+        let mut asked = question.clone();
+        asked.qname = name;
+        further.questions.push(asked);
+        return further
+            .build_bytes_vec_compressed()
+            .map_or(Reply::Nothing, Reply::Follow);
+    }
     reply.set_flags(PacketFlag::AUTHORITATIVE_ANSWER);
-    for data in &records {
+    let owned = records.iter().map(|data| (None, data));
+    let of_aliases = aliases.iter().map(|(owner, data)| (Some(owner), data));
+    for (owner, data) in owned.chain(of_aliases) {
         let wanted = match (question.qtype, data) {
             (QTYPE::ANY, _) | (_, Data::Cname(_)) => true,
             (QTYPE::TYPE(kind), Data::A(_)) => kind == TYPE::A,
@@ -85,15 +122,44 @@ pub fn answer(zone: &Zone, message: &[u8], udp: bool) -> Reply {
             (QTYPE::TYPE(kind), Data::Ptr(_)) => kind == TYPE::PTR,
             _ => false,
         };
-        if wanted && !add(&mut reply, question.qname.clone(), data) {
+        let owner = owner.map_or_else(|| Ok(question.qname.clone()), |owner| Name::new(owner));
+        let added = owner.is_ok_and(|owner| !wanted || add(&mut reply, owner, data));
+        if !added {
             *reply.rcode_mut() = RCODE::ServerFailure;
         }
+    }
+    if let (Some(upstream), Some(_)) = (upstream, end) {
+        *reply.rcode_mut() = upstream.rcode();
+        reply.answers.extend(upstream.answers);
     }
     if reply.answers.is_empty() {
         // Who asks again within this time need not ask us (RFC 2308).
         reply.name_servers.extend(authority());
     }
     finish(&reply, limit)
+}
+
+/// The records of aliases that begin with `target`, each with its name; last the name that is not the cluster's.
+fn follow(zone: &Zone, target: &str) -> (Vec<(String, Data)>, Option<String>) {
+    let mut all = Vec::new();
+    let mut name = target.trim_end_matches('.').to_ascii_lowercase();
+    for _ in 0..MAX_ALIASES {
+        let records = match zone.find(&name) {
+            Found::Elsewhere => return (all, Some(name)),
+            Found::NoName => break,
+            Found::Records(records) => records,
+        };
+        let next = match records.as_slice() {
+            [Data::Cname(next)] => Some(next.trim_end_matches('.').to_ascii_lowercase()),
+            _ => None,
+        };
+        all.extend(records.into_iter().map(|data| (name.clone(), data)));
+        match next {
+            Some(next) => name = next,
+            None => break,
+        }
+    }
+    (all, None)
 }
 
 fn record<'a>(name: Name<'a>, rdata: RData<'a>) -> ResourceRecord<'a> {

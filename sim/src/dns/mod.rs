@@ -11,7 +11,7 @@ pub mod server;
 mod tests;
 mod zone;
 
-pub use answer::{Reply, answer};
+pub use answer::{Reply, answer, answer_with};
 pub use zone::{Kind, Zone, ZoneEndpoint, ZonePort, ZoneService};
 
 /// The domain of a cluster.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::{Reply, Zone, answer};
+use super::{Reply, Zone, answer, answer_with};
 
 /// Hidden verb of the program.
 pub const COMMAND: &str = "__dns";
@@ -150,16 +150,20 @@ fn serve_udp(names: &Names, socket: &UdpSocket, busy: &Arc<AtomicUsize>) -> io::
         match answer(&zone, question, true) {
             // An answer that can't be sent is lost, as UDP may.
             Reply::Message(message) => drop(socket.send_to(&message, from)),
-            Reply::Forward => forward_udp(&zone, socket, question, from, busy),
+            Reply::Forward => forward_udp(&zone, socket, (question, None), from, busy),
+            Reply::Follow(further) => {
+                forward_udp(&zone, socket, (question, Some(further)), from, busy);
+            }
             Reply::Nothing => {}
         }
     }
 }
 
+/// Answers with what the forwarder says to the question, or to the one that it led to.
 fn forward_udp(
-    zone: &Zone,
+    zone: &Arc<Zone>,
     socket: &UdpSocket,
-    question: &[u8],
+    (question, further): (&[u8], Option<Vec<u8>>),
     from: SocketAddr,
     busy: &Arc<AtomicUsize>,
 ) {
@@ -170,9 +174,16 @@ fn forward_udp(
         return;
     };
     let question = question.to_vec();
+    let zone = Arc::clone(zone);
     // Without a thread the question is lost, and asked again.
     let _ = std::thread::Builder::new().spawn(move || {
-        if let Ok(message) = ask(server, &question) {
+        let said = ask(server, further.as_deref().unwrap_or(&question));
+        let message = match (said, further) {
+            (Ok(said), None) => Reply::Message(said),
+            (Ok(said), Some(_)) => answer_with(&zone, &question, true, Some(&said)),
+            (Err(_), _) => Reply::Nothing,
+        };
+        if let Reply::Message(message) = message {
             drop(socket.send_to(&message, from));
         }
         drop(guard);
@@ -208,10 +219,17 @@ fn serve_client(names: &Names, mut client: TcpStream) -> io::Result<()> {
         let message = match (answer(&zone, &question, false), zone.forward) {
             (Reply::Message(message), _) => message,
             (Reply::Forward, Some(server)) => ask(server, &question)?,
+            (Reply::Follow(further), Some(server)) => {
+                let said = ask(server, &further)?;
+                match answer_with(&zone, &question, false, Some(&said)) {
+                    Reply::Message(message) => message,
+                    _ => return Ok(()),
+                }
+            }
             _ => return Ok(()),
         };
         let len = u16::try_from(message.len()).map_err(io::Error::other)?;
-        client.write_all(&len.to_be_bytes())?;
-        client.write_all(&message)?;
+        // In one segment: some clients read no further than the first.
+        client.write_all(&[&len.to_be_bytes()[..], &message].concat())?;
     }
 }

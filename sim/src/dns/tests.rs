@@ -2,8 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use simple_dns::rdata::RData;
-use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE};
+use simple_dns::rdata::{A, RData};
+use simple_dns::{
+    CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, ResourceRecord, TYPE,
+};
 
 use super::*;
 use crate::kube::Protocol;
@@ -38,6 +40,16 @@ fn zone() -> Zone {
             service("peers", Kind::Headless, (2..5).map(endpoint).collect()),
             service("many", Kind::Headless, (1..=200).map(endpoint).collect()),
             service("out", Kind::External("example.com".to_owned()), Vec::new()),
+            service(
+                "alias",
+                Kind::External("web.default.svc.cluster.local".to_owned()),
+                Vec::new(),
+            ),
+            service(
+                "ring",
+                Kind::External("ring.default.svc.cluster.local".to_owned()),
+                Vec::new(),
+            ),
         ],
         forward: None,
     }
@@ -160,6 +172,48 @@ fn other_names_are_forwarded_or_refused() {
     zone.forward = Some(Ipv4Addr::new(8, 8, 8, 8));
     let question = query("example.com", QTYPE::TYPE(TYPE::A));
     assert_eq!(answer(&zone, &question, true), Reply::Forward);
+}
+
+/// Addresses of an alias come with it, from the cluster or from the forwarder; a ring of aliases ends.
+#[test]
+fn aliases_are_followed() {
+    let mut zone = zone();
+    let alias = ask(&zone, "alias.default.svc.cluster.local", TYPE::A);
+    let expected = words(&["web.default.svc.cluster.local", "10.96.0.20"]);
+    assert_eq!(alias, (RCODE::NoError, expected));
+    assert!(
+        ask(&zone, "ring.default.svc.cluster.local", TYPE::A)
+            .1
+            .len()
+            < 20
+    );
+
+    zone.forward = Some(Ipv4Addr::new(8, 8, 8, 8));
+    let question = query("out.default.svc.cluster.local", QTYPE::TYPE(TYPE::A));
+    let Reply::Follow(further) = answer(&zone, &question, true) else {
+        panic!("not followed")
+    };
+    let further = Packet::parse(&further).unwrap();
+    assert_eq!(further.questions[0].qname.to_string(), "example.com");
+    let mut said = Packet::new_reply(further.id());
+    let a = RData::A(A {
+        address: 0x0101_0101,
+    });
+    let owner = Name::new("example.com").unwrap();
+    said.answers
+        .push(ResourceRecord::new(owner, CLASS::IN, 60, a));
+    let said = said.build_bytes_vec().unwrap();
+    let Reply::Message(message) = answer_with(&zone, &question, true, Some(&said)) else {
+        panic!("no message")
+    };
+    let reply = Packet::parse(&message).unwrap();
+    let owners: Vec<String> = reply
+        .answers
+        .iter()
+        .map(|own| own.name.to_string())
+        .collect();
+    assert_eq!(owners, ["out.default.svc.cluster.local", "example.com"]);
+    assert!(matches!(reply.answers[1].rdata, RData::A(_)));
 }
 
 /// What is too long for UDP says so, and goes over TCP.

@@ -42,6 +42,11 @@ spec:
 ---
 apiVersion: v1
 kind: Service
+metadata: {name: outside}
+spec: {type: ExternalName, externalName: example.com}
+---
+apiVersion: v1
+kind: Service
 metadata: {name: empty}
 spec:
   selector: {app: nobody}
@@ -261,5 +266,7 @@ for _ in range(200):
     assert_eq!(found, web);
     assert!(curl(&lab, "client", "http://web/").is_ok());
     // The name server answers from its pod, and asks the simulated internet for others' names.
-    assert!(!getent("client", "example.com.").is_empty());
+    let example = getent("client", "example.com.");
+    assert!(!example.is_empty());
+    assert_eq!(getent("client", "outside"), example);
 }
