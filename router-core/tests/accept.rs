@@ -2,7 +2,7 @@
 
 use router_core::testing::topology::*;
 use router_core::testing::*;
-use router_core::{DropReason, Mac, PortId};
+use router_core::{ConfigError, DropReason, FramePool, Instant, Limits, Mac, PortId, Router};
 
 fn node() -> Harness {
     Harness::new(resolved(node_a()))
@@ -203,4 +203,35 @@ fn the_updated_checksum_is_the_recomputed_one() {
             );
         }
     }
+}
+
+/// BUG-50: MTUs are filled to the byte, the smallest too; one below that is no configuration; datagrams may be empty, padded
+/// or not.
+#[test]
+fn every_mtu_is_filled_to_the_byte_and_datagrams_may_be_empty() {
+    let sized = |total: usize, ttl| ipv4(A1, B1).ttl(ttl).df() / udp(1, 2) / vec![7; total - 28];
+    for mtu in [68, 576, 1500, 1900] {
+        let node = resolved(node_a());
+        let mut h = Harness::new(with_port(node, UPLINK, |port| port.mtu = mtu));
+        let len = usize::from(mtu);
+        h.rx(POD1, &(from_a1() / sized(len, 64)));
+        h.expect_tx(UPLINK, &(to_b() / sized(len, 63)));
+        let long = from_a1() / sized(len + 1, 64);
+        h.rx(POD1, &long);
+        let error = ipv4(GW_A, A1).tos(0xc0).any_id() / fragmentation_needed(mtu) / quote(&long);
+        h.expect_tx(POD1, &(eth(A1_MAC, POD1_MAC) / error));
+        h.expect_silence();
+    }
+    let mut h = node();
+    for padding in [0, 18] {
+        let empty = |ttl| ipv4(A1, B1).ttl(ttl) / udp(1, 2);
+        let mut frame = (from_a1() / empty(64)).bytes();
+        frame.resize(frame.len() + padding, 0);
+        h.rx_bytes(&[(POD1, frame)]);
+        h.expect_tx(UPLINK, &(to_b() / empty(63)));
+    }
+    let mut pool = FramePool::new(8);
+    let small = with_port(node_a(), UPLINK, |port| port.mtu = 67);
+    let refused = Router::new(Limits::default(), 1).apply(Instant::ZERO, small, &mut pool);
+    assert_eq!(refused.err(), Some(ConfigError::MtuTooSmall(UPLINK)));
 }
