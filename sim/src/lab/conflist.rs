@@ -14,7 +14,7 @@ use super::diagnostics::{At, Diagnostics, Sink};
 use super::read::{self, Fields};
 use super::source::Source;
 use super::tree::{self, Value};
-use super::written::{address, calico_mtu, net};
+use super::written::{MAX_MTU, address, calico_mtu, net};
 use crate::spec::{BridgeNetwork, Preset};
 
 /// What a conflist says about a lab.
@@ -140,7 +140,7 @@ fn ptp(fields: &Fields<'_>, sink: &mut Sink<'_>) -> Option<Conflist> {
     }
     let mtu = fields
         .get("mtu")
-        .and_then(|value| read::number(value, "mtu", 68..=65_521, sink));
+        .and_then(|value| read::number(value, "mtu", 68..=MAX_MTU, sink));
     let ipam = host_local(fields.want("ipam", "ptp", sink)?, sink)?;
     Some(Conflist {
         mtu,
@@ -283,7 +283,7 @@ fn bridge(value: &Value, network: Option<&str>, sink: &mut Sink<'_>) -> Option<C
         .and_then(|value| interface_name(value, sink));
     let mtu = fields
         .get("mtu")
-        .and_then(|value| read::number(value, "mtu", 0..=65_521, sink))
+        .and_then(|value| read::number(value, "mtu", 0..=MAX_MTU, sink))
         .filter(|at| at.value != 0);
     if let Some(at) = mtu.filter(|at| at.value < 68) {
         sink.error(at.pos, "an IPv4 MTU is at least 68");

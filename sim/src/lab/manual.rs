@@ -13,7 +13,7 @@ use super::conflist::interface_name;
 use super::diagnostics::{At, Pos, Sink, hint};
 use super::read::{self, Fields};
 use super::tree::{Kind, Value};
-use super::written::{LINK_KEYS, NODE_INTERFACE_KEYS, NodeFile, PodFile, mac};
+use super::written::{LINK_KEYS, MAX_MTU, NODE_INTERFACE_KEYS, NodeFile, PodFile, mac};
 use crate::cluster::manual::host_route;
 use crate::cluster::parse_route;
 use crate::spec::{InterfaceSpec, LinkSpec};
@@ -144,7 +144,7 @@ pub(super) fn link(value: &Value, sink: &mut Sink<'_>) -> Option<LinkFile> {
 fn mtu(fields: &Fields<'_>, sink: &mut Sink<'_>) -> Option<u16> {
     fields
         .get("mtu")
-        .and_then(|value| read::number(value, "mtu", 68..=65_521, sink))
+        .and_then(|value| read::number(value, "mtu", 68..=MAX_MTU, sink))
         .map(|at| at.value)
 }
 

@@ -17,6 +17,9 @@ use super::tree::{Kind, Value};
 use crate::kube::ContainerPort;
 use crate::spec::{IpipMode, PolicyMode, RestartPolicy};
 
+/// Largest MTU, bytes: what a frame of the routers holds behind its Ethernet header. Longer ones would be lost without a word.
+pub(super) const MAX_MTU: u16 = 1970;
+
 pub(super) const API_VERSION: &str = "podwire/v1";
 
 pub(super) const LAB_KEYS: &[&str] = &[
@@ -361,10 +364,10 @@ fn network(value: &Value, sink: &mut Sink<'_>) -> Option<NetworkFile> {
                     .and_then(|value| read::seconds(value, "lease", sink)),
             })
         }),
-        // 68: what every IPv4 link must carry (RFC 791); 65521: the most that a TAP device takes.
+        // 68: what every IPv4 link must carry (RFC 791).
         mtu: fields
             .get("mtu")
-            .and_then(|value| read::number(value, "mtu", 68..=65_521, sink)),
+            .and_then(|value| read::number(value, "mtu", 68..=MAX_MTU, sink)),
         docker0: flag("docker0", sink),
         sit0: flag("sit0", sink),
         pod_ifindex: fields
@@ -429,11 +432,11 @@ fn calico(value: &Value, sink: &mut Sink<'_>) -> Option<CalicoFile> {
 
 /// An MTU, or 0 for what follows from the hosts'.
 pub(super) fn calico_mtu(value: &Value, sink: &mut Sink<'_>) -> Option<At<u16>> {
-    let found: At<u16> = read::number(value, "mtu", 0..=65_521, sink)?;
+    let found: At<u16> = read::number(value, "mtu", 0..=MAX_MTU, sink)?;
     if (1..68).contains(&found.value) {
         sink.error(
             found.pos,
-            "mtu must be 0, for what follows from the hosts', or from 68 to 65521",
+            "mtu must be 0, for what follows from the hosts', or from 68 to 1970",
         );
         return None;
     }

@@ -489,7 +489,7 @@ fn calicos_parameters_are_checked() {
     );
     says(
         &calico("mtu: 20"),
-        "mtu must be 0, for what follows from the hosts', or from 68 to 65521",
+        "mtu must be 0, for what follows from the hosts', or from 68 to 1970",
     );
     says(
         "preset: calico\nnetwork: {clusterCIDR: 10.244.0.0/24, calico: {blockSize: 23}}\n",
@@ -604,4 +604,19 @@ proptest! {
         }
         let _refused_or_not = manifest::load(&[Source::new("t", text)]);
     }
+}
+
+/// A network whose packets the routers could not hold is refused, where it is written.
+#[test]
+fn an_mtu_is_no_larger_than_a_frame() {
+    let largest = usize::from(written::MAX_MTU);
+    assert_eq!(largest + 14, router_core::frame::MAX_FRAME);
+    let network = |mtu: usize| {
+        let text = format!("apiVersion: podwire/v1\nkind: Lab\nnetwork: {{mtu: {mtu}}}\n");
+        load(&[Source::new("lab.yaml", text)], &Overrides::default())
+    };
+    assert!(network(largest).is_ok());
+    let refused = network(largest + 1).unwrap_err().to_string();
+    assert!(refused.contains("lab.yaml:3:16: "), "{refused}");
+    assert!(refused.contains("1970"), "{refused}");
 }
