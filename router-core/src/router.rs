@@ -500,7 +500,14 @@ impl Router {
         if let Some(nat) = &mut self.nat {
             let whole = of_set.and_then(|set| set.datagram);
             let origin = (port.id, link.from_host);
-            nat.enter(now, packet_mut(frame), whole, origin, &self.fib, context)?;
+            let before = tell::summary(frame);
+            let entered = nat.enter(now, packet_mut(frame), whole, origin, &self.fib, context);
+            io.trace.step(mark, || Step::Tracked {
+                state: context.tracked(),
+            });
+            io.trace.step_if(mark, || context.take_rule());
+            io.trace.step_if(mark, || tell::translated(before, frame));
+            entered?;
             if let Some(verdict) = self.go_as_before(frame, link, context) {
                 return Ok(verdict);
             }
@@ -580,7 +587,10 @@ impl Router {
         self.check_policy(frame, link, Some(hop.slot), context.seen, io)?;
         if let Some(nat) = &mut self.nat {
             let way = (link.slot, &hop);
+            let before = tell::summary(frame);
             let leaves = nat.leave(now, packet_mut(frame), context, way, &self.fib);
+            io.trace.step_if(mark, || context.take_rule());
+            io.trace.step_if(mark, || tell::translated(before, frame));
             self.stats
                 .events
                 .add(Event::ConnectionEvicted, nat.take_evicted());

@@ -32,6 +32,7 @@ use crate::ports::ConfigError;
 use crate::random::Rng;
 use crate::stats::DropReason;
 use crate::time::Instant;
+use crate::trace::{Step, Tracked};
 use crate::wire::icmpv4;
 use crate::wire::ipv4::{Ipv4, PROTOCOL_ICMP, PROTOCOL_SCTP};
 use dnat::Affinity;
@@ -47,12 +48,41 @@ pub(crate) struct Context {
     pub(crate) seen: Seen,
     /// What it said when it came, where it has a tuple.
     received: Option<Tuple>,
+    /// The rule that decided last, for traces.
+    rule: Option<Place>,
     /// Its mark, as rules set it.
     mark: u32,
     in_port: Option<PortId>,
     from_host: bool,
     /// IPv4 bytes of the datagram.
     bytes: usize,
+}
+
+impl Context {
+    /// What traces say of it.
+    pub(crate) const fn tracked(&self) -> Tracked {
+        match self.seen {
+            Seen::Untracked => Tracked::Untracked,
+            Seen::Invalid => Tracked::Invalid,
+            Seen::New => Tracked::New,
+            Seen::Known {
+                established: false, ..
+            } => Tracked::Unreplied,
+            Seen::Known { dir, .. } => Tracked::Established {
+                reply: matches!(dir, Dir::Reply),
+            },
+            Seen::Related { .. } => Tracked::Related,
+        }
+    }
+
+    /// The rule that decided since this was asked last, as traces tell it.
+    pub(crate) fn take_rule(&mut self) -> Option<Step> {
+        let place = self.rule.take()?;
+        Some(Step::NatRule {
+            chain: u32::try_from(place.chain).ok()?,
+            rule: u32::try_from(place.rule).ok()?,
+        })
+    }
 }
 
 /// See the module.
@@ -188,10 +218,11 @@ impl Nat {
                     mark: 0,
                     bytes,
                 };
-                let (ruling, _) = self
-                    .rules
-                    .evaluate(hook, &mut facts, |a| fib.is_local(a), true);
+                let (ruling, rule) =
+                    self.rules
+                        .evaluate(hook, &mut facts, |a| fib.is_local(a), true);
                 context.mark = facts.mark;
+                context.rule = rule;
                 match ruling {
                     Ruling::Dnat(place) => {
                         let target = self.destination(now, &tuple, place);
@@ -282,7 +313,7 @@ impl Nat {
         &mut self,
         now: Instant,
         packet: &mut [u8],
-        context: &Context,
+        context: &mut Context,
         (from, hop): (usize, &Hop),
         fib: &Fib,
     ) -> Result<(), Refusal> {
@@ -297,9 +328,10 @@ impl Nat {
                     mark: context.mark,
                     bytes,
                 };
-                let (ruling, _) =
+                let (ruling, rule) =
                     self.rules
                         .evaluate(Hook::Postrouting, &mut facts, |a| fib.is_local(a), true);
+                context.rule = rule;
                 let (addr, choice, masquerade) = match ruling {
                     Ruling::Masquerade(choice) => {
                         let next_hop = hop.via.unwrap_or(current.dst);

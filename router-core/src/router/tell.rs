@@ -109,6 +109,19 @@ pub(super) fn made(event: Event, frame: &Frame) -> Option<Step> {
     })
 }
 
+/// What the packet of a marked frame says.
+pub(super) fn summary(frame: &Frame) -> Option<Summary> {
+    let marked = frame.mark().is_set();
+    let ip = marked.then(|| Ipv4::peek(packet(frame))).flatten()?;
+    Some(Summary::new(&ip))
+}
+
+/// What NAT has made of a packet that said `before` what it said.
+pub(super) fn translated(before: Option<Summary>, frame: &Frame) -> Option<Step> {
+    let packet = summary(frame)?;
+    (Some(packet) != before).then_some(Step::Translated { packet })
+}
+
 pub(super) const fn neighbour(
     port: PortId,
     ip: Ipv4Addr,

@@ -23,10 +23,11 @@ mod packet;
 mod recorder;
 mod step;
 mod text;
+mod translated;
 
 pub use answers::{Answers, WAITING_MAX};
 pub use mark::{Mark, Role};
 pub use packet::{Summary, Transport};
 pub use recorder::{ARMED_MAX, Record, Recorder, STEPS_MAX, TooManyTraces, Trace};
-pub use step::{Answered, Fit, Step, Withheld};
+pub use step::{Answered, Fit, Step, Tracked, Withheld};
 pub use text::{PortNames, Sentence, icmp};

@@ -94,6 +94,23 @@ pub enum Step {
         /// The result.
         fit: Fit,
     },
+    /// What the packet is to the node's connections, on a node that tracks them.
+    Tracked {
+        /// Its state.
+        state: Tracked,
+    },
+    /// A rule of the nat table decided about the connection that the packet begins.
+    NatRule {
+        /// Place of the rule's chain in the configuration.
+        chain: u32,
+        /// Number of the rule in it, from 0.
+        rule: u32,
+    },
+    /// Addresses, ports or an identifier were translated; of an ICMP error also what it quotes.
+    Translated {
+        /// The packet after that.
+        packet: Summary,
+    },
     /// NetworkPolicy of a pod at one end.
     Policy {
         /// `ingress`: of the pod that it is for, `egress`: of the pod that it is from.
@@ -260,6 +277,28 @@ pub enum Answered {
     Reset,
     /// The node's host namespace.
     Host,
+}
+
+/// What a packet is to the connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+pub enum Tracked {
+    /// Nobody looked.
+    Untracked,
+    /// It belongs to none and begins none.
+    Invalid,
+    /// It begins one.
+    New,
+    /// It belongs to one that was not answered yet.
+    Unreplied,
+    /// It belongs to one that was answered, or is the answer.
+    Established {
+        /// It travels in the direction of the answers.
+        reply: bool,
+    },
+    /// It is an ICMP error about one.
+    Related,
 }
 
 /// Whether a packet fits a port.

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::Ipv4Addr;
 
-use super::{Answered, Fit, Step, Summary, Transport, Withheld, judged};
+use super::{Answered, Fit, Step, Summary, Transport, Withheld, judged, translated};
+use crate::config::nat::Chain;
 use crate::config::{PortId, RpFilter, Snapshot};
 use crate::policy::PolicyName;
 use crate::stats::RouteKind;
@@ -22,6 +23,12 @@ pub trait PortNames {
         let _ = number;
         None
     }
+
+    /// The chain of the nat table at this place of the node's configuration, if that is known.
+    fn nat_chain(&self, number: u32) -> Option<&Chain> {
+        let _ = number;
+        None
+    }
 }
 
 /// Of a snapshot, everything is known.
@@ -32,6 +39,10 @@ impl PortNames for Snapshot {
 
     fn policy(&self, number: u32) -> Option<&PolicyName> {
         self.policy.policies.get(usize::try_from(number).ok()?)
+    }
+
+    fn nat_chain(&self, number: u32) -> Option<&Chain> {
+        self.nat.chains.get(usize::try_from(number).ok()?)
     }
 }
 
@@ -135,6 +146,9 @@ impl fmt::Display for Sentence<'_> {
                 };
                 write!(f, "{len} bytes, {result} MTU {mtu} of {}", port(p))
             }
+            Step::Tracked { state } => f.write_str(translated::state(state)),
+            Step::NatRule { chain, rule } => translated::rule(f, chain, rule, self.names),
+            Step::Translated { packet } => write!(f, "translated: {packet}"),
             Step::Policy {
                 direction,
                 judgement,

@@ -11,6 +11,7 @@ mod rules;
 mod source;
 mod tcp;
 mod timers;
+mod traced;
 mod tuples;
 
 use core::net::Ipv4Addr;
