@@ -68,6 +68,8 @@ const fn label(step: &Step) -> (&'static str, bool) {
         Step::Local { .. } => ("local", true),
         Step::Ttl { .. } => ("ttl", true),
         Step::Mtu { .. } => ("mtu", true),
+        Step::Tracked { .. } => ("ct", false),
+        Step::NatRule { .. } | Step::Translated { .. } => ("nat", true),
         Step::Fragmented { .. } | Step::Piece { .. } => ("cut", true),
         Step::Encap { .. } => ("encap", true),
         Step::Decap { .. } => ("decap", true),
