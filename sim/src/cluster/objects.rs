@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 use router_core::PortId;
+use router_core::config::nat::NatConfig;
 use router_core::policy::PolicyConfig;
 
 use super::error::did_you_mean;
@@ -15,6 +16,7 @@ use super::{Cluster, ClusterError, Effect, Outcome, tidy};
 use crate::kube::{Namespace, NetworkPolicy, Object, ObjectKind, Stored};
 use crate::model::{Pod, PodLink};
 use crate::policy::{Input, PodFacts, compile};
+use crate::service::stale;
 use crate::spec::PolicyMode;
 
 /// Namespaces that every cluster has, and that can't be deleted.
@@ -308,6 +310,13 @@ impl Cluster {
                 || portals.get(name) != self.state.portals.get(name)
             {
                 changed.push(name.clone());
+            }
+        }
+        let none = NatConfig::default();
+        for (node, old) in &self.state.portals {
+            for filter in stale(old, portals.get(node).unwrap_or(&none)) {
+                let node = node.clone();
+                outcome.effect(Effect::FlushSessions { node, filter });
             }
         }
         self.state.compiled = compiled;

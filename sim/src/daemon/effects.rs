@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use router_core::Filter;
 use router_core::Mac;
 use tap_bridge::fabric::MemberId;
 
@@ -47,6 +48,7 @@ impl First {
 struct Later {
     configure: BTreeSet<String>,
     host_side: BTreeSet<String>,
+    flush: Vec<(String, Filter)>,
     programs: Vec<(String, String)>,
     grave: Vec<Sandbox>,
     waiting: Waiting,
@@ -300,11 +302,7 @@ impl Lab {
                 later.host_side.insert(node);
             }
             Effect::FlushSessions { node, filter } => {
-                let request = NodeRequest::FlushSessions { filter };
-                if let Some(runtime) = self.nodes.get_mut(&node) {
-                    let ticket = runtime.post(request, &[])?;
-                    later.waiting.push((node, ticket));
-                }
+                later.flush.push((node, filter));
             }
             Effect::FlushNeighbours { node, port, ip } => {
                 let request = NodeRequest::FlushNeighbours { port, ip };
@@ -433,6 +431,16 @@ impl Lab {
             };
             let snapshot = Box::new(snapshot);
             match runtime.post(NodeRequest::Configure { snapshot }, &[]) {
+                Ok(ticket) => later.waiting.push((name, ticket)),
+                Err(error) => result.note(survivable(error)),
+            }
+        }
+        // With the new rules in force, lest a packet in between makes a connection by the old ones.
+        for (name, filter) in std::mem::take(&mut later.flush) {
+            let Some(runtime) = self.nodes.get_mut(&name) else {
+                continue;
+            };
+            match runtime.post(NodeRequest::FlushSessions { filter }, &[]) {
                 Ok(ticket) => later.waiting.push((name, ticket)),
                 Err(error) => result.note(survivable(error)),
             }

@@ -10,6 +10,7 @@
 mod endpoints;
 mod names;
 mod rules;
+mod stale;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use crate::kube::{ContainerPort, EndpointSlice, Service};
 
 pub use endpoints::slices;
 pub use rules::{append, is_of};
+pub use stale::stale;
 
 /// A pod as services see it.
 #[derive(Clone, Copy, Debug)]

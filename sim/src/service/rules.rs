@@ -21,8 +21,8 @@ const MASQUERADE: Mark = Mark {
     mask: 0x4000,
 };
 
-const SERVICES: &str = "KUBE-SERVICES";
-const NODE_PORTS: &str = "KUBE-NODEPORTS";
+pub(super) const SERVICES: &str = "KUBE-SERVICES";
+pub(super) const NODE_PORTS: &str = "KUBE-NODEPORTS";
 const MARK_MASQ: &str = "KUBE-MARK-MASQ";
 const POSTROUTING_CHAIN: &str = "KUBE-POSTROUTING";
 

@@ -200,3 +200,32 @@ fn headless_services_have_no_rules() {
     let nat = rules(&web, "a");
     assert_eq!(nat.chains.len(), 1);
 }
+
+/// SVC-7: of an endpoint that goes, the UDP connections to this service are forgotten, by address and by node port; TCP stays.
+#[test]
+fn connections_of_endpoints_that_go_are_forgotten() {
+    let mut web = service("web", [10, 96, 0, 20]);
+    web.kind = ServiceKind::NodePort;
+    web.ports[0].node_port = Some(30_080);
+    web.ports[0].target = PortRef::Number(8080);
+    let tcp = rules(&web, "a");
+    assert!(stale(&tcp, &NatConfig::default()).is_empty());
+    web.ports[0].protocol = Protocol::Udp;
+    let all = rules(&web, "a");
+    assert!(stale(&all, &all).is_empty());
+    let mut less = all.clone();
+    for rule in less.chains.iter_mut().flat_map(|chain| &mut chain.rules) {
+        if let Target::Dnat { backends, .. } = &mut rule.target {
+            backends.retain(|backend| backend.addr != Ipv4Addr::new(10, 244, 0, 2));
+        }
+    }
+    let gone = |dst: Option<[u8; 4]>, dport| router_core::Filter {
+        protocol: Some(17),
+        dst: dst.map(Ipv4Addr::from),
+        dport: Some(dport),
+        reply_src: Some(Ipv4Addr::new(10, 244, 0, 2)),
+        ..router_core::Filter::default()
+    };
+    let expected = [gone(None, 30_080), gone(Some([10, 96, 0, 20]), 80)];
+    assert_eq!(stale(&all, &less), expected);
+}

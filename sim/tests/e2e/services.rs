@@ -270,3 +270,70 @@ for _ in range(200):
     assert!(!example.is_empty());
     assert_eq!(getent("client", "outside"), example);
 }
+
+/// Pods `udp-1` and `udp-2` answer datagrams with their names.
+const UDP: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: NAME, labels: {app: udp, name: NAME}}
+spec:
+  nodeName: NODE
+  containers:
+  - name: c
+    command:
+    - python3
+    - -c
+    - |
+      import socket
+      s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+      s.bind(('', 9000))
+      while True:
+        s.sendto(socket.gethostname().encode(), s.recvfrom(100)[1])
+"#;
+
+/// SVC-7: a client that keeps its port is led to an endpoint that is left, though the one before still lives.
+#[test]
+fn udp_connections_end_with_their_endpoint() {
+    if !runs_here(&[Need::Tap, Need::Tool("python3")]) {
+        return;
+    }
+    let world = World::new();
+    let lab = world.up(&["--backend", "tap"]);
+    let service = |selector: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: udp}}\nspec:\n  selector: {{{selector}}}\n  \
+             ports: [{{protocol: UDP, port: 9000}}]\n"
+        );
+        lab.cmd(&["apply", "-f", &world.file("service.yaml", &text)])
+            .ok();
+    };
+    for (name, node) in [("udp-1", "minikube-m02"), ("udp-2", "minikube-m03")] {
+        let text = UDP.replace("NAME", name).replace("NODE", node);
+        lab.cmd(&["apply", "-f", &world.file("pod.yaml", &text)])
+            .ok();
+    }
+    service("app: udp");
+    lab.run_pod("client", "minikube");
+    let ask = |to: &str| {
+        let script = format!(
+            "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.bind(('', 5555))\ns.settimeout(3)\n\
+             s.sendto(b'?', ('{to}', 9000))\nprint(s.recv(100).decode())"
+        );
+        let output = lab.cmd(&["exec", "client", "--", "python3", "-c", &script]);
+        output
+            .status
+            .success()
+            .then(|| output.stdout.trim().to_owned())
+    };
+    for pod in ["udp-1", "udp-2"] {
+        eventually(PATIENCE, pod, || ask(&lab.ip_of(pod)));
+    }
+    let address = address(&lab, "udp");
+    let first = ask(&address).unwrap();
+    for _ in 0..5 {
+        assert_eq!(ask(&address), Some(first.clone()), "one connection");
+    }
+    let other = if first == "udp-1" { "udp-2" } else { "udp-1" };
+    service(&format!("name: {other}"));
+    assert_eq!(ask(&address).as_deref(), Some(other));
+}
