@@ -19,10 +19,11 @@ pub const STUCK: Duration = Duration::from_secs(10);
 const MAX_LEN: usize = 1 << 14;
 
 const USAGE: &str = "\
-TARGET [--seconds N] [--seed S] [FILE|DIR]...
+TARGET [--seconds N] [--seed S] [--write DIR] [FILE|DIR]...
   FILE|DIR    replay these inputs
   --seconds   then mutate the seeds, the regressions and these for so long
-  --seed      of the mutations (default 1)";
+  --seed      of the mutations (default 1)
+  --write     write seeds, corpus and regressions as files, and nothing else: for libFuzzer";
 
 /// `main` of a target's binary.
 #[must_use]
@@ -51,6 +52,12 @@ fn run(target: Target) -> Result<(), String> {
         match arg.as_str() {
             "--seconds" => seconds = number(args.next())?,
             "--seed" => seed = number(args.next())?,
+            "--write" => {
+                let dir = args
+                    .next()
+                    .ok_or_else(|| format!("a directory is wanted\n{USAGE}"))?;
+                return write(Path::new(&dir), &corpus(target)?);
+            }
             "-h" | "--help" => {
                 println!("{USAGE}");
                 return Ok(());
@@ -87,17 +94,28 @@ fn run(target: Target) -> Result<(), String> {
     Ok(())
 }
 
-/// The target's seeds and its committed regressions.
+/// The target's seeds, its committed corpus and its committed regressions.
 ///
 /// # Errors
 /// When a file cannot be read.
 pub fn corpus(target: Target) -> Result<Vec<Vec<u8>>, String> {
     let mut inputs = (target.seeds)();
-    let dir = root().join("regressions").join(target.name);
-    if dir.is_dir() {
-        read_into(&dir, &mut inputs)?;
+    for kept in ["corpus", "regressions"] {
+        let dir = root().join(kept).join(target.name);
+        if dir.is_dir() {
+            read_into(&dir, &mut inputs)?;
+        }
     }
     Ok(inputs)
+}
+
+fn write(dir: &Path, inputs: &[Vec<u8>]) -> Result<(), String> {
+    let fail = |e: std::io::Error| format!("{}: {e}", dir.display());
+    fs::create_dir_all(dir).map_err(fail)?;
+    for input in inputs {
+        fs::write(dir.join(format!("seed-{:016x}", hash(input))), input).map_err(fail)?;
+    }
+    Ok(())
 }
 
 fn root() -> PathBuf {
@@ -131,14 +149,17 @@ fn execute(target: Target, input: &[u8], watch: &Watch) -> Result<(), String> {
     result.map_err(|_| format!("panicked on {}", save(target.name, input)))
 }
 
+/// FNV-1a: only to name files.
+fn hash(input: &[u8]) -> u64 {
+    input.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, &b| {
+        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
 /// Writes an input where cargo-fuzz writes its own. The path, or why it could not be written.
 fn save(name: &str, input: &[u8]) -> String {
     let dir = root().join("artifacts").join(name);
-    // FNV-1a: only to name the file.
-    let hash = input.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, &b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let path = dir.join(format!("crash-{hash:016x}"));
+    let path = dir.join(format!("crash-{:016x}", hash(input)));
     match fs::create_dir_all(&dir).and_then(|()| fs::write(&path, input)) {
         Ok(()) => path.display().to_string(),
         Err(e) => format!("an input that cannot be saved ({e}): {input:?}"),

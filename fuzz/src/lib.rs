@@ -4,6 +4,9 @@
 //! plain mutating driver (`cargo run -p fuzz --bin TARGET -- --seconds 60`, see [`driver`]), and `cargo test`, which
 //! replays the seeds and everything in `fuzz/regressions`.
 
+pub mod allocations;
+pub mod bench;
 pub mod driver;
 pub mod input;
+pub mod node;
 pub mod targets;

@@ -7,9 +7,20 @@ use std::path::Path;
 use std::time::Duration;
 
 use flate2::read::GzDecoder;
-use fuzz::targets::{parse_frame, router_bytes::Bench};
+use fuzz::bench::Bench;
+use fuzz::targets::parse_frame;
 use pcap_parser::{LegacyPcapReader, PcapBlockOwned, PcapError, traits::PcapReaderIterator as _};
 use router_core::PortId;
+
+/// A kindnet node, a Calico node, another with a tunnel that is too wide and that collects fragments, one with NAT, pods on a hairpin bridge, and a kindnet node with policies, as [`fuzz::node`] makes them.
+const NODES: [[u8; 3]; 6] = [
+    [0, 0b1100_0000, 0],
+    [0x21, 0b1100_0000, 0],
+    [0x51, 0b1100_0001, 8],
+    [0x80, 0b1100_0000, 8],
+    [6, 0b1100_0000, 8],
+    [8, 0b1100_0000, 0x68],
+];
 
 /// The packets of a gzipped pcap file.
 fn packets(path: &Path) -> Vec<Vec<u8>> {
@@ -53,15 +64,17 @@ fn real_ethernet_frames_are_conserved() {
         return;
     };
     assert!(frames.len() > 20_000);
-    let mut bench = Bench::plain();
+    let mut benches = NODES.map(Bench::plain);
     for (i, frame) in frames.iter().enumerate() {
         parse_frame::run(frame);
         let port = PortId(u16::try_from(i % 5).expect("below 5"));
-        bench.receive(port, frame);
-        // And as if it had been sent to us, with a header that verifies.
-        bench.receive_repaired(port, frame);
-        if i % 64 == 0 {
-            bench.advance(Duration::from_millis(700));
+        for bench in &mut benches {
+            bench.receive(port, frame);
+            // And as if it had been sent to us, with a header that verifies.
+            bench.receive_repaired(port, frame);
+            if i % 64 == 0 {
+                bench.advance(Duration::from_millis(700));
+            }
         }
     }
 }
@@ -71,14 +84,16 @@ fn real_ip_packets_are_conserved() {
     let Some(packets) = frames("rawip.pcap.gz") else {
         return;
     };
-    let mut bench = Bench::plain();
+    let mut benches = NODES.map(Bench::plain);
     for packet in packets {
         let mut frame = vec![0; 12];
         frame.extend([8, 0]);
         frame.extend(&packet);
         parse_frame::run(&frame);
-        bench.receive(PortId(1), &frame);
-        bench.receive_repaired(PortId(0), &frame);
-        bench.advance(Duration::from_millis(50));
+        for bench in &mut benches {
+            bench.receive(PortId(1), &frame);
+            bench.receive_repaired(PortId(0), &frame);
+            bench.advance(Duration::from_millis(50));
+        }
     }
 }

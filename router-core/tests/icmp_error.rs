@@ -233,6 +233,22 @@ fn an_undeliverable_error_causes_no_other() {
     ]);
 }
 
+/// ICMP-12: options of the cause are quoted and not answered with, and a source route is not even quoted.
+#[test]
+fn an_error_has_no_options_of_its_own() {
+    let mut h = Harness::new(resolved(node_a()));
+    let recorded = from_a1() / ipv4(A1, B1).ttl(1).options(&[7, 7, 4, 0, 0, 0, 0, 0]) / udp(1, 2);
+    h.rx(POD1, &recorded);
+    h.expect_tx(
+        POD1,
+        &(to_a1() / ipv4(GW_A, A1).tos(0xc0).any_id() / time_exceeded() / quote(&recorded)),
+    );
+    let routed =
+        from_a1() / ipv4(A1, B1).ttl(1).options(&[0x83, 7, 4, 10, 244, 1, 9, 0]) / udp(1, 2);
+    h.rx(POD1, &routed);
+    h.expect_silence();
+}
+
 /// An error to a sender that no route leads back to is dropped and counted.
 #[test]
 fn an_error_without_a_way_back_goes_nowhere() {

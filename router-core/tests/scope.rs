@@ -2,10 +2,10 @@
 
 use core::net::Ipv4Addr;
 
-use router_core::config::{Route, Snapshot};
+use router_core::config::{Route, RouteTarget, Snapshot};
 use router_core::testing::topology::*;
 use router_core::testing::*;
-use router_core::{DropReason, Mac};
+use router_core::{DropReason, Mac, PortId};
 
 fn node() -> Harness {
     Harness::new(resolved(node_a()))
@@ -136,4 +136,34 @@ fn a_port_that_is_down_has_neither_local_addresses_nor_routes() {
             &(eth(R_MAC, UPLINK_MAC) / ipv4(A1, dst).ttl(63) / udp(1, 2)),
         );
     }
+}
+
+/// FWD-42: a gateway's address stays local on the links that are left, and no longer than that.
+#[test]
+fn a_gateway_address_is_local_while_a_link_has_it() {
+    let without = |ports: &[PortId]| {
+        let mut snapshot = resolved(node_a());
+        snapshot.ports.retain(|p| !ports.contains(&p.id));
+        snapshot.addresses.retain(|a| !ports.contains(&a.port));
+        snapshot.neighbours.retain(|n| !ports.contains(&n.port));
+        let to_gone = |r: &Route| matches!(&r.target, RouteTarget::Unicast(hops) if ports.contains(&hops[0].port));
+        snapshot.routes.retain(|r| !to_gone(r));
+        snapshot
+    };
+    let mut h = Harness::new(resolved(node_a()));
+    let from_b = |ttl| eth(UPLINK_MAC, B_MAC) / ipv4(B1, GW_A).ttl(ttl) / echo_request(1, 1);
+    let answer = to_b() / ipv4(GW_A, B1).any_id() / echo_reply(1, 1);
+    for gone in [&[][..], &[POD1][..]] {
+        h.apply(without(gone));
+        h.rx(UPLINK, &from_b(63));
+        h.expect_tx(UPLINK, &answer);
+    }
+    h.apply(without(&[POD1, POD2]));
+    h.rx(UPLINK, &from_b(63));
+    // Like any other address of the podCIDR that nobody has: back by the default route.
+    h.expect_tx(
+        UPLINK,
+        &(eth(R_MAC, UPLINK_MAC) / ipv4(B1, GW_A).ttl(62) / echo_request(1, 1)),
+    );
+    h.expect_silence();
 }

@@ -2,7 +2,7 @@
 
 use router_core::testing::topology::*;
 use router_core::testing::*;
-use router_core::{DropReason, Event};
+use router_core::{ConfigError, DropReason, Event, FramePool, Instant, Limits, Router};
 
 fn node() -> Harness {
     Harness::new(resolved(node_a()))
@@ -89,6 +89,34 @@ fn a_packet_as_long_as_the_mtu_passes_and_a_longer_one_with_df_is_reported() {
         (DropReason::FragmentationNeeded.into(), 1),
         (Event::IcmpErrorSent.into(), 1),
     ]);
+}
+
+/// FWD-74: it is the MTU of the route's egress that counts, whatever the other ports have; FWD-77: which is never below 68.
+#[test]
+fn the_mtu_is_that_of_the_way_out() {
+    let mut snapshot = with_port(resolved(node_a()), POD2, |p| p.mtu = 68);
+    let mut h = Harness::new(with_port(snapshot.clone(), POD1, |p| p.mtu = 500));
+    let long = from_a1() / ipv4(A1, B1).df() / udp(1, 2) / vec![0; 1472];
+    h.rx(POD1, &long);
+    h.expect_tx(
+        UPLINK,
+        &(to_b() / ipv4(A1, B1).df().ttl(63) / udp(1, 2) / vec![0; 1472]),
+    );
+    let refused = from_a1() / ipv4(A1, A2).df() / udp(1, 2) / vec![0; 41];
+    h.rx(POD1, &refused);
+    h.expect_tx(
+        POD1,
+        &(eth(A1_MAC, POD1_MAC)
+            / ipv4(GW_A, A1).tos(0xc0).any_id()
+            / fragmentation_needed(68)
+            / quote(&refused)),
+    );
+    for port in &mut snapshot.ports {
+        port.mtu = 67;
+    }
+    let refused =
+        Router::new(Limits::default(), 1).apply(Instant::ZERO, snapshot, &mut FramePool::new(1));
+    assert!(matches!(refused, Err(ConfigError::MtuTooSmall(_))));
 }
 
 /// The order of stages: an expired TTL beats the length.

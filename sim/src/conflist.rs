@@ -166,7 +166,7 @@ mod tests {
   ]
 }"#;
 
-    /// KND-8, S0-5.
+    /// KND-8, IPAM-5, S0-5.
     #[test]
     fn the_text_is_the_seeds() {
         assert_eq!(

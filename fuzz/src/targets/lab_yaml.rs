@@ -81,7 +81,7 @@ fn check(spec: &LabSpec) {
     }
 }
 
-/// The labs that ship, and a manifest.
+/// The labs that ship, and manifests of every kind.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = lab::BUILT_IN
@@ -93,6 +93,20 @@ pub fn seeds() -> Vec<Vec<u8>> {
     );
     seeds.push(
         b"apiVersion: v1\nkind: Node\nmetadata:\n  name: n\nspec:\n  podCIDR: 10.244.77.0/30\nstatus:\n  addresses:\n  - type: InternalIP\n    address: 172.16.30.77\n".to_vec(),
+    );
+    // Everything that a policy can say, and what it must not say.
+    for policy in [
+        "{podSelector: {}, policyTypes: [Ingress, Egress], ingress: [], egress: [{}]}",
+        "{podSelector: {matchLabels: {app: web}}, ingress: [{from: [{ipBlock: {cidr: 10.244.0.0/16, except: [10.244.1.0/24]}}], ports: [{protocol: UDP, port: 32000, endPort: 32768}]}]}",
+        "{podSelector: {matchExpressions: [{key: a, operator: In, values: [b, c]}, {key: d, operator: DoesNotExist}]}, egress: [{to: [{podSelector: {}, namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: x}}}], ports: [{port: http}]}]}",
+        "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.1/8}, podSelector: {}}], ports: [{port: 99999}, {port: 80, endPort: 1}]}]}",
+    ] {
+        seeds.push(
+            format!("apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: p, namespace: default}}\nspec: {policy}\n").into_bytes(),
+        );
+    }
+    seeds.push(
+        b"apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {clusterIP: 10.96.0.10, selector: {app: web}, ports: [{port: 80, targetPort: http, nodePort: 30080}], sessionAffinity: ClientIP}\n".to_vec(),
     );
     seeds.push(b"apiVersion: podwire/v1\nkind: Lab\nnodes:\n- {name: a, podCIDR: 10.244.0.0/24}\n- {name: a}\n".to_vec());
     seeds

@@ -2,8 +2,11 @@
 
 pub mod control_frame;
 pub mod fabric_peer;
+pub mod ipip;
 pub mod lab_yaml;
+pub mod nat;
 pub mod parse_frame;
+pub mod reassembly;
 pub mod router_bytes;
 
 /// A target.
@@ -18,7 +21,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const ALL: [Target; 5] = [
+pub const ALL: [Target; 8] = [
     Target {
         name: "lab_yaml",
         run: lab_yaml::run,
@@ -38,6 +41,21 @@ pub const ALL: [Target; 5] = [
         name: "router_bytes",
         run: router_bytes::run,
         seeds: router_bytes::seeds,
+    },
+    Target {
+        name: "reassembly",
+        run: reassembly::run,
+        seeds: reassembly::seeds,
+    },
+    Target {
+        name: "ipip",
+        run: ipip::run,
+        seeds: ipip::seeds,
+    },
+    Target {
+        name: "nat",
+        run: nat::run,
+        seeds: nat::seeds,
     },
     Target {
         name: "control_frame",

@@ -67,7 +67,7 @@ fn cali(name: &str) -> String {
     )
 }
 
-/// S1-2, S1-5 to S1-7, S1-11 to S1-14, S1-18, S1-20, S1-21: what `get` and `ip` show of the document's cluster.
+/// S1-1, S1-2, S1-5 to S1-7, S1-11 to S1-14, S1-18, S1-20, S1-21: what `get` and `ip` show of the document's cluster.
 #[test]
 fn the_cluster_shows_what_the_document_shows() {
     let world = World::new();

@@ -122,6 +122,7 @@ fn a_frame_crosses_in_one_breath_without_sleeping() {
     );
 }
 
+/// INV-11.
 #[test]
 fn a_busy_port_does_not_starve_its_neighbour() {
     let mut l = patch(&[(A, B), (B, A)], 512);

@@ -116,7 +116,13 @@ fn matches(m: &Matches, snapshot: &Snapshot) -> String {
     }
     for (flag, ranges) in [("--sports", &m.sports), ("--dports", &m.dports)] {
         if !ranges.is_empty() {
-            let list: Vec<String> = ranges.iter().map(|(a, b)| format!("{a}:{b}")).collect();
+            let list: Vec<String> = ranges
+                .iter()
+                .map(|(first, last)| match first == last {
+                    true => first.to_string(),
+                    false => format!("{first}:{last}"),
+                })
+                .collect();
             let _ = write!(line, " -m multiport {flag} {}", list.join(","));
         }
     }

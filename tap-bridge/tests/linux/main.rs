@@ -71,5 +71,6 @@ tables! {
     errors_are_worded_as_by_linux => rows::icmp_error::rows();
     arp_is_answered_as_by_linux => rows::arp::rows();
     frames_are_bridged_as_by_linux => rows::bridge::rows();
+    connections_are_translated_as_by_iptables => rows::nat::rows();
     neighbours_are_resolved_as_by_linux => rows::neigh::rows();
 }

@@ -81,6 +81,8 @@ pub(crate) enum Differs {
     LinuxAlone(&'static str),
     /// These differ, and nothing more: what makes both the same, and why.
     But(fn(&mut Frames), &'static str),
+    /// Each chooses these at random: what makes both the same, and what they are.
+    Random(fn(&mut Frames), &'static str),
     /// The router goes on where Linux has stopped: why.
     RouterLonger(&'static str),
 }
@@ -238,6 +240,13 @@ fn judge(differs: Differs, linux: Frames, router: Frames) -> Result<(), String> 
                 by_port(frames)
             };
             same(&levelled(linux), &levelled(router))
+        }
+        Differs::Random(level, what) => {
+            let levelled = |mut frames: Frames| {
+                level(&mut frames);
+                by_port(frames)
+            };
+            same(&levelled(linux), &levelled(router)).map_err(|e| format!("beside {what}: {e}"))
         }
         Differs::RouterLonger(why) => {
             if router.len() <= linux.len() {

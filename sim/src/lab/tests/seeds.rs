@@ -243,7 +243,7 @@ fn seed_001_shows_the_documents_interfaces() {
     );
 }
 
-/// S1-2, S1-11, MIX-1: coredns and calico-kube-controllers are older than Calico's configuration, and on the podman bridge;
+/// S1-2, S1-4, S1-11, MIX-1: coredns and calico-kube-controllers are older than Calico's configuration, and on the podman bridge;
 /// tunl0 came after their links.
 #[test]
 fn seed_001_has_two_pods_on_the_podman_bridge() {
@@ -291,6 +291,22 @@ fn seed_001_has_two_pods_on_the_podman_bridge() {
             "calico-kubeconfig"
         ]
     );
+}
+
+/// S1-10, CAL-1: nodes have podCIDRs, and no pod has an address of one.
+#[test]
+fn seed_001_has_pod_cidrs_that_nobody_uses() {
+    let dir = TempDir::new();
+    let cluster = cluster("seed-001", &dir);
+    for (node, cidr) in [
+        ("minikube", "10.244.0.0/24"),
+        ("minikube-m02", "10.244.1.0/24"),
+        ("minikube-m03", "10.244.2.0/24"),
+    ] {
+        let cidr: ipnet::Ipv4Net = cidr.parse().unwrap();
+        assert_eq!(cluster.node(node).unwrap().pod_cidr, Some(cidr));
+        assert!(cluster.pods().all(|pod| !cidr.contains(&pod.ip)));
+    }
 }
 
 /// S2-3, S2-4, S2-6, S2-7.

@@ -439,7 +439,7 @@ fn reassembly_times_out() {
 }
 
 proptest! {
-    /// Whatever arrives, the stack neither panics nor sends to anybody but the gateway.
+    /// PTP-4, INV-6: whatever arrives, the stack neither panics nor sends to anybody but the gateway.
     #[test]
     fn hostile_frames_do_no_harm(
         proto in prop_oneof![Just(1_u8), Just(6), Just(17), any::<u8>()],

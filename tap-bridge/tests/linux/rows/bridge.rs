@@ -7,8 +7,9 @@ use router_core::testing::topology::{R, R_MAC, UPLINK, UPLINK_MAC, X, with_port}
 use router_core::testing::{Packet, arp_request, echo_request, eth, ipv4, payload, udp};
 use router_core::{Mac, Snapshot};
 
+use super::without_redirects;
 use crate::nodes::bridged;
-use crate::side::{Differs, Frames, Row, row};
+use crate::side::{Differs, Row, row};
 
 const STRANGER: Mac = Mac([2, 0, 0, 0, 9, 9]);
 
@@ -31,10 +32,6 @@ fn introduced<const N: usize>(
             bench.send(*port, frame);
         }
     })
-}
-
-fn without_redirects(frames: &mut Frames) {
-    frames.retain(|(_, frame)| frame.len() < 35 || frame[23] != 1 || frame[34] != 5);
 }
 
 pub(crate) fn rows() -> Vec<Row> {

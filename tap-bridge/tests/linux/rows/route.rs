@@ -4,9 +4,9 @@ use router_core::PortId;
 use router_core::testing::topology::*;
 use router_core::testing::{Packet, echo_request, eth, ipv4, udp};
 
-use super::{from_a1, from_a2, from_b};
+use super::{from_a1, from_a2, from_b, without_redirects};
 use crate::nodes::{CALI_MAC, N1, calico, kindnet, without_default};
-use crate::side::{Differs, Frames, Row, row};
+use crate::side::{Differs, Row, row};
 
 /// From a1 to this destination.
 fn to(dst: [u8; 4]) -> [(PortId, Packet); 1] {
@@ -14,10 +14,6 @@ fn to(dst: [u8; 4]) -> [(PortId, Packet); 1] {
         POD1,
         from_a1() / ipv4(A1, dst.into()).id(7) / udp(1, 2) / b"x",
     )]
-}
-
-fn without_redirects(frames: &mut Frames) {
-    frames.retain(|(_, frame)| frame.len() < 35 || frame[23] != 1 || frame[34] != 5);
 }
 
 pub(crate) fn rows() -> Vec<Row> {

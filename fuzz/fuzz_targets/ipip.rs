@@ -1,0 +1,10 @@
+//! `ipip`: see [`fuzz::targets::ipip`].
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::targets::ipip::run(bytes));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::process::ExitCode {
+    fuzz::driver::main("ipip")
+}

@@ -1,0 +1,10 @@
+//! `nat`: see [`fuzz::targets::nat`].
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::targets::nat::run(bytes));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::process::ExitCode {
+    fuzz::driver::main("nat")
+}

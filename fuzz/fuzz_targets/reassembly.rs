@@ -1,0 +1,10 @@
+//! `reassembly`: see [`fuzz::targets::reassembly`].
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::targets::reassembly::run(bytes));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::process::ExitCode {
+    fuzz::driver::main("reassembly")
+}
