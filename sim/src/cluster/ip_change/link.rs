@@ -13,8 +13,9 @@ use crate::model::{IfaceKind, Node};
 
 /// Smallest MTU of an IPv4 device (RFC 791).
 const MTU_MIN: u32 = 68;
-/// Largest MTU of a device of the model.
-const MTU_MAX: u32 = 65535;
+/// Largest MTU of a device of the model:
+/// what a frame of a router holds behind its Ethernet header. More would be lost without a word.
+const MTU_MAX: u32 = 1970;
 
 pub(super) fn apply(
     node: &mut Node,

@@ -232,6 +232,10 @@ fn messages_and_exit_statuses_are_iproute2s() {
             ),
         ),
         (
+            "link set eth0 mtu 1971",
+            ("Error: mtu greater than device maximum.", 2),
+        ),
+        (
             "link set eth0 mtu 65",
             ("Error: mtu less than device minimum.", 2),
         ),
