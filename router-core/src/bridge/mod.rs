@@ -1,11 +1,11 @@
 //! Bridges (dataplane section 8): between ports that share a link layer, frames go by MAC and nothing of IP is looked at.
 //!
 //! A learning bridge without spanning tree and VLANs, as `ip link add type bridge` makes it: it remembers where each source
-//! was seen ([`fdb`]), sends to the one port where the destination is or to all, and takes part itself with its own MAC, its
+//! was seen (`fdb`), sends to the one port where the destination is or to all, and takes part itself with its own MAC, its
 //! own interface being an ordinary port of the router ([`PortKind::Bridge`]). IEEE 802.1D 7.7 to 7.9; where Linux
 //! (`net/bridge`) differs, as Linux does.
 //!
-//! Decides, for one frame, to whom it goes ([`Bridge::decide`], [`Bridge::decide_own`]). Copies are made, counted and
+//! Decides, for one frame, to whom it goes (`Bridge::decide`, `Bridge::decide_own`). Copies are made, counted and
 //! sent in `router/bridging.rs`. TTL and checksums are not touched; a frame that is longer than the MTU of the port it
 //! should leave by is dropped without a word (BR-8).
 //!

@@ -143,14 +143,14 @@ pub enum Judgement {
     Exempt,
     /// A rule allows it: numbers of its policy and of the rule within it.
     Allowed {
-        /// See [`Policy::name`].
+        /// See [`PolicyConfig::policies`](crate::config).
         policy: u32,
         /// Place in the policy's list of this direction, from 0.
         rule: u32,
     },
     /// No rule allows it; one of the policies that isolate the pod.
     Denied {
-        /// See [`Policy::name`]; none where the configuration names no policy.
+        /// See [`PolicyConfig::policies`](crate::config); none where the configuration names no policy.
         policy: Option<u32>,
     },
     /// INVALID at an isolated pod.

@@ -12,7 +12,7 @@
 //! # Cost
 //! A hit: one or two cache lines; a miss: one, seldom two. [`FlowTable::get_batch`] has all first lines of a batch on
 //! their way at once. An insertion: the two lines, and at a load above 0.7 a search now and then, bounded by
-//! [`REACH`] buckets. Nothing allocates after [`FlowTable::new`]; there is no scan and no rehash. Memory: 64 bytes for
+//! `REACH` buckets. Nothing allocates after [`FlowTable::new`]; there is no scan and no rehash. Memory: 64 bytes for
 //! every 2.4 keys of the capacity, 26.7 bytes per key, and 1 kB; the system has to give only what was ever written to.
 
 use alloc::boxed::Box;
