@@ -230,36 +230,6 @@ fn peers_follow_nodes_that_join_and_leave() {
     assert_eq!(routes(&cluster, "minikube"), before);
 }
 
-/// KND-5: a node without a podCIDR is nobody's route; KND-13: nor is one that no connected route leads to. Both are looked
-/// at again at the next tick.
-#[test]
-fn peers_that_cannot_be_reached_have_no_route() {
-    let dir = TempDir::new();
-    let mut spec = seed_000();
-    spec.nodes[1].pod_cidr = None;
-    spec.nodes[2].internal_ip = ip("192.168.7.5");
-    spec.nodes[2].addresses = vec![net("192.168.7.5/24")];
-    let mut cluster = Cluster::new(&spec, dir.path().to_path_buf(), 0).unwrap().0;
-    let peers = |cluster: &Cluster| {
-        let mut lines = routes(cluster, "minikube");
-        lines.retain(|line| line.contains(" via ") && line.starts_with("10.244."));
-        lines
-    };
-    assert_eq!(peers(&cluster), [""; 0]);
-    cluster.reconcile(1);
-    assert_eq!(peers(&cluster), [""; 0]);
-    let minikube = &mut cluster.state.nodes["minikube"].node;
-    let mut connected = minikube.routes[0].clone();
-    connected.dst = net("192.168.7.0/24");
-    connected.kind = RouteKind::Unicast;
-    connected.scope = Scope::Link;
-    connected.owner = RouteOwner::Manual;
-    connected.hops[0].via = None;
-    minikube.routes.push(connected);
-    cluster.reconcile(1);
-    assert_eq!(peers(&cluster), ["10.244.2.0/24 via 192.168.7.5 dev eth0"]);
-}
-
 /// IPAM-9: a pod that could not be made gives its address, link and route back.
 #[test]
 fn a_pod_that_could_not_be_made_leaves_nothing() {
