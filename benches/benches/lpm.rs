@@ -59,7 +59,7 @@ fn sum(destinations: &[Ipv4Addr], lookup: impl Fn(Ipv4Addr) -> NextHop) -> u64 {
 }
 
 fn lpm(c: &mut Criterion) {
-    for table in [Table::Cluster, Table::Internet] {
+    for table in Table::of_this_run() {
         // Where the file is not, there is nothing to measure.
         let Ok(routes) = table.routes() else { continue };
         let mut tables = Tables::new(&routes);

@@ -14,6 +14,13 @@ use crate::{Random, cluster_prefixes};
 /// Next hops of every table.
 const HOPS: u64 = 255;
 
+/// Whether figures are wanted: `cargo bench` says so, `cargo test` runs each bench once, without optimization, where the
+/// peers take many minutes to take in a table of the Internet.
+#[must_use]
+pub fn measuring() -> bool {
+    std::env::args().any(|arg| arg == "--bench")
+}
+
 /// A table for measurements and comparisons.
 #[derive(Clone, Copy, Debug)]
 pub enum Table {
@@ -24,6 +31,12 @@ pub enum Table {
 }
 
 impl Table {
+    /// The tables of this run: the small one alone where nothing is measured ([`measuring`]).
+    pub fn of_this_run() -> impl Iterator<Item = Self> {
+        let large = measuring().then_some(Self::Internet);
+        core::iter::once(Self::Cluster).chain(large)
+    }
+
     /// Its name in bench ids.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -59,6 +72,12 @@ pub enum Table6 {
 }
 
 impl Table6 {
+    /// The tables of this run: the small one alone where nothing is measured ([`measuring`]).
+    pub fn of_this_run() -> impl Iterator<Item = Self> {
+        let large = measuring().then_some(Self::Internet);
+        core::iter::once(Self::Cluster).chain(large)
+    }
+
     /// Its name in bench ids.
     #[must_use]
     pub fn name(self) -> &'static str {
