@@ -3,6 +3,7 @@
 //! Bench ids are `stage/shape/size`. Figures of different machines, or of one machine at different times, do not compare:
 //! run what is to be compared in one go (`cargo bench -p benches --bench parse`).
 
+pub mod crowd;
 pub mod routes;
 
 use core::net::Ipv4Addr;

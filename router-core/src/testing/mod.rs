@@ -6,6 +6,7 @@
 
 pub mod bridged;
 pub mod calico;
+pub mod crowd;
 pub mod decode;
 mod harness;
 mod oracle;

@@ -5,6 +5,7 @@ mod host_port;
 mod icmp;
 mod leak;
 mod masquerade;
+mod million;
 mod model;
 mod protocols;
 mod rules;
