@@ -417,6 +417,9 @@ impl Router {
         let slot = self.ports.slot(frame.port());
         self.stats.count_rx(slot, frame.len());
         io.trace.step(frame.mark(), || tell::rx(&frame));
+        if frame.is_cut() {
+            return self.discard(frame, DropReason::FrameTooLong, io);
+        }
         if let Some((slot, member)) =
             slot.and_then(|slot| Some((slot, self.snapshot.ports.get(slot)?.bridge?)))
         {

@@ -102,6 +102,7 @@ counters! {
         UnknownPort = "unknown-port", "The frame names a port that the router does not have.";
         PortDown = "port-down", "The port it arrived on is administratively down or has nothing at its other end.";
         FrameTooShort = "frame-too-short", "Fewer bytes than an Ethernet header.";
+        FrameTooLong = "frame-too-long", "Longer than any frame that this router can hold; the device cut it.";
         OtherHost = "other-host", "The destination MAC is neither the port's nor a group address.";
         UnknownEtherType = "unknown-ethertype", "Neither IPv4 nor ARP.";
         VlanTagged = "vlan-tagged", "An 802.1Q or 802.1ad tag on an untagged port.";

@@ -54,6 +54,23 @@ fn short_frames_tags_and_unknown_ethertypes_are_dropped_and_counted() {
     h.expect_silent_drop(POD1, &lldp, DropReason::UnknownEtherType);
 }
 
+/// Whoever it is for, and though what is left of it would be a packet; the slot forgets it.
+#[test]
+fn a_frame_that_the_device_cut_is_dropped_and_counted_at_its_port() {
+    let mut h = node();
+    let packet = from_a1() / ipv4(A1, A2) / udp(1, 2) / b"x";
+    h.rx_cut(POD1, &packet.bytes());
+    h.expect_silence();
+    h.expect_counters(&[(DropReason::FrameTooLong.into(), 1)]);
+    let port = h.router().stats().port(POD1).unwrap();
+    assert_eq!(port.drops.get(DropReason::FrameTooLong), 1);
+    h.rx(POD1, &packet);
+    h.expect_tx(
+        POD2,
+        &(eth(A2_MAC, POD2_MAC) / ipv4(A1, A2).ttl(63) / udp(1, 2) / b"x"),
+    );
+}
+
 /// L2-4.
 #[test]
 fn the_egress_mac_is_the_source_and_the_neighbours_the_destination() {

@@ -559,6 +559,16 @@ fn short_frames_are_dropped() {
     h.expect_counters(&[(DropReason::FrameTooShort.into(), 1)]);
 }
 
+/// A bridge neither passes on nor learns from what the device cut.
+#[test]
+fn a_frame_that_the_device_cut_is_dropped() {
+    let mut h = Harness::new(bridged_node());
+    h.rx_cut(PORTS[0], &frame(Mac::BROADCAST, PODS[0], b"x"));
+    h.expect_silence();
+    h.expect_counters(&[(DropReason::FrameTooLong.into(), 1)]);
+    assert_eq!(place(&h, PODS[0]), None);
+}
+
 /// Where the only other port is gone there is nobody to send to.
 #[test]
 fn a_flood_to_nobody_is_counted() {

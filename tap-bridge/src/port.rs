@@ -30,7 +30,7 @@ pub struct PortCounters {
     pub tx_bytes: u64,
     /// Frames lost because the device was full (TAP queue, ring without a free slot, peer gone).
     pub tx_dropped: u64,
-    /// Frames the device handed in that no slot can hold, or that were malformed at the device level.
+    /// Frames the device handed in that never came to the router, because they were malformed at the device level.
     pub rx_errors: u64,
 }
 

@@ -34,6 +34,8 @@ const _: () = assert!(HEADROOM_U8 as usize == HEADROOM);
 const ENCAPSULATED: u8 = 1;
 /// A tunnel header was taken off the packet in this router.
 const DECAPSULATED: u8 = 2;
+/// The device had more bytes than the slot could take.
+const CUT: u8 = 4;
 
 /// Handle to one frame. See the module for who may keep it.
 #[must_use = "a frame must go back to its pool"]
@@ -116,6 +118,18 @@ impl Frame {
     /// Marks the frame.
     pub fn set_mark(&mut self, mark: Mark) {
         self.mark = mark;
+    }
+
+    /// Says that these bytes are only the beginning of what the device received: the router counts such a frame and drops
+    /// it, whoever it was for.
+    pub fn set_cut(&mut self) {
+        self.flags |= CUT;
+    }
+
+    /// True for the beginning of a frame that no slot can hold.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.flags & CUT != 0
     }
 
     /// Takes over from the frame that this one is a piece or a copy of: the port it came by, and its mark.

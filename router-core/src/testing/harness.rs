@@ -130,6 +130,22 @@ impl Harness {
         }
     }
 
+    /// Hands in the beginning of a frame that is longer than a slot, as a device does that cut it.
+    ///
+    /// # Panics
+    /// As [`Harness::rx_bytes`].
+    pub fn rx_cut(&mut self, port: PortId, bytes: &[u8]) {
+        let mut frame = self.pool.alloc().expect("a frame for the packet");
+        assert!(frame.fill(bytes), "{} bytes fit a slot", bytes.len());
+        frame.set_port(port);
+        frame.set_cut();
+        let mut batch = Batch::new();
+        assert!(batch.push(frame).is_ok(), "the batch is empty");
+        self.router
+            .process(self.now, &mut batch, &mut self.pool, &mut self.tx);
+        self.collect();
+    }
+
     /// Begins trace `trace`, to which all frames belong that are handed in from now on.
     ///
     /// # Panics
