@@ -6,20 +6,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::{DEADLINE, Lab, Need, World, eventually, find_tool, run, runs_here};
+use crate::large::a_datagram_of_64000_bytes_arrives;
 use crate::seed001::document;
 
 /// The pod of the document that serves here.
 const NGINX: &str = "10.244.205.193";
-
-/// 64000 bytes in a datagram: cut by the pod, carried in pieces, put together by the other end.
-#[track_caller]
-pub(crate) fn a_datagram_of_64000_bytes_arrives(lab: &Lab<'_>, from: &str, to: &str) {
-    lab.cmd(&[
-        "exec", from, "--", "ping", "-n", "-c", "1", "-W", "10", "-s", "64000", to,
-    ])
-    .ok()
-    .says(&format!("64008 bytes from {to}: icmp_seq=1"));
-}
 
 /// Pages, bulk data and large datagrams cross the tunnel; what both pods capture of that is well formed, checksums included.
 #[test]
@@ -359,27 +350,4 @@ fn nonsense_from_a_pod_is_dropped_counted_and_told_in_words() {
         assert!(line.contains(&format!(" {count} ")), "{line}");
     }
     assert!(lab.world.processes().len() > 3, "all nodes are there");
-}
-
-/// A datagram of 64000 bytes through the bridge, past the node, and to the node by its bridge's address.
-#[test]
-fn a_large_datagram_survives_kindnet_and_the_podman_bridge() {
-    if !runs_here(&[Need::Tap, Need::Tool("ping")]) {
-        return;
-    }
-    let world = World::new();
-    let lab = world.up(&["--preset", "podman-bridge", "--backend", "tap"]);
-    lab.run_pod("a", "minikube");
-    lab.run_pod("b", "minikube");
-    let other = lab.ip_of("b");
-    for to in [other.as_str(), "10.88.0.1", "172.16.30.6"] {
-        a_datagram_of_64000_bytes_arrives(&lab, "a", to);
-    }
-    lab.down().ok();
-    let lab = world.up(&["--preset", "kindnet", "--backend", "tap"]);
-    lab.run_pod("a", "minikube-m02");
-    lab.run_pod("c", "minikube-m03");
-    for to in ["10.244.2.2", "10.244.1.1", "172.16.30.5"] {
-        a_datagram_of_64000_bytes_arrives(&lab, "a", to);
-    }
 }

@@ -10,6 +10,7 @@ mod backends;
 mod calico;
 mod errors;
 mod harness;
+mod large;
 mod lifecycle;
 mod pattern;
 mod policy;
