@@ -5,6 +5,7 @@
 //! one answer, or one flood (INV-2); nothing is allocated (INV-6). The checks share no code with the router.
 
 use core::time::Duration;
+use std::cell::RefCell;
 
 use router_core::config::PortKind;
 use router_core::{Batch, FramePool, Instant, Limits, PortId, Router, Snapshot, TxBatch};
@@ -15,6 +16,11 @@ use crate::node::{ROUTER_MAC, snapshot};
 
 /// Frames in the pool: fragments leave a quarter of it, which is more than what may wait for neighbours.
 const POOL: usize = 1088;
+
+thread_local! {
+    /// The last bench's pool, whole: to make one takes longer than to play most inputs.
+    static SPARE: RefCell<Option<FramePool>> = const { RefCell::new(None) };
+}
 
 /// A router with everything that surrounds it.
 #[derive(Debug)]
@@ -43,7 +49,7 @@ impl Bench {
     pub fn new(limits: Limits, snapshot: Snapshot, roomy: bool) -> Self {
         let mut bench = Self {
             router: Router::new(limits, 7),
-            pool: FramePool::new(POOL),
+            pool: SPARE.take().unwrap_or_else(|| FramePool::new(POOL)),
             now: Instant::from_nanos(1),
             tx: TxBatch::new(POOL),
             rx: Batch::new(),
@@ -200,6 +206,15 @@ impl Bench {
             self.router.held(),
             "every frame is in the pool or held"
         );
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // What a router still holds goes with it, and so does the pool that misses it.
+        if self.pool.missing() == 0 && !std::thread::panicking() {
+            SPARE.set(Some(core::mem::replace(&mut self.pool, FramePool::new(0))));
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use router_core::DropReason;
 #[test]
 fn seeds_and_regressions_hold() {
     for target in targets::ALL {
-        let inputs = driver::corpus(target).expect("the corpus can be read");
+        let inputs = driver::corpus(*target).expect("the corpus can be read");
         assert!(!inputs.is_empty(), "{} has no seed", target.name);
         for input in inputs {
             (target.run)(&input);
