@@ -1,7 +1,9 @@
 //! The header views on any frame.
 //!
 //! Holds: a view shows the bytes that are there and no others; what is emitted parses to the same fields; the checksum is
-//! the naive one; a packet that the router accepts, an independent parser accepts too.
+//! the naive one; and the libraries that others parse packets with are of the same [opinion](opinions).
+
+mod opinions;
 
 use router_core::wire::checksum::Sum;
 use router_core::wire::{arp, ethernet, icmpv4, ipv4, tcp, udp};
@@ -20,6 +22,8 @@ pub fn run(bytes: &[u8]) {
     assert_eq!(header.emit(), bytes[..14]);
     assert_eq!(payload, &bytes[14..]);
     // Whatever the EtherType says: the router never asks the wrong view, the fuzzer does.
+    opinions::on_arp(payload);
+    opinions::on_ipv4(payload);
     if let Some(arp) = arp::Arp::parse(payload) {
         assert_eq!(arp::Arp::parse(&arp.emit()), Some(arp));
         assert_eq!(
@@ -65,6 +69,9 @@ fn check_ipv4(bytes: &[u8], packet: &ipv4::Ipv4<'_>) {
 }
 
 fn transport(bytes: &[u8], packet: &ipv4::Ipv4<'_>) {
+    opinions::on_udp(bytes, packet.src(), packet.dst());
+    opinions::on_tcp(bytes, packet.src(), packet.dst());
+    opinions::on_icmp(bytes);
     if let Some(datagram) = udp::Udp::parse(bytes) {
         let length = usize::from(u16::from_be_bytes([bytes[4], bytes[5]]));
         assert_eq!(datagram.payload(), &bytes[8..length]);
