@@ -127,6 +127,11 @@ impl<const WORDS: usize> Bits<WORDS> {
         self.0[number / 64] ^= 1 << (number % 64);
     }
 
+    fn first(&self) -> Option<usize> {
+        let (n, word) = self.0.iter().enumerate().find(|&(_, &word)| word != 0)?;
+        Some(n * 64 + word.trailing_zeros() as usize)
+    }
+
     fn iter(&self) -> impl Iterator<Item = usize> {
         self.0.iter().enumerate().flat_map(|(n, &word)| {
             let rest = |&word: &u64| Some(word & word.wrapping_sub(1));
@@ -166,6 +171,16 @@ impl Node {
             hops: Vec::new(),
             nodes: Vec::new(),
         }
+    }
+
+    /// Octets at which a prefix begins, or that have a node below.
+    fn octets(&self) -> Bits<4> {
+        let mut octets = self.goes_on.clone();
+        for number in self.ends.iter() {
+            let octet = (number << (8 - number.ilog2())) & 0xff;
+            octets.0[octet / 64] |= 1 << (octet % 64);
+        }
+        octets
     }
 
     fn hop(&self, number: usize) -> Option<NextHop> {
@@ -293,12 +308,7 @@ impl<A: Address> Rib<A> {
 
     /// Every prefix by address, shorter ones first.
     pub(super) fn iter(&self) -> Iter<'_, A> {
-        let root = Step {
-            node: self.node(0),
-            base: A::ZERO,
-            octet: 0,
-            depth: 0,
-        };
+        let root = Step::new(self.node(0), A::ZERO);
         let mut path = [const { None }; LEVELS];
         path[0] = Some(root);
         Iter {
@@ -498,9 +508,21 @@ fn begins_at(octet: usize) -> impl Iterator<Item = (usize, usize)> {
 struct Step<'a, A> {
     node: &'a Node,
     base: A,
-    /// What comes next: prefixes from this octet and depth on; the node below the octet when the depth is 9.
-    octet: usize,
+    /// What comes next: prefixes from the first of these octets and this depth on; the node below it when the depth is 9.
+    octets: Bits<4>,
     depth: usize,
+}
+
+impl<'a, A> Step<'a, A> {
+    fn new(node: &'a Node, base: A) -> Self {
+        let octets = node.octets();
+        Self {
+            node,
+            base,
+            depth: octets.first().map_or(0, shallowest),
+            octets,
+        }
+    }
 }
 
 /// See [`Rib::iter`].
@@ -517,11 +539,14 @@ impl<A: Address> Iterator for Iter<'_, A> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let level = self.level;
-            let Some(step) = self.path[level].as_mut().filter(|step| step.octet < 0x100) else {
+            let next = self.path[level]
+                .as_mut()
+                .and_then(|step| Some((step.octets.first()?, step)));
+            let Some((octet, step)) = next else {
                 self.level = level.checked_sub(1)?;
                 continue;
             };
-            let (octet, depth) = (step.octet, step.depth);
+            let depth = step.depth;
             let first = step.base.with_octet(level, octet);
             if depth <= 8 {
                 step.depth += 1;
@@ -538,17 +563,11 @@ impl<A: Address> Iterator for Iter<'_, A> {
                 }
                 continue;
             }
-            step.octet += 1;
-            step.depth = shallowest(step.octet);
+            step.octets.flip(octet);
+            step.depth = step.octets.first().map_or(0, shallowest);
             if let Some(at) = step.node.below(octet) {
-                let below = Step {
-                    node: self.rib.node(at),
-                    base: first,
-                    octet: 0,
-                    depth: 0,
-                };
                 self.level += 1;
-                self.path[self.level] = Some(below);
+                self.path[self.level] = Some(Step::new(self.rib.node(at), first));
             }
         }
     }
