@@ -13,6 +13,7 @@ use ipnet::Ipv4Net;
 use router_core::config::{
     LocalAddress, NextHop, PermanentNeighbour, PortConfig, Route, RouteTarget,
 };
+use router_core::testing::topology::masquerading;
 use router_core::{Batch, FramePool, Instant, Limits, Mac, PortId, Router, Snapshot, TxBatch};
 
 /// Port towards the senders.
@@ -116,60 +117,20 @@ impl Node {
     /// Never with the tables of this crate.
     #[must_use]
     pub fn new(next_hops: u32) -> Self {
-        let node = |i: u32| Ipv4Addr::from(0xac10_0000 + 2 + i % next_hops);
-        let unicast = |port, via| {
-            RouteTarget::Unicast(vec![NextHop {
-                port,
-                via,
-                weight: 1,
-            }])
-        };
-        let mut routes: Vec<Route> = (0_u32..)
-            .zip(cluster_prefixes())
-            .map(|(i, dst)| Route {
-                dst,
-                metric: 0,
-                src: None,
-                target: if dst.prefix_len() == 32 {
-                    unicast(LEFT, None)
-                } else {
-                    unicast(RIGHT, Some(node(i)))
-                },
-            })
-            .collect();
-        routes.push(Route {
-            dst: net(0xac10_0000, 16),
-            metric: 0,
-            src: None,
-            target: unicast(RIGHT, None),
-        });
-        let address = |addr: Ipv4Addr, prefix_len, port| LocalAddress {
-            addr,
-            prefix_len,
-            broadcast: None,
-            port,
-        };
-        let snapshot = Snapshot {
-            epoch: 1,
-            forwarding: true,
-            ports: vec![
-                PortConfig::ethernet(RIGHT.0, "eth0", ROUTER_MAC, 1500),
-                PortConfig::ethernet(LEFT.0, "veth0", ROUTER_MAC, 1500),
-            ],
-            addresses: vec![
-                address(Ipv4Addr::new(172, 16, 0, 1), 16, RIGHT),
-                address(Ipv4Addr::new(10, 255, 0, 1), 32, LEFT),
-            ],
-            routes,
-            neighbours: (0..next_hops)
-                .map(|i| PermanentNeighbour {
-                    port: RIGHT,
-                    ip: node(i),
-                    mac: STATION_MAC,
-                })
-                .collect(),
-            ..Snapshot::default()
-        };
+        Self::of(cluster_node(next_hops))
+    }
+
+    /// The same, and everything that leaves for [`RIGHT`] is masqueraded.
+    ///
+    /// # Panics
+    /// Never with the tables of this crate.
+    #[must_use]
+    pub fn masquerading(next_hops: u32) -> Self {
+        Self::of(masquerading(cluster_node(next_hops)))
+    }
+
+    /// A router of this configuration.
+    fn of(snapshot: Snapshot) -> Self {
         let capacity = 1024;
         let mut pool = FramePool::new(capacity);
         let mut router = Router::new(Limits::default(), 1);
@@ -203,5 +164,63 @@ impl Node {
         let sent = self.tx.len();
         self.tx.free_all(&mut self.pool);
         sent
+    }
+}
+
+/// A node with a pod on [`LEFT`] and the cluster behind [`RIGHT`].
+fn cluster_node(next_hops: u32) -> Snapshot {
+    let node = |i: u32| Ipv4Addr::from(0xac10_0000 + 2 + i % next_hops);
+    let unicast = |port, via| {
+        RouteTarget::Unicast(vec![NextHop {
+            port,
+            via,
+            weight: 1,
+        }])
+    };
+    let mut routes: Vec<Route> = (0_u32..)
+        .zip(cluster_prefixes())
+        .map(|(i, dst)| Route {
+            dst,
+            metric: 0,
+            src: None,
+            target: if dst.prefix_len() == 32 {
+                unicast(LEFT, None)
+            } else {
+                unicast(RIGHT, Some(node(i)))
+            },
+        })
+        .collect();
+    routes.push(Route {
+        dst: net(0xac10_0000, 16),
+        metric: 0,
+        src: None,
+        target: unicast(RIGHT, None),
+    });
+    let address = |addr: Ipv4Addr, prefix_len, port| LocalAddress {
+        addr,
+        prefix_len,
+        broadcast: None,
+        port,
+    };
+    Snapshot {
+        epoch: 1,
+        forwarding: true,
+        ports: vec![
+            PortConfig::ethernet(RIGHT.0, "eth0", ROUTER_MAC, 1500),
+            PortConfig::ethernet(LEFT.0, "veth0", ROUTER_MAC, 1500),
+        ],
+        addresses: vec![
+            address(Ipv4Addr::new(172, 16, 0, 1), 16, RIGHT),
+            address(Ipv4Addr::new(10, 255, 0, 1), 32, LEFT),
+        ],
+        routes,
+        neighbours: (0..next_hops)
+            .map(|i| PermanentNeighbour {
+                port: RIGHT,
+                ip: node(i),
+                mac: STATION_MAC,
+            })
+            .collect(),
+        ..Snapshot::default()
     }
 }
