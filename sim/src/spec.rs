@@ -3,6 +3,8 @@
 //! `lab/` turns what the user wrote (file, preset, flags, manifests) into these types or into errors with positions.
 //! Everything here is checked: names are unique and valid, addresses lie in their subnets, podCIDRs don't overlap.
 
+mod conntrack;
+
 use std::net::Ipv4Addr;
 
 use indexmap::IndexMap;
@@ -13,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::kube::{self, ContainerPort};
 use crate::model::PodRoute;
+
+pub use conntrack::{ConntrackSpec, kube_proxy};
 
 /// How pods are made and packets get in and out (decision 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +154,9 @@ pub struct NetworkSpec {
     /// Whether a changed policy ends connections that it does not allow (NP-17); else they end by themselves.
     #[serde(default)]
     pub flush_on_policy_change: bool,
+    /// How nodes track connections, where that is stated.
+    #[serde(default)]
+    pub conntrack: ConntrackSpec,
     /// What answers behind the gateway.
     pub internet: Option<InternetSpec>,
     /// Calico's IPPool and what goes with it; with the preset of that name, and only with it.

@@ -11,7 +11,7 @@ use super::ui::Ui;
 use super::{Failure, Global};
 use crate::client::Client;
 use crate::control::proto::{Request, Response};
-use crate::view::nat;
+use crate::view::{nat, sysctl};
 
 /// Show a node's nat table and connections, or forget connections
 #[derive(Args, Debug)]
@@ -35,6 +35,12 @@ enum What {
     Sessions {
         #[command(flatten)]
         which: Which,
+        /// Output format
+        #[arg(short, long, value_enum)]
+        output: Option<Format>,
+    },
+    /// How connections are tracked, as sysctl -a -r nf_conntrack prints it
+    Sysctl {
         /// Output format
         #[arg(short, long, value_enum)]
         output: Option<Format>,
@@ -147,6 +153,23 @@ impl Nat {
                 match output {
                     Some(Format::Json) => json(ui, &serde_json::json!(sessions)),
                     None => ui.data(&nat::sessions(&sessions)),
+                }
+            }
+            What::Sysctl { output } => {
+                let request = Request::Nat { node: node.clone() };
+                let Response::Nat { table, .. } = client.request(&request)? else {
+                    return Err(client.unexpected("nat").into());
+                };
+                let Response::Stats { nodes } = client.request(&Request::Stats)? else {
+                    return Err(client.unexpected("stats").into());
+                };
+                let counted = nodes.iter().find(|n| n.node.as_ref() == Some(&node));
+                let tracking = counted.and_then(|n| n.stats.tracking);
+                let count = tracking.map_or(0, |tracking| tracking.connections);
+                let values = sysctl::conntrack(&table.conntrack, count);
+                match output {
+                    Some(Format::Json) => json(ui, &serde_json::json!(values)),
+                    None => ui.data(&sysctl::text(&values)),
                 }
             }
             What::Flush { which } => {

@@ -6,7 +6,7 @@
 use indexmap::IndexMap;
 
 use super::{Cluster, ClusterError, Outcome, key, same_pod};
-use crate::spec::{LabSpec, NodeSpec, PodSpec};
+use crate::spec::{LabSpec, NetworkSpec, NodeSpec, PodSpec};
 
 impl Cluster {
     /// Brings the cluster to the state of `spec`: what is new is added, what the file declared before and declares no more
@@ -22,8 +22,16 @@ impl Cluster {
         if spec.seed != self.state.seed {
             return needs_restart("the seed");
         }
-        if spec.network != self.state.network {
+        // How connections are tracked can change while they are; but the table is made once.
+        let with_new_tracking = NetworkSpec {
+            conntrack: spec.network.conntrack.clone(),
+            ..self.state.network.clone()
+        };
+        if spec.network != with_new_tracking {
             return needs_restart("the network's parameters");
+        }
+        if spec.network.conntrack.limit() > self.state.network.conntrack.limit() {
+            return needs_restart("a larger conntrack.max");
         }
         let saved_state = self.state.clone();
         let mut saved_ipam = Vec::new();
@@ -136,6 +144,12 @@ impl Cluster {
         }
         self.converge_objects(&spec.objects, now_ms, &mut outcome)?;
         self.state.policy = spec.policy;
+        if self.state.network.conntrack != spec.network.conntrack {
+            self.state.network.conntrack = spec.network.conntrack.clone();
+            for name in self.state.nodes.keys().cloned().collect::<Vec<_>>() {
+                self.reconfigure(&name, &mut outcome);
+            }
+        }
         self.run_controllers(&mut outcome);
         if let Some(failed) = self.declared_routes(&mut outcome).into_iter().next() {
             return Err(ClusterError::Route(failed));

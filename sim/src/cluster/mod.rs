@@ -335,6 +335,8 @@ impl Cluster {
         if let Some(portals) = self.state.portals.get(node) {
             services::join(&mut snapshot.nat, portals);
         }
+        let conntrack = &self.state.network.conntrack;
+        conntrack.apply(&mut snapshot.nat.conntrack);
         Ok(snapshot)
     }
 

@@ -26,6 +26,7 @@ pub(super) fn join(nat: &mut NatConfig, portals: &NatConfig) {
         }
     }
     nat.conntrack.drop_invalid |= portals.conntrack.drop_invalid;
+    nat.conntrack.timers = portals.conntrack.timers.clone();
 }
 
 impl Cluster {

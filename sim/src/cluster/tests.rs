@@ -3,7 +3,7 @@
 use super::*;
 use crate::conflist;
 use crate::model::{RouteKind, RouteOwner, Scope};
-use crate::spec::{GatewaySpec, InternetSpec, RestartPolicy};
+use crate::spec::{ConntrackSpec, GatewaySpec, InternetSpec, RestartPolicy};
 use crate::testing::TempDir;
 
 fn ip(text: &str) -> Ipv4Addr {
@@ -66,6 +66,7 @@ fn seed_000() -> LabSpec {
             cni_conf_dir: "/etc/cni/net.mk".into(),
             cni_extra_files: IndexMap::new(),
             flush_on_policy_change: false,
+            conntrack: ConntrackSpec::default(),
             stale_routes_compat: false,
             kind_masq_agent: true,
             internet: Some(InternetSpec {

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use router_core::stats::Stats;
 use router_core::trace::Record;
-use router_core::{ChainCounts, Filter, Mac, PortId, Session, Snapshot};
+use router_core::{ChainCounts, Filter, Mac, PortId, Session, Snapshot, Tracking};
 use serde::{Deserialize, Serialize};
 
 /// A numbered message in either direction: the reply carries the number of its request.
@@ -251,6 +251,9 @@ pub struct NodeStats {
     pub ports: Vec<PortStats>,
     /// What the in-process stacks lost because a queue, a channel or the pool was full, or because it was malformed.
     pub stack_drops: u64,
+    /// How full the table of connections is; none where none are tracked.
+    #[serde(default)]
+    pub tracking: Option<Tracking>,
 }
 
 /// Counters of one port's device, from the router's view; bytes include the Ethernet header.

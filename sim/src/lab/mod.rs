@@ -7,6 +7,7 @@
 
 mod cni;
 mod conflist;
+mod conntrack;
 mod diagnostics;
 mod manual;
 mod names;

@@ -205,6 +205,7 @@ pub(super) fn resolve(
                 preset.kind_masq_agent.unwrap_or(false),
             ),
             flush_on_policy_change: value(&file.flush_on_policy_change, false),
+            conntrack: file.conntrack.unwrap_or_default(),
             internet,
             calico,
         },

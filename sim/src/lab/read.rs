@@ -5,6 +5,7 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
 
 use indexmap::IndexMap;
 
@@ -212,6 +213,56 @@ pub(crate) fn seconds(value: &Value, what: &str, sink: &mut Sink<'_>) -> Option<
         value: parsed?,
         pos: word.pos,
     })
+}
+
+/// A length of time with its unit, within a range: `500ms`, `90s`, `5m`, `24h`, `7d`.
+pub(crate) fn duration(
+    value: &Value,
+    what: &str,
+    range: RangeInclusive<Duration>,
+    sink: &mut Sink<'_>,
+) -> Option<At<Duration>> {
+    let word = text(value, what, sink)?;
+    // "ms" before "s" and "m", which are its ends.
+    let units = [
+        ("ms", 1_u64),
+        ("s", 1000),
+        ("m", 60_000),
+        ("h", 3_600_000),
+        ("d", 86_400_000),
+    ];
+    let parsed = units
+        .iter()
+        .find_map(|(unit, factor)| Some((word.value.strip_suffix(unit)?, factor)))
+        .and_then(|(number, factor)| number.trim_end().parse::<u64>().ok()?.checked_mul(*factor))
+        .map(Duration::from_millis);
+    match parsed {
+        Some(value) if range.contains(&value) => Some(At {
+            value,
+            pos: word.pos,
+        }),
+        Some(_) => {
+            let (start, end) = (range.start(), range.end().as_secs() / 86_400);
+            sink.error(
+                word.pos,
+                format!(
+                    "{what} must be from {start:?} to {end}d, not \"{}\"",
+                    word.value
+                ),
+            );
+            None
+        }
+        None => {
+            sink.error(
+                word.pos,
+                format!(
+                    "{what} must be a whole number with a unit (500ms, 90s, 5m, 24h, 7d), not \"{}\"",
+                    word.value
+                ),
+            );
+            None
+        }
+    }
 }
 
 /// The items of a list.

@@ -9,13 +9,14 @@ use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 use router_core::Mac;
 
+use super::conntrack;
 use super::diagnostics::{At, Pos, Sink, hint};
 use super::manual::{self, InterfaceFile, LinkFile};
 use super::names::{label, node_name, subdomain};
 use super::read::{self, Fields};
 use super::tree::{Kind, Value};
 use crate::kube::ContainerPort;
-use crate::spec::{IpipMode, PolicyMode, RestartPolicy};
+use crate::spec::{ConntrackSpec, IpipMode, PolicyMode, RestartPolicy};
 
 /// Largest MTU, bytes: what a frame of the routers holds behind its Ethernet header. Longer ones would be lost without a word.
 pub(super) const MAX_MTU: u16 = 1970;
@@ -53,6 +54,7 @@ pub(super) const NETWORK_KEYS: &[&str] = &[
     "staleRoutesCompat",
     "kindMasqAgent",
     "flushOnPolicyChange",
+    "conntrack",
     "internet",
     "calico",
 ];
@@ -165,6 +167,7 @@ pub(super) struct NetworkFile {
     pub(super) stale_routes_compat: Option<At<bool>>,
     pub(super) kind_masq_agent: Option<At<bool>>,
     pub(super) flush_on_policy_change: Option<At<bool>>,
+    pub(super) conntrack: Option<ConntrackSpec>,
     pub(super) internet: Choice<InternetFile>,
     pub(super) calico: Option<CalicoFile>,
 }
@@ -325,6 +328,7 @@ impl Default for NetworkFile {
             stale_routes_compat: None,
             kind_masq_agent: None,
             flush_on_policy_change: None,
+            conntrack: None,
             internet: Choice::Preset,
             calico: None,
         }
@@ -385,6 +389,9 @@ fn network(value: &Value, sink: &mut Sink<'_>) -> Option<NetworkFile> {
         stale_routes_compat: flag("staleRoutesCompat", sink),
         kind_masq_agent: flag("kindMasqAgent", sink),
         flush_on_policy_change: flag("flushOnPolicyChange", sink),
+        conntrack: fields
+            .get("conntrack")
+            .and_then(|value| conntrack::read(value, sink)),
         internet: choice(fields.get("internet"), sink, |value, sink| {
             let fields = Fields::open(value, "the internet", INTERNET_KEYS, sink)?;
             Some(InternetFile {

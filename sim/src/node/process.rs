@@ -449,6 +449,7 @@ impl NodeProcess {
                 held: engine.router().held(),
                 ports,
                 stack_drops: engine.stack_drops(),
+                tracking: engine.router().tracking(),
             }),
         }
     }

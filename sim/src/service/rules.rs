@@ -14,6 +14,7 @@ use super::View;
 use super::endpoints::SERVICE_NAME;
 use super::names::chain;
 use crate::kube::{Affinity, EndpointSlice, Service, ServiceKind, ServicePort};
+use crate::spec::kube_proxy;
 
 /// Bit of the mark that asks for masquerade (kube-proxy's `--iptables-masquerade-bit` 14).
 const MASQUERADE: Mark = Mark {
@@ -66,6 +67,7 @@ pub fn append(nat: &mut NatConfig, view: &View<'_>) {
     writer.finish();
     // Packets of no connection are dropped, lest they leave untranslated (SVC-9).
     nat.conntrack.drop_invalid = true;
+    kube_proxy(&mut nat.conntrack.timers);
 }
 
 struct Writer<'a> {

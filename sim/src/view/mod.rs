@@ -9,5 +9,6 @@ pub mod kube;
 pub mod nat;
 pub mod ps;
 pub mod stats;
+pub mod sysctl;
 pub mod table;
 pub mod trace;

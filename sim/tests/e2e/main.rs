@@ -21,5 +21,7 @@ mod seed002;
 mod seed003;
 mod seed004;
 mod services;
+mod talk;
 mod trace;
+mod tracking;
 mod traffic;

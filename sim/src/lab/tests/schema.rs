@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value as Json;
 
 use super::super::tree::{Kind, Value};
-use super::super::{BUILT_IN, Sink, Source, parse, written};
+use super::super::{BUILT_IN, Sink, Source, conntrack, parse, written};
 
 const SCHEMA: &str = include_str!("../../../schema/lab.schema.json");
 
@@ -31,6 +31,8 @@ fn the_schema_has_the_keys_of_the_types() {
         (&schema, written::LAB_KEYS),
         (&defs["network"], written::NETWORK_KEYS),
         (&defs["dhcp"], written::DHCP_KEYS),
+        (&defs["conntrack"], conntrack::KEYS),
+        (&defs["timeouts"], conntrack::TIMEOUT_KEYS),
         (&defs["calico"], written::CALICO_KEYS),
         (&defs["internet"], written::INTERNET_KEYS),
         (&defs["node"], written::NODE_KEYS),
@@ -171,6 +173,9 @@ fn the_schema_refuses_what_the_program_refuses() {
         "preset: calico\nnetwork: {calico: {blockSize: 19}}\n",
         "preset: calico\nnetwork: {calico: {blocksize: 26}}\n",
         "network: {dhcp: {lease: 1h, metrics: 1}}\n",
+        "network: {conntrack: {max: 0}}\n",
+        "network: {conntrack: {tcpLoose: often}}\n",
+        "network: {conntrack: {timeouts: {established: 1h}}}\n",
         "pods: [{name: a, restartPolicy: Sometimes}]\n",
         "pods: [{name: a, command: []}]\n",
         "systemPods: maybe\n",
