@@ -17,7 +17,7 @@ pub(super) const fn state(state: Tracked) -> &'static str {
     }
 }
 
-/// `nat: rule 2 of KIND-MASQ-AGENT, MASQUERADE (kindnetd ip-masq-agent, lab.yaml:3)`
+/// `nat KIND-MASQ-AGENT rule 2: MASQUERADE (kindnetd ip-masq-agent, lab.yaml:3)`
 pub(super) fn rule(
     f: &mut fmt::Formatter<'_>,
     chain: u32,
@@ -26,22 +26,22 @@ pub(super) fn rule(
 ) -> fmt::Result {
     let number = rule.saturating_add(1);
     let Some(chain) = names.nat_chain(chain) else {
-        return write!(f, "nat: rule {number} of chain {chain}");
+        return write!(f, "nat chain {chain} rule {number}");
     };
-    write!(f, "nat: rule {number} of {}", chain.name)?;
+    write!(f, "nat {} rule {number}", chain.name)?;
     let Some(rule) = usize::try_from(rule).ok().and_then(|n| chain.rules.get(n)) else {
         return Ok(());
     };
     match &rule.target {
-        Target::Accept => f.write_str(", ACCEPT")?,
-        Target::Return => f.write_str(", RETURN")?,
-        Target::Jump(to) => write!(f, ", {to}")?,
-        Target::Mark(_) => f.write_str(", MARK")?,
-        Target::Masquerade(_) => f.write_str(", MASQUERADE")?,
-        Target::Snat(to, _) => write!(f, ", SNAT to {to}")?,
-        Target::Dnat { .. } => f.write_str(", DNAT")?,
-        Target::Drop => f.write_str(", DROP")?,
-        Target::Reject => f.write_str(", REJECT")?,
+        Target::Accept => f.write_str(": ACCEPT")?,
+        Target::Return => f.write_str(": RETURN")?,
+        Target::Jump(to) => write!(f, ": {to}")?,
+        Target::Mark(_) => f.write_str(": MARK")?,
+        Target::Masquerade(_) => f.write_str(": MASQUERADE")?,
+        Target::Snat(to, _) => write!(f, ": SNAT to {to}")?,
+        Target::Dnat { .. } => f.write_str(": DNAT")?,
+        Target::Drop => f.write_str(": DROP")?,
+        Target::Reject => f.write_str(": REJECT")?,
     }
     match &rule.origin {
         Some(origin) => match &origin.at {

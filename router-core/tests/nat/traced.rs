@@ -30,7 +30,7 @@ fn a_masqueraded_connection_tells_rule_and_translation() {
     h.rx(POD1, &ask);
     let first = told(&h, 0);
     assert_eq!(first[0], "NEW: begins a connection");
-    assert_eq!(first[1], "nat: rule 2 of KIND-MASQ-AGENT, MASQUERADE");
+    assert_eq!(first[1], "nat KIND-MASQ-AGENT rule 2: MASQUERADE");
     assert!(first[2].starts_with("translated: ") && first[2].contains("172.16.30.3"));
     assert_eq!(first.len(), 3);
     let from = h.steps(1).len();
@@ -61,7 +61,7 @@ fn a_hairpin_tells_both_translations_and_invalid_is_said() {
     h.rx(POD1, &(a1() / ipv4(A1, NODE_A) / udp(5000, 8080) / b"q"));
     let all = told(&h, 0);
     assert_eq!(all.len(), 5, "{all:?}");
-    assert_eq!(all[1], "nat: rule 3 of CNI-HOSTPORT-DNAT, DNAT");
+    assert_eq!(all[1], "nat CNI-HOSTPORT-DNAT rule 3: DNAT");
     assert!(all[2].contains("10.244.0.3"));
     assert_eq!(all[3], "nat: rule 1 of POSTROUTING, MASQUERADE");
     assert!(all[4].contains("10.244.0.1"));

@@ -16,7 +16,7 @@ use crate::control::proto::{ErrorKind, Target};
 use crate::node::handle::NodeError;
 use crate::trace::origin::{self, Departure};
 use crate::trace::story;
-use crate::trace::{ANSWER_MS, Collected, DEADLINE_MS, NodeTrace, Wanted};
+use crate::trace::{ANSWER_MS, Collected, DEADLINE_MS, Meanings, NodeTrace, Wanted};
 
 /// Time between two rounds of questions, at first and at most.
 const ROUND: Duration = Duration::from_millis(2);
@@ -117,6 +117,7 @@ impl Lab {
                 collected.nodes.push(NodeTrace {
                     node,
                     ports: Vec::new(),
+                    meanings: Meanings::default(),
                     records: Vec::new(),
                     lost: 0,
                     failure: reply.err().map(|error| error.to_string()),
@@ -171,6 +172,10 @@ impl Lab {
                     lost,
                     ports,
                 }) => {
+                    // The lock is ours: what the router obeyed is what the cluster says.
+                    let node = known.node.as_deref();
+                    let snapshot = || self.cluster.snapshot(node?).ok();
+                    known.meanings.learn(&records, snapshot);
                     known.records.extend(records);
                     known.lost = lost;
                     known.ports = ports;

@@ -9,8 +9,10 @@ pub mod story;
 
 use std::net::Ipv4Addr;
 
-use router_core::PortId;
-use router_core::trace::Record;
+use router_core::config::nat::Chain;
+use router_core::policy::{Judgement, PolicyName};
+use router_core::trace::{PortNames, Record, Step};
+use router_core::{PortId, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use crate::control::node::TracePort;
@@ -73,6 +75,68 @@ pub struct Origin {
     pub refused: Option<String>,
 }
 
+/// What the numbers in a node's steps stand for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meanings {
+    /// Chains of its nat table, by their number; those that steps name.
+    pub chains: Vec<(u32, Chain)>,
+    /// Network policies, likewise.
+    pub policies: Vec<(u32, PolicyName)>,
+}
+
+impl Meanings {
+    /// The chain of this number, if a step names it.
+    #[must_use]
+    pub fn chain(&self, number: u32) -> Option<&Chain> {
+        let found = self.chains.iter().find(|(n, _)| *n == number);
+        found.map(|(_, chain)| chain)
+    }
+
+    /// The policy of this number, if a step names it.
+    #[must_use]
+    pub fn policy(&self, number: u32) -> Option<&PolicyName> {
+        let found = self.policies.iter().find(|(n, _)| *n == number);
+        found.map(|(_, policy)| policy)
+    }
+
+    /// Learns what `records` name from the configuration that the node had.
+    pub fn learn(&mut self, records: &[Record], snapshot: impl FnOnce() -> Option<Snapshot>) {
+        let mut chains = Vec::new();
+        let mut policies = Vec::new();
+        for record in records {
+            match record.step {
+                Step::NatRule { chain, .. } => chains.push(chain),
+                Step::Policy {
+                    judgement:
+                        Judgement::Allowed { policy, .. }
+                        | Judgement::Denied {
+                            policy: Some(policy),
+                        },
+                    ..
+                } => policies.push(policy),
+                _ => {}
+            }
+        }
+        chains.retain(|number| self.chain(*number).is_none());
+        policies.retain(|number| self.policy(*number).is_none());
+        if chains.is_empty() && policies.is_empty() {
+            return;
+        }
+        let Some(snapshot) = snapshot() else { return };
+        for number in chains {
+            if let (Some(chain), None) = (snapshot.nat_chain(number), self.chain(number)) {
+                self.chains.push((number, chain.clone()));
+            }
+        }
+        for number in policies {
+            let found = PortNames::policy(&snapshot, number);
+            if let (Some(policy), None) = (found, self.policy(number)) {
+                self.policies.push((number, policy.clone()));
+            }
+        }
+    }
+}
+
 /// What one node recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeTrace {
@@ -80,6 +144,9 @@ pub struct NodeTrace {
     pub node: Option<String>,
     /// Its ports.
     pub ports: Vec<TracePort>,
+    /// Its rules and policies, as far as steps name them.
+    #[serde(default)]
+    pub meanings: Meanings,
     /// Its steps, in order.
     pub records: Vec<Record>,
     /// Steps that were not kept.

@@ -76,7 +76,11 @@ pub fn from_pod(
         .iter()
         .filter(|route| route.dst.contains(&wanted.to))
         .max_by_key(|route| route.dst.prefix_len());
-    let connected = link.addr.prefix_len() < 32 && link.addr.contains(&wanted.to);
+    // A route for just the link's subnet stands in place of the kernel's own (kindnet's pods have one).
+    let own = link.addr.prefix_len();
+    let connected = own < 32
+        && link.addr.contains(&wanted.to)
+        && route.is_none_or(|route| route.dst.prefix_len() < own);
     let (next_hop, sentence, refused) = match route {
         _ if wanted.to == pod.ip => {
             let refused = format!(
@@ -85,6 +89,10 @@ pub fn from_pod(
             );
             (wanted.to, None, Some(refused))
         }
+        _ if connected => {
+            let text = format!("route {} dev {}", link.addr.trunc(), link.ifname);
+            (wanted.to, Some(text), None)
+        }
         Some(route) => {
             let via = route
                 .via
@@ -92,10 +100,6 @@ pub fn from_pod(
             let dst = prefix(route.dst);
             let text = format!("route {dst}{via} dev {}", link.ifname);
             (route.via.unwrap_or(wanted.to), Some(text), None)
-        }
-        None if connected => {
-            let text = format!("route {} dev {}", link.addr.trunc(), link.ifname);
-            (wanted.to, Some(text), None)
         }
         None => {
             let refused = format!("the pod's kernel has no route to {}", wanted.to);

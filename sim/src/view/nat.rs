@@ -175,6 +175,11 @@ fn conditions(m: &Matches) -> String {
     text
 }
 
+/// The name of what a rule does, as iptables lists it.
+pub(super) fn target_name(of: &Target) -> &str {
+    target(of).0
+}
+
 /// Its name, and what stands at the end of the line.
 fn target(target: &Target) -> (&str, String) {
     let ports = |choice: &PortChoice| {

@@ -2,16 +2,20 @@
 //!
 //! Text: per frame and node one block; in short form the decisions that matter, with `-v` every step and its time. JSON
 //! (`podwire.trace/1`), stable: `source`, `origin` (derived from the model: the source's kernel), `hops` in order, each with
-//! `node`, `role`, `steps` (each with `at_us` since the first, `text`, and the fields of the step under their own names),
+//! `node`, `role`, `steps` (each with `at_us` since the first, `text`, and the fields of the step under their own names; a
+//! rule of the nat table with its `chain`, `rule` counted from 1, `target`, `by` and `at`, a network policy with `policy`,
+//! `rule` and `at`),
 //! and `verdict` with `outcome` (answered, delivered, answer-dropped, dropped, refused, lost), `good`, `text`, and where it
 //! has them `node` and `reason`.
 
 use std::fmt::Write as _;
 
 use anstyle::Style;
+use router_core::config::nat::Chain;
+use router_core::policy::{Judgement, PolicyName};
 use router_core::trace::{PortNames, Record, Role, Step, Transport};
 use router_core::{Instant, Mac, PortId};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::model::{IfaceKind, Node, Pod};
 use crate::trace::story::{Delivery, Verdict, Visit, verdict, visits};
@@ -53,6 +57,14 @@ impl PortNames for Names<'_> {
         let found = self.0.ports.iter().find(|p| p.id == port);
         found.map(|p| p.name.as_str())
     }
+
+    fn policy(&self, number: u32) -> Option<&PolicyName> {
+        self.0.meanings.policy(number)
+    }
+
+    fn nat_chain(&self, number: u32) -> Option<&Chain> {
+        self.0.meanings.chain(number)
+    }
 }
 
 /// Where a step stands: its label, and whether the short form has it.
@@ -70,6 +82,8 @@ const fn label(step: &Step) -> (&'static str, bool) {
         Step::Mtu { .. } => ("mtu", true),
         Step::Tracked { .. } => ("ct", false),
         Step::NatRule { .. } | Step::Translated { .. } => ("nat", true),
+        Step::Policy { .. } => ("policy", true),
+        Step::Collected | Step::Reassembled { .. } | Step::Merged => ("defrag", true),
         Step::Fragmented { .. } | Step::Piece { .. } => ("cut", true),
         Step::Encap { .. } => ("encap", true),
         Step::Decap { .. } => ("decap", true),
@@ -413,7 +427,8 @@ impl Report<'_> {
                         *value = mac.to_string().into();
                     }
                 }
-                // Numbers of ports mean nothing to others.
+                // Numbers of rules, policies and ports mean nothing to others.
+                map.extend(decided_by(visit.node, &record.step));
                 for key in ["port", "bridge"] {
                     let id = map.get(key).and_then(Value::as_u64);
                     if let Some(id) = id.and_then(|id| u16::try_from(id).ok()) {
@@ -428,6 +443,48 @@ impl Report<'_> {
             "role": visit.role,
             "steps": steps.collect::<Vec<_>>(),
         })
+    }
+}
+
+/// The rule or policy that decided, by its name, its number as users count, and where it was written.
+fn decided_by(node: &NodeTrace, step: &Step) -> Map<String, Value> {
+    let known = match *step {
+        Step::NatRule { chain, rule } => {
+            let chain = node.meanings.chain(chain);
+            let written = chain.and_then(|c| c.rules.get(usize::try_from(rule).ok()?));
+            let origin = written.and_then(|rule| rule.origin.as_ref());
+            json!({
+                "chain": chain.map(|chain| &chain.name),
+                "rule": rule.saturating_add(1),
+                "target": written.map(|rule| super::nat::target_name(&rule.target)),
+                "by": origin.map(|origin| &origin.name),
+                "at": origin.and_then(|origin| origin.at.as_ref()),
+            })
+        }
+        Step::Policy { judgement, .. } => {
+            let (word, policy, rule) = match judgement {
+                Judgement::NotIsolated => ("not-isolated", None, None),
+                Judgement::Tracked => ("tracked", None, None),
+                Judgement::Exempt => ("exempt", None, None),
+                Judgement::Invalid => ("invalid", None, None),
+                Judgement::Denied { policy } => ("denied", policy, None),
+                Judgement::Allowed { policy, rule } => {
+                    ("allowed", Some(policy), Some(rule.saturating_add(1)))
+                }
+            };
+            let policy = policy.and_then(|number| node.meanings.policy(number));
+            json!({
+                "judgement": word,
+                "policy": policy.map(|policy| &policy.name),
+                "rule": rule,
+                "at": policy.and_then(|policy| policy.place.as_ref()),
+            })
+        }
+        _ => Value::Null,
+    };
+    match known {
+        Value::Object(map) => map,
+        _ => Map::new(),
     }
 }
 

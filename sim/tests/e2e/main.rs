@@ -23,5 +23,6 @@ mod seed004;
 mod services;
 mod talk;
 mod trace;
+mod trace_rules;
 mod tracking;
 mod traffic;
