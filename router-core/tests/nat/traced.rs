@@ -63,7 +63,7 @@ fn a_hairpin_tells_both_translations_and_invalid_is_said() {
     assert_eq!(all.len(), 5, "{all:?}");
     assert_eq!(all[1], "nat CNI-HOSTPORT-DNAT rule 3: DNAT");
     assert!(all[2].contains("10.244.0.3"));
-    assert_eq!(all[3], "nat: rule 1 of POSTROUTING, MASQUERADE");
+    assert_eq!(all[3], "nat POSTROUTING rule 1: MASQUERADE");
     assert!(all[4].contains("10.244.0.1"));
     let from = h.steps(1).len();
     h.rx(POD1, &(a1() / ipv4(A1, X) / tcp(1, 2, 0)));

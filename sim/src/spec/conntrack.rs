@@ -43,7 +43,7 @@ impl ConntrackSpec {
     /// Connections at once.
     #[must_use]
     pub fn limit(&self) -> u32 {
-        self.max.unwrap_or(ConntrackConfig::default().limit)
+        self.max.unwrap_or_else(|| ConntrackConfig::default().limit)
     }
 }
 
