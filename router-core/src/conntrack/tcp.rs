@@ -8,6 +8,9 @@
 //!
 //! Cost: one table look-up and some additions; options are read on SYN, and for SACK when it was agreed on.
 
+#[cfg(test)]
+mod tests;
+
 use core::time::Duration;
 
 use super::Dir;
