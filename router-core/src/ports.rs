@@ -32,6 +32,8 @@ pub enum ConfigError {
     NotABridgePort(PortId),
     /// MTU below 68 (RFC 791).
     MtuTooSmall(PortId),
+    /// A bandwidth limit without a rate or a burst.
+    BadRate(PortId),
     /// A prefix length above 32.
     BadPrefixLength(Ipv4Addr, u8),
     /// A unicast route without a next hop.
@@ -61,6 +63,11 @@ impl fmt::Display for ConfigError {
             Self::NotABridge(p) => write!(f, "port {} is no bridge, but has ports", p.0),
             Self::NotABridgePort(p) => write!(f, "port {} can't be a port of a bridge", p.0),
             Self::MtuTooSmall(p) => write!(f, "port {}: an IPv4 MTU is at least {MIN_MTU}", p.0),
+            Self::BadRate(p) => write!(
+                f,
+                "port {}: a bandwidth limit needs a rate and a burst",
+                p.0
+            ),
             Self::BadPrefixLength(a, n) => write!(f, "{a}/{n}: a prefix length is at most 32"),
             Self::NoNextHop(net) => write!(f, "route to {net} has no next hop"),
             Self::DuplicateChain(name) => write!(f, "chain {name} is given twice"),
@@ -101,6 +108,13 @@ impl PortIndex {
             }
             if port.mtu < MIN_MTU {
                 return Err(ConfigError::MtuTooSmall(port.id));
+            }
+            if [port.shape.rx, port.shape.tx]
+                .iter()
+                .flatten()
+                .any(|rate| !rate.is_sound())
+            {
+                return Err(ConfigError::BadRate(port.id));
             }
             let at = usize::from(port.id.0);
             if index.slots.len() <= at {

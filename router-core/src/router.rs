@@ -10,6 +10,8 @@
 //!                           └────────────────> neigh ─> tx <──────┴──> encap ──> fib for the outer header ..
 //! ```
 //!
+//! A port with a bandwidth limit has a gate (`shape`) before `l2` and behind `tx`, where frames wait for their turn.
+//!
 //! A frame from a port of a bridge goes to the `bridge` stage before `l2`, which sends it to other ports or hands it on as
 //! received by the bridge's own interface; a frame that leaves by that interface goes to the bridge's ports after `neigh`.
 //!
@@ -28,6 +30,7 @@ mod fragments;
 mod own;
 mod policing;
 mod sessions;
+mod shaping;
 mod tell;
 mod tunnel;
 
@@ -56,6 +59,7 @@ use crate::originate::{Fields, Originator};
 use crate::policy::Policy;
 use crate::ports::{ConfigError, PortIndex};
 use crate::random::{self, Rng};
+use crate::shape::{Shaper, Side};
 use crate::stats::{Counters, DropReason, Event, RouteKind, Stats};
 use crate::time::Instant;
 use crate::trace::{Answered, Mark, Recorder, Step};
@@ -83,6 +87,9 @@ pub struct Limits {
     pub fragments: u16,
     /// Stations that each bridge remembers. Its own addresses come on top.
     pub fdb: u16,
+    /// Packets that wait at ports with a bandwidth limit. However many these are, none is kept when less than a quarter of
+    /// the pool is left.
+    pub shaped: u16,
 }
 
 impl Default for Limits {
@@ -93,6 +100,7 @@ impl Default for Limits {
             held: 256,
             fragments: 2048,
             fdb: 4096,
+            shaped: 2048,
         }
     }
 }
@@ -124,6 +132,10 @@ pub struct Router {
     scratch: Box<[u8]>,
     tunnel: Tunnel,
     announcements: Announcements,
+    /// Where some port has a bandwidth limit.
+    shaper: Option<Box<Shaper>>,
+    /// Frames that may wait there.
+    shaped: u16,
     flow_seed: u64,
 }
 
@@ -192,6 +204,8 @@ impl Router {
             scratch: alloc::vec![0; MAX_PACKET].into_boxed_slice(),
             tunnel: Tunnel::new(rng.next()),
             announcements: Announcements::default(),
+            shaper: None,
+            shaped: limits.shaped,
             flow_seed: rng.next(),
             bridges: Bridges::new(limits.fdb, rng.next()),
         }
@@ -263,6 +277,7 @@ impl Router {
         };
         neighbours.flush(|port, _| !up(port), true, DropReason::PortRemoved, &mut bin);
         neighbours.set_permanent(now, &snapshot.neighbours, &mut bin);
+        self.reshape(now, pool);
         Ok(())
     }
 
@@ -292,6 +307,7 @@ impl Router {
             self.reassembly.next_deadline(),
             self.announcements.deadline(),
             self.nat.as_ref().and_then(|nat| nat.next_deadline()),
+            self.shaper.as_ref().and_then(|s| s.next_deadline()),
         ]
         .into_iter()
         .flatten()
@@ -314,6 +330,7 @@ impl Router {
             }
             router.expire_fragments(io);
             router.announce_new(io);
+            router.open_gates(io);
         });
     }
 
@@ -356,10 +373,11 @@ impl Router {
         &self.stats
     }
 
-    /// Frames that wait now, for address resolution or for the rest of their datagram.
+    /// Frames that wait now, for address resolution, for the rest of their datagram, or for bandwidth.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.neighbours.held() + self.reassembly.held()
+        let shaped = self.shaper.as_ref().map_or(0, |shaper| shaper.held());
+        self.neighbours.held() + self.reassembly.held() + shaped
     }
 
     /// The configuration in force.
@@ -420,6 +438,14 @@ impl Router {
         if frame.is_cut() {
             return self.discard(frame, DropReason::FrameTooLong, io);
         }
+        if let Some(gate) = slot.and_then(|slot| self.gate(slot, Side::Rx)) {
+            return self.shape(frame, gate, io);
+        }
+        self.enter(frame, slot, io);
+    }
+
+    /// Step 1 for a frame that no limit keeps back: to its bridge, or on.
+    fn enter(&mut self, frame: Frame, slot: Option<usize>, io: &mut Io<'_>) {
         if let Some((slot, member)) =
             slot.and_then(|slot| Some((slot, self.snapshot.ports.get(slot)?.bridge?)))
         {

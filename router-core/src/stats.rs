@@ -171,6 +171,8 @@ counters! {
         ConntrackInsertFailed = "conntrack-insert-failed", "No free port or identifier to translate to, or another connection has the same tuple.";
         NatDrop = "nat-drop", "A rule of the nat table drops the connection.";
         NatReject = "nat-reject", "A rule of the nat table refuses the connection: a service without endpoints.";
+        BandwidthExceeded = "bandwidth-exceeded", "The port has a bandwidth limit, and its queue has no room left.";
+        BurstExceeded = "burst-exceeded", "Longer than the burst of the port's bandwidth limit, so that it could never pass.";
         PoolEmpty = "pool-empty", "No free frame for a copy that was needed.";
     }
 }

@@ -5,6 +5,7 @@
 //! ports that stay survive it. Everything is numbers and addresses, nothing has to be guessed by the router (law 8).
 
 pub mod nat;
+mod shape;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -15,6 +16,7 @@ use ipnet::Ipv4Net;
 use crate::addr::Mac;
 use crate::policy::PolicyConfig;
 pub use nat::NatConfig;
+pub use shape::{Rate, Shape};
 
 /// A port of one router: the router's name for one attachment (a pod link, the underlay, the host side).
 ///
@@ -97,6 +99,9 @@ pub struct PortConfig {
     pub deny_ipip: bool,
     /// The bridge that it is a port of: its frames go to the bridge stage and to no other.
     pub bridge: Option<BridgePort>,
+    /// Bandwidth limits.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub shape: Shape,
 }
 
 impl PortConfig {
@@ -120,6 +125,7 @@ impl PortConfig {
             peer: None,
             deny_ipip: false,
             bridge: None,
+            shape: Shape::default(),
         }
     }
 

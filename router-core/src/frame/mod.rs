@@ -9,6 +9,7 @@
 //! leaks a slot from the pool's stock; [`FramePool::missing`] tells how many are out, and tests check that it is zero.
 
 mod batch;
+pub(crate) mod hold;
 mod pool;
 
 use alloc::boxed::Box;

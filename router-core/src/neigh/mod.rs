@@ -11,7 +11,6 @@
 //! Cost: an answer is one hash lookup. The table is full only under a scan; then each new entry costs one pass over it
 //! to find what may go (NEI-10). Timers are a pass over the table at most once per deadline.
 
-mod hold;
 mod view;
 
 use alloc::vec::Vec;
@@ -23,11 +22,11 @@ pub use view::{NeighbourState, NeighbourView};
 use crate::addr::Mac;
 use crate::config::{PermanentNeighbour, PortId};
 use crate::frame::Frame;
+use crate::frame::hold::{HoldStore, Queue};
 use crate::random::{self, Rng};
 use crate::stats::{Discard, DropReason};
 use crate::table::index::HashIndex;
 use crate::time::Instant;
-use hold::{HoldStore, Queue};
 
 use NeighbourState::{Delay, Failed, Incomplete, Permanent, Probe, Reachable, Stale};
 

@@ -13,6 +13,7 @@ use crate::ipip;
 use crate::martian;
 use crate::neigh::Answer;
 use crate::ports::PortIndex;
+use crate::shape::Side;
 use crate::stats::{Discard, DropReason, Event, Stats};
 use crate::trace::{Answered, Recorder, Step};
 use crate::wire::ethernet::{self, ETHERTYPE_IPV4};
@@ -140,16 +141,16 @@ impl Router {
     }
 
     /// A finished frame leaves by a port, if that leads anywhere.
-    pub(super) fn emit(&mut self, mut frame: Frame, slot: usize, io: &mut Io<'_>) {
+    pub(super) fn emit(&mut self, frame: Frame, slot: usize, io: &mut Io<'_>) {
         match self.snapshot.ports.get(slot) {
             Some(port) if port.up && port.carrier && port.kind == PortKind::Bridge => {
                 self.send_by_bridge(frame, slot, io);
             }
             Some(port) if port.up && port.carrier && port.kind != PortKind::Dummy => {
-                frame.forget_tunnels();
-                self.stats.count_tx(slot, frame.len());
-                io.trace.step(frame.mark(), || tell::tx(port.id, &frame));
-                io.tx.push(port.id, frame);
+                match self.gate(slot, Side::Tx) {
+                    Some(gate) => self.shape(frame, gate, io),
+                    None => self.leave(frame, slot, io),
+                }
             }
             _ => self.discard(frame, DropReason::EgressDown, io),
         }

@@ -189,6 +189,11 @@ pub enum Step {
         /// Bytes, Ethernet header included.
         len: usize,
     },
+    /// The frame waits until the port's bandwidth limit lets it pass.
+    Queued {
+        /// Port that has the limit.
+        port: PortId,
+    },
     /// The next hop's MAC is known.
     Neighbour {
         /// Port it is on.

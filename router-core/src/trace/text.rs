@@ -202,6 +202,9 @@ impl fmt::Display for Sentence<'_> {
                     None => Ok(()),
                 }
             }
+            Step::Queued { port: p } => {
+                write!(f, "bandwidth limit of {}: waits for its turn", port(p))
+            }
             Step::Held { port: p, ip } => {
                 write!(f, "neighbour {ip} on {} is not known yet: held", port(p))
             }

@@ -89,6 +89,7 @@ const fn label(step: &Step) -> (&'static str, bool) {
         Step::Decap { .. } => ("decap", true),
         Step::Bridged { .. } | Step::BridgedUp { .. } | Step::Flooded { .. } => ("bridge", true),
         Step::Copied { .. } => ("copy", true),
+        Step::Queued { .. } => ("queue", true),
         Step::Neighbour { .. } => ("neigh", true),
         Step::Held { .. } | Step::Asked { .. } | Step::Released { .. } => ("arp", true),
         Step::Made { .. } | Step::NotMade { .. } => ("made", true),

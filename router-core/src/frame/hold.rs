@@ -1,8 +1,8 @@
-//! Frames that wait for a neighbour's MAC: many queues in one fixed store.
+//! Frames that wait, for a neighbour's MAC or for their turn: many queues in one fixed store.
 
 use alloc::vec::Vec;
 
-use crate::frame::Frame;
+use super::Frame;
 
 const END: u16 = u16::MAX;
 
@@ -15,27 +15,27 @@ struct Place {
 
 /// A first-in-first-out queue within a [`HoldStore`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     first: u16,
     last: u16,
     len: u16,
 }
 
 impl Queue {
-    pub(super) const EMPTY: Self = Self {
+    pub(crate) const EMPTY: Self = Self {
         first: END,
         last: END,
         len: 0,
     };
 
-    pub(super) const fn len(&self) -> u16 {
+    pub(crate) const fn len(&self) -> u16 {
         self.len
     }
 }
 
 /// A fixed number of places shared by all queues. Push and pop are a few loads and stores.
 #[derive(Debug)]
-pub(super) struct HoldStore {
+pub(crate) struct HoldStore {
     places: Vec<Place>,
     free: u16,
     held: usize,
@@ -43,7 +43,7 @@ pub(super) struct HoldStore {
 
 impl HoldStore {
     /// At most 65534 places.
-    pub(super) fn new(places: u16) -> Self {
+    pub(crate) fn new(places: u16) -> Self {
         let places = places.min(END - 1);
         Self {
             places: (0..places)
@@ -57,12 +57,12 @@ impl HoldStore {
         }
     }
 
-    pub(super) const fn held(&self) -> usize {
+    pub(crate) const fn held(&self) -> usize {
         self.held
     }
 
     /// Appends a frame; gives it back when every place is taken.
-    pub(super) fn push(&mut self, queue: &mut Queue, frame: Frame) -> Result<(), Frame> {
+    pub(crate) fn push(&mut self, queue: &mut Queue, frame: Frame) -> Result<(), Frame> {
         let at = self.free;
         let Some(place) = self.places.get_mut(usize::from(at)) else {
             return Err(frame);
@@ -83,7 +83,7 @@ impl HoldStore {
     }
 
     /// Takes the oldest frame out.
-    pub(super) fn pop(&mut self, queue: &mut Queue) -> Option<Frame> {
+    pub(crate) fn pop(&mut self, queue: &mut Queue) -> Option<Frame> {
         let at = queue.first;
         let place = self.places.get_mut(usize::from(at))?;
         let frame = place.frame.take();
@@ -98,8 +98,13 @@ impl HoldStore {
         frame
     }
 
+    /// The oldest frame.
+    pub(crate) fn oldest(&self, queue: &Queue) -> Option<&Frame> {
+        self.places.get(usize::from(queue.first))?.frame.as_ref()
+    }
+
     /// The youngest frame.
-    pub(super) fn newest(&self, queue: &Queue) -> Option<&Frame> {
+    pub(crate) fn newest(&self, queue: &Queue) -> Option<&Frame> {
         self.places.get(usize::from(queue.last))?.frame.as_ref()
     }
 }
@@ -126,10 +131,12 @@ mod tests {
         assert_eq!(refused.bytes(), [4]);
         assert_eq!((store.held(), a.len(), b.len()), (3, 2, 1));
         assert_eq!(store.newest(&a).unwrap().bytes(), [3]);
+        assert_eq!(store.oldest(&a).unwrap().bytes(), [1]);
         assert_eq!(store.pop(&mut a).unwrap().bytes(), [1]);
         store.push(&mut b, refused).unwrap();
         assert_eq!(store.pop(&mut a).unwrap().bytes(), [3]);
-        assert!(store.pop(&mut a).is_none() && store.newest(&a).is_none());
+        assert!(store.pop(&mut a).is_none());
+        assert!(store.newest(&a).is_none() && store.oldest(&a).is_none());
         assert_eq!(store.pop(&mut b).unwrap().bytes(), [2]);
         assert_eq!(store.pop(&mut b).unwrap().bytes(), [4]);
         assert_eq!(store.held(), 0);
