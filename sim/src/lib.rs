@@ -1,6 +1,7 @@
 //! podwire: a whole Kubernetes cluster's network on one machine.
 #![forbid(unsafe_code)]
 
+pub mod bandwidth;
 pub mod cli;
 pub mod client;
 pub mod cluster;

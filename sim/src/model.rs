@@ -11,6 +11,8 @@ use router_core::config::RpFilter;
 use router_core::{Mac, PortId};
 use serde::{Deserialize, Serialize};
 
+use crate::bandwidth::Bandwidth;
+
 /// A node with everything that `ip -n NODE` and `get nodes` can show.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
@@ -234,6 +236,12 @@ pub struct Pod {
     pub node: String,
     /// Labels.
     pub labels: IndexMap<String, String>,
+    /// Annotations.
+    #[serde(default)]
+    pub annotations: IndexMap<String, String>,
+    /// Limits of its link that are in force.
+    #[serde(default)]
+    pub bandwidth: Bandwidth,
     /// Its address (the node's, with `host_network`).
     pub ip: Ipv4Addr,
     /// Shares the node's host namespace.

@@ -13,6 +13,7 @@ use router_core::Mac;
 use router_core::config::RpFilter;
 use serde::{Deserialize, Serialize};
 
+use crate::bandwidth::Bandwidth;
 use crate::kube::{self, ContainerPort};
 use crate::model::PodRoute;
 
@@ -161,6 +162,9 @@ pub struct NetworkSpec {
     pub internet: Option<InternetSpec>,
     /// Calico's IPPool and what goes with it; with the preset of that name, and only with it.
     pub calico: Option<CalicoSpec>,
+    /// Limits that the conflist has for every pod.
+    #[serde(default)]
+    pub bandwidth: Bandwidth,
 }
 
 /// Calico's IPPool, IPAMConfig and MTU. The pool's addresses are the cluster's.
@@ -294,6 +298,9 @@ pub struct BridgeNetwork {
     pub gateway: Option<Ipv4Addr>,
     /// Routes in the pods, by the gateway where they name none.
     pub routes: Vec<(Ipv4Net, Option<Ipv4Addr>)>,
+    /// Limits of every pod.
+    #[serde(default)]
+    pub bandwidth: Bandwidth,
 }
 
 /// Kubernetes' and minikube's range of service addresses.

@@ -105,7 +105,16 @@ fn one(
                 .iter()
                 .find(|p| p.namespace == pod.namespace && p.name == pod.name);
             if let Some(there) = there.filter(|_| existing == Existing::Accept) {
-                return same(&format!("pod/{}", pod.name), differs_pod(&pod, there), ui);
+                let differs = differs_pod(&pod, there);
+                if differs.is_none() && pod.annotations != there.annotations {
+                    let request = Request::AnnotatePod {
+                        namespace: pod.namespace,
+                        name: pod.name,
+                        annotations: pod.annotations,
+                    };
+                    return change(client, &request, ui);
+                }
+                return same(&format!("pod/{}", pod.name), differs, ui);
             }
             let nodes: Vec<Node> = nodes(client)?
                 .into_iter()

@@ -28,6 +28,9 @@ pub(super) struct Run {
     /// Labels [default: run=POD]
     #[arg(short, long, value_name = "K=V,..", value_delimiter = ',', value_parser = pair)]
     labels: Vec<(String, String)>,
+    /// Annotations, bandwidth limits among them (kubernetes.io/ingress-bandwidth=10M)
+    #[arg(long, value_name = "K=V,..", value_delimiter = ',', value_parser = pair)]
+    annotations: Vec<(String, String)>,
     /// Environment of the program
     #[arg(short, long, value_name = "K=V", value_parser = pair)]
     env: Vec<(String, String)>,
@@ -94,6 +97,7 @@ impl Run {
             ip: self.ip,
             mac: self.mac,
             command: (!self.command.is_empty()).then(|| self.command.clone()),
+            annotations: self.annotations.iter().cloned().collect(),
             env: self.env.iter().cloned().collect(),
             restart: match self.restart {
                 Restart::Always => RestartPolicy::Always,

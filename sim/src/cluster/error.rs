@@ -40,6 +40,24 @@ pub enum ClusterError {
         /// The name.
         name: String,
     },
+    /// Annotations that say something impossible.
+    #[error("pod \"{pod}\": annotation {why}")]
+    Annotation {
+        /// Name of the pod.
+        pod: String,
+        /// Which, and what is wrong with them.
+        why: String,
+    },
+    /// The pod keeps the bandwidth limits that it was made with.
+    #[error(
+        "pod \"{pod}\" exists with another bandwidth, which can't be changed with {preset}; delete it first"
+    )]
+    FixedBandwidth {
+        /// Name of the pod.
+        pod: String,
+        /// Which preset it is.
+        preset: &'static str,
+    },
     /// An object of that kind and name exists.
     #[error("{plural} \"{name}\" already exists")]
     ObjectExists {

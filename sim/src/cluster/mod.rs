@@ -5,6 +5,7 @@
 //! carries out in their order. The only I/O is what the imitated programs keep in files (IPAM state, CNI configuration) below
 //! one given directory. Time is passed in. Every change is all or nothing.
 
+mod bandwidth;
 pub(crate) mod bridge;
 pub(crate) mod calico;
 pub(crate) mod cni;

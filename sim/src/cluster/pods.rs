@@ -57,6 +57,8 @@ impl Cluster {
             name: spec.name.clone(),
             node: spec.node.clone(),
             labels: spec.labels.clone(),
+            annotations: spec.annotations.clone(),
+            bandwidth: self.bandwidth(spec, network.as_ref())?,
             ip,
             host_network: spec.host_network,
             link,

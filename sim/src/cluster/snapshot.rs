@@ -109,6 +109,10 @@ fn port_config(
                 mac: link.mac,
             })
     });
+    config.shape = pods
+        .iter()
+        .find(|pod| pod.link.as_ref().is_some_and(|link| link.port == port))
+        .map_or_else(Default::default, |pod| pod.bandwidth.shape());
     config
 }
 

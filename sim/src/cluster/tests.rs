@@ -50,6 +50,7 @@ fn seed_000() -> LabSpec {
         seed: 1,
         network: NetworkSpec {
             calico: None,
+            bandwidth: Default::default(),
             cluster_cidr: net("10.244.0.0/16"),
             service_cidr: net("10.96.0.0/12"),
             node_subnet: net("172.16.30.0/24"),

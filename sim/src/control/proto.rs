@@ -7,6 +7,7 @@
 
 use std::net::Ipv4Addr;
 
+use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 use router_core::config::NatConfig;
 use router_core::{ChainCounts, Filter, PortId, Session};
@@ -92,6 +93,15 @@ pub enum Request {
     AddPod {
         /// What to create.
         pod: Box<PodSpec>,
+    },
+    /// Gives a pod other annotations. Answer: [`Response::Changes`].
+    AnnotatePod {
+        /// Kubernetes namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+        /// All of them.
+        annotations: IndexMap<String, String>,
     },
     /// Deletes a pod. Answer: [`Response::Changes`].
     DeletePod {

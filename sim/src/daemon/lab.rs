@@ -449,7 +449,7 @@ impl Lab {
     }
 
     /// Carries out what the cluster decided; undoes the creation of pods and nodes when that fails.
-    fn finish(&mut self, outcome: Outcome) -> Result<Vec<String>, LabError> {
+    pub(super) fn finish(&mut self, outcome: Outcome) -> Result<Vec<String>, LabError> {
         let created: Vec<Effect> = outcome
             .effects
             .iter()

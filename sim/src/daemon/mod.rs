@@ -8,6 +8,7 @@
 //! Threads: the main thread accepts clients; one per client, at most [`server::MAX_CLIENTS`]; one each for logs, the fabric's hub,
 //! ended children, the reconcile loop and signals; one per program.
 
+mod annotate;
 pub mod children;
 mod effects;
 mod gateway;

@@ -312,6 +312,11 @@ fn answer(lab: &mut Lab, request: Request) -> Result<(Response, Vec<OwnedFd>), L
         Request::Converge { lab: spec } => changes(lab.converge(&spec)?),
         Request::Plan { lab: spec } => changes(lab.plan(&spec)?),
         Request::AddPod { pod } => changes(lab.add_pod(&pod)?),
+        Request::AnnotatePod {
+            namespace,
+            name,
+            annotations,
+        } => changes(lab.annotate_pod(&namespace, &name, annotations)?),
         Request::DeletePod { namespace, name } => changes(lab.delete_pod(&namespace, &name)?),
         Request::Objects => Response::Objects {
             objects: lab.cluster().objects(),

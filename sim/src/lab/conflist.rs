@@ -15,6 +15,7 @@ use super::read::{self, Fields};
 use super::source::Source;
 use super::tree::{self, Value};
 use super::written::{MAX_MTU, address, calico_mtu, net};
+use crate::bandwidth::Bandwidth;
 use crate::spec::{BridgeNetwork, Preset};
 
 /// What a conflist says about a lab.
@@ -27,6 +28,8 @@ pub(crate) struct Conflist {
     pub(super) preset: Option<At<Preset>>,
     /// The network, where the plugin is `bridge`.
     pub(crate) bridge: Option<BridgeNetwork>,
+    /// Limits of every pod.
+    pub(super) bandwidth: Bandwidth,
     /// Then the file itself, name and content: nodes get it.
     pub(super) file: Option<(String, String)>,
 }
@@ -54,7 +57,7 @@ pub(super) fn read(document: &Value, sink: &mut Sink<'_>) -> Option<Conflist> {
     let fields = Fields::open_lenient(document, "a CNI conflist", sink)?;
     if fields.get("plugins").is_none() && fields.get("type").is_some() {
         let name = network_name(&fields, sink);
-        return plugin(document, name.as_deref(), sink).flatten();
+        return plugin(document, name.as_deref(), &mut Bandwidth::default(), sink).flatten();
     }
     let known = [
         "cniVersion",
@@ -66,10 +69,17 @@ pub(super) fn read(document: &Value, sink: &mut Sink<'_>) -> Option<Conflist> {
     let fields = Fields::open(document, "a CNI conflist", &known, sink)?;
     let name = network_name(&fields, sink);
     let plugins = fields.want("plugins", "a CNI conflist", sink)?;
-    let mut found = None;
+    let mut found: Option<Conflist> = None;
+    let mut limits = Bandwidth::default();
     for value in read::list(plugins, "plugins", sink) {
-        if let Some(Some(conflist)) = plugin(value, name.as_deref(), sink) {
+        if let Some(Some(conflist)) = plugin(value, name.as_deref(), &mut limits, sink) {
             found = Some(conflist);
+        }
+    }
+    if let Some(conflist) = &mut found {
+        conflist.bandwidth = limits;
+        if let Some(bridge) = &mut conflist.bridge {
+            bridge.bandwidth = limits;
         }
     }
     if found.is_none() && sink.is_clean() {
@@ -97,8 +107,13 @@ fn network_name(fields: &Fields<'_>, sink: &mut Sink<'_>) -> Option<String> {
     Some(name.value)
 }
 
-/// One plugin; the inner none is one that makes no interface.
-fn plugin(value: &Value, network: Option<&str>, sink: &mut Sink<'_>) -> Option<Option<Conflist>> {
+/// One plugin; the inner none is one that makes no interface. What it limits is added to `limits`.
+fn plugin(
+    value: &Value,
+    network: Option<&str>,
+    limits: &mut Bandwidth,
+    sink: &mut Sink<'_>,
+) -> Option<Option<Conflist>> {
     let fields = Fields::open_lenient(value, "a CNI plugin", sink)?;
     let kind = fields
         .want("type", "a CNI plugin", sink)
@@ -108,7 +123,7 @@ fn plugin(value: &Value, network: Option<&str>, sink: &mut Sink<'_>) -> Option<O
         "bridge" => Some(bridge(value, network, sink)),
         "calico" => Some(calico(&fields, sink)),
         "bandwidth" => {
-            bandwidth(&fields, sink);
+            *limits = bandwidth(&fields, sink)?;
             Some(None)
         }
         "portmap" | "firewall" => Some(None),
@@ -197,16 +212,26 @@ fn calico(fields: &Fields<'_>, sink: &mut Sink<'_>) -> Option<Conflist> {
     })
 }
 
-/// Without limits of its own it does nothing to a pod that has no annotation (CAL-34).
-fn bandwidth(fields: &Fields<'_>, sink: &mut Sink<'_>) {
-    for key in ["ingressRate", "ingressBurst", "egressRate", "egressBurst"] {
+/// Limits of its own are for every pod, and come before those of annotations (CAL-34).
+fn bandwidth(fields: &Fields<'_>, sink: &mut Sink<'_>) -> Option<Bandwidth> {
+    if let Some(pos) = fields
+        .key_pos("unshapedSubnets")
+        .or(fields.key_pos("shapedSubnets"))
+    {
+        sink.error(pos, "bandwidth by subnet is not in this version");
+    }
+    let mut bits = [0; 4];
+    for (bits, key) in
+        bits.iter_mut()
+            .zip(["ingressRate", "ingressBurst", "egressRate", "egressBurst"])
+    {
         if let Some(value) = fields.get(key) {
-            sink.error(
-                value.pos,
-                format!("bandwidth: {key} is not in this version, pods have no limits"),
-            );
+            *bits = read::number(value, key, 0..=u64::MAX, sink)?.value;
         }
     }
+    Bandwidth::of_plugin(bits)
+        .map_err(|why| sink.error(fields.pos, format!("bandwidth: {why}")))
+        .ok()
 }
 
 /// Keys of the plugin `bridge` that ask for what is not here, and the value that asks for nothing.
@@ -313,6 +338,7 @@ fn bridge(value: &Value, network: Option<&str>, sink: &mut Sink<'_>) -> Option<C
             last: range.last,
             gateway: range.gateway,
             routes: ipam.routes,
+            bandwidth: Bandwidth::default(),
         }),
         ..Conflist::default()
     })

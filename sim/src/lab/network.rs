@@ -208,6 +208,7 @@ pub(super) fn resolve(
             conntrack: file.conntrack.unwrap_or_default(),
             internet,
             calico,
+            bandwidth: conflist.bandwidth,
         },
     }
 }

@@ -16,6 +16,7 @@ use super::names::{label, node_name, subdomain};
 use super::read::{self, Fields};
 use super::tree::{Kind, Value};
 use crate::kube::ContainerPort;
+use crate::manifest::pod_annotations;
 use crate::spec::{ConntrackSpec, IpipMode, PolicyMode, RestartPolicy};
 
 /// Largest MTU, bytes: what a frame of the routers holds behind its Ethernet header. Longer ones would be lost without a word.
@@ -95,6 +96,7 @@ pub(super) const POD_KEYS: &[&str] = &[
     "namespace",
     "node",
     "labels",
+    "annotations",
     "hostNetwork",
     "cni",
     "link",
@@ -596,7 +598,9 @@ fn pod(value: &Value, sink: &mut Sink<'_>) -> Option<PodFile> {
             .and_then(|value| restart_policy(value, sink))
             .unwrap_or_default(),
         ports: Vec::new(),
-        annotations: IndexMap::new(),
+        annotations: fields
+            .get("annotations")
+            .map_or_else(IndexMap::new, |value| pod_annotations(value, sink)),
     };
     name.map(|_| pod)
 }

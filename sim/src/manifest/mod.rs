@@ -17,6 +17,8 @@ mod service;
 mod tests;
 mod words;
 
+pub(crate) use words::pod_annotations;
+
 use std::net::Ipv4Addr;
 
 use indexmap::IndexMap;
@@ -441,7 +443,7 @@ fn pod(document: &Value, sink: &mut Sink<'_>) -> Option<PodFile> {
     let annotations = metadata
         .fields
         .get("annotations")
-        .map_or_else(IndexMap::new, |value| words::annotations(value, sink));
+        .map_or_else(IndexMap::new, |value| pod_annotations(value, sink));
     Some(PodFile {
         name: name?,
         namespace,

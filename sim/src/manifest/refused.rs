@@ -176,3 +176,16 @@ fn a_policy_gets_the_api_servers_defaults() {
     assert_eq!(policy.meta.key(), "default/p");
     assert_eq!(policy.meta.declared_at.as_deref(), Some("m.yaml:3:18"));
 }
+
+/// CAL-34: a bandwidth must be a reasonable quantity, as for kubelet.
+#[test]
+fn bandwidths_must_be_reasonable_quantities() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  annotations:\n    kubernetes.io/ingress-bandwidth: 10Mbit\n    kubernetes.io/egress-bandwidth: 2P\n    note: anything\nspec: {containers: [{name: c}]}\n";
+    compare(
+        &errors(text),
+        &[
+            "6:38: annotation kubernetes.io/ingress-bandwidth: \"10Mbit\" is no quantity",
+            "7:37: annotation kubernetes.io/egress-bandwidth: \"2P\" is unreasonably large (> 1Pbit/s)",
+        ],
+    );
+}

@@ -5,6 +5,7 @@
 
 use indexmap::IndexMap;
 
+use crate::bandwidth::Bandwidth;
 use crate::kube::{LabelSelector, Operator, PortRef, Protocol, Requirement};
 use crate::lab::{self, At, Fields, Kind, Sink, Value};
 
@@ -180,6 +181,22 @@ pub(super) fn annotations(value: &Value, sink: &mut Sink<'_>) -> IndexMap<String
             }
         };
         annotations.insert(key.value.clone(), word);
+    }
+    annotations
+}
+
+/// Annotations of a pod: what they say about bandwidth must be right.
+pub(crate) fn pod_annotations(value: &Value, sink: &mut Sink<'_>) -> IndexMap<String, String> {
+    let annotations = annotations(value, sink);
+    if let (Err(wrong), Some(fields)) = (
+        Bandwidth::of_annotations(&annotations),
+        Fields::open_lenient(value, "annotations", sink),
+    ) {
+        for (key, value) in fields.entries() {
+            if let Some(why) = wrong.get(&key.value) {
+                sink.error(value.pos, format!("annotation {}: {why}", key.value));
+            }
+        }
     }
     annotations
 }

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "the whole crate is a test")]
 
 mod backends;
+mod bandwidth;
 mod calico;
 mod errors;
 mod harness;

@@ -155,6 +155,8 @@ pub(crate) fn pod(namespace: &str, name: &str, node: &str, address: &str) -> Pod
         name: name.to_owned(),
         node: node.to_owned(),
         labels: Default::default(),
+        annotations: Default::default(),
+        bandwidth: Default::default(),
         ip: ip(address),
         host_network: false,
         link: None,

@@ -427,6 +427,45 @@ fn with_conflist(text: &str, more: &str) -> Result<LabSpec, Diagnostics> {
     load(&[source], &Overrides::default())
 }
 
+/// CAL-34: limits of a conflist are for all of its pods.
+#[test]
+fn limits_of_a_conflist_are_the_networks() {
+    let text = crate::conflist::calico("minikube", None);
+    let plugin = "\"type\": \"bandwidth\",";
+    let limited = format!(
+        "{plugin} \"ingressRate\": 123000, \"ingressBurst\": 456000, \"egressRate\": 8, \"egressBurst\": 80,"
+    );
+    let lab = with_conflist(&text.replacen(plugin, &limited, 1), "").unwrap();
+    let found = lab.network.bandwidth;
+    let limit = |limit: Option<crate::bandwidth::Limit>| limit.map(|l| (l.rate, l.burst));
+    assert_eq!(limit(found.ingress), Some((123_000, 456_000)));
+    assert_eq!(limit(found.egress), Some((8, 80)));
+    assert!(
+        with_conflist(&text, "")
+            .unwrap()
+            .network
+            .bandwidth
+            .is_unlimited()
+    );
+}
+
+/// CAL-34: what is wrong with an annotation is said at its place, in a lab as in a manifest.
+#[test]
+fn annotations_about_bandwidth_are_checked_where_they_are_written() {
+    let text = format!(
+        "{HEADER}pods:\n- name: a\n  annotations:\n    kubernetes.io/ingress-bandwidth: 8Q\n    kubernetes.io/egress-bandwidth: \"10\"\n"
+    );
+    let found = load(&[Source::new("lab.yaml", &text)], &Overrides::default()).unwrap_err();
+    let found: Vec<_> = found.iter().collect();
+    let line = text.lines().position(|l| l.contains("8Q")).unwrap() + 1;
+    let places: Vec<_> = found.iter().map(|d| d.place().unwrap().1).collect();
+    assert_eq!(places.len(), 2, "{places:?}");
+    assert!(
+        places.contains(&line) && places.contains(&(line + 1)),
+        "{places:?}"
+    );
+}
+
 /// CAL-35: seed 001's conflist is a lab of the preset calico; what podwire would do otherwise is said at its place.
 #[test]
 fn calicos_conflist_gives_the_preset_and_the_mtu() {
@@ -452,7 +491,7 @@ fn calicos_conflist_gives_the_preset_and_the_mtu() {
         (
             "\"bandwidth\",",
             "\"bandwidth\", \"ingressRate\": 9,",
-            "bandwidth: ingressRate is not",
+            "bandwidth: if rate is set, burst must also be set",
         ),
     ] {
         let text = with_conflist(&text.replacen(from, to, 1), "")

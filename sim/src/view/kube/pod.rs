@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 
 use serde_json::{Map, Value, json};
 
-use super::{Columns, NONE, field, label_lines, labels_cell};
+use super::{Columns, NONE, annotation_lines, field, label_lines, labels_cell};
+use crate::bandwidth::Limit;
 use crate::model::{Node, Phase, Pod, PodLink, Scope};
 use crate::view::age;
 use crate::view::table::Table;
@@ -114,15 +115,19 @@ pub fn object(pod: &Pod, nodes: &[Node]) -> Value {
         Phase::Error { status } => json!({"terminated": {"exitCode": status, "reason": "Error"}}),
         Phase::CrashLoopBackOff => json!({"waiting": {"reason": "CrashLoopBackOff"}}),
     };
+    let mut metadata = json!({
+        "name": pod.name,
+        "namespace": pod.namespace,
+        "labels": labels,
+        "creationTimestamp": created,
+    });
+    if !pod.annotations.is_empty() {
+        metadata["annotations"] = json!(pod.annotations);
+    }
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {
-            "name": pod.name,
-            "namespace": pod.namespace,
-            "labels": labels,
-            "creationTimestamp": created,
-        },
+        "metadata": metadata,
         "spec": {
             "nodeName": pod.node,
             "hostNetwork": pod.host_network,
@@ -160,6 +165,12 @@ pub fn describe(pod: &Pod, nodes: &[Node]) -> String {
     field(out, WIDTH, "Node", &one(format!("{}/{host}", pod.node)));
     field(out, WIDTH, "Start Time", &one(age::rfc3339(pod.created_ms)));
     field(out, WIDTH, "Labels", &label_lines(&pod.labels));
+    field(
+        out,
+        WIDTH,
+        "Annotations",
+        &annotation_lines(&pod.annotations),
+    );
     field(out, WIDTH, "Status", &one(status(pod).to_owned()));
     field(out, WIDTH, "IP", &ip(pod).into_iter().collect::<Vec<_>>());
     field(
@@ -200,6 +211,14 @@ pub fn describe(pod: &Pod, nodes: &[Node]) -> String {
         link.host_mac,
         far_side(link)
     );
+    for (side, limit) in [
+        ("Ingress:", pod.bandwidth.ingress),
+        ("Egress:", pod.bandwidth.egress),
+    ] {
+        if let Some(Limit { rate, burst }) = limit {
+            *out += &format!("  {side:<11} {rate} bit/s, burst {burst} bit\n");
+        }
+    }
     *out += "Routes:\n";
     let mut routes: Vec<_> = link.routes.iter().collect();
     routes.sort_by_key(|route| (route.dst.network(), Reverse(route.dst.prefix_len())));
