@@ -63,7 +63,7 @@ fn iperf3_finds_the_limits_of_a_pod() {
 
     expect_limited(goodput(&lab, "free", "slow", false), RATE);
     expect_limited(goodput(&lab, "free", "slow", true), RATE / 2.0);
-    let drops = lab.out(&["stats", "-n", "minikube-m02", "--drops"]);
+    let drops = lab.out(&["stats", "minikube-m02", "--drops"]);
     assert!(drops.contains("bandwidth limit"), "{drops}");
 
     let described = lab.cmd(&["describe", "pod", "slow"]).ok();
