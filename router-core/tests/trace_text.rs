@@ -238,6 +238,10 @@ fn steps_of_fragments_and_tunnels() {
         "fragment: UDP 10.244.0.2 > 10.244.1.3, TTL 64, 29 bytes, fragment at 1480",
     );
     reads(
+        Step::Queued { port: VETH },
+        "bandwidth limit of veth1: waits for its turn",
+    );
+    reads(
         Step::Collected,
         "waits for the other fragments of its datagram",
     );
