@@ -274,6 +274,17 @@ mod tests {
         assert_eq!(spray(at(10)), 10);
     }
 
+    /// ICMP-9: each of many destinations, more than there are sets, has tokens of its own.
+    #[test]
+    fn destinations_do_not_take_each_others_tokens() {
+        let mut limiter = Limiter::new(1);
+        for n in 0..200_u32 {
+            let (now, dst) = (at(u64::from(n) * 10), Ipv4Addr::from_bits(n + 1));
+            let admitted = (0..7).filter(|_| limiter.admit(now, IcmpError::TimeExceeded, dst));
+            assert_eq!(admitted.count(), 6, "{dst}");
+        }
+    }
+
     /// ICMP-9: 3/4 is exempt.
     #[test]
     fn fragmentation_needed_is_never_limited() {
@@ -287,5 +298,6 @@ mod tests {
     fn errors_have_internetwork_control_precedence_and_no_ecn() {
         assert_eq!(tos(0), 0xc0);
         assert_eq!(tos(0x2f), 0xec);
+        assert_eq!(tos(0xe3), 0xe0);
     }
 }

@@ -153,6 +153,36 @@ fn a_request_that_fails_source_validation_is_not_answered() {
     h.expect_tx(POD1, &reply_to_a1(GW_A, A1));
 }
 
+/// ARP-7: requests alone are held to the way back. An answer was asked for, wherever the way back leads by now.
+#[test]
+fn an_answer_is_believed_on_a_port_with_a_strict_filter() {
+    let elsewhere = |mut snapshot: router_core::Snapshot| {
+        snapshot.routes.push(route("172.16.30.4/32", POD2, None));
+        with_port(snapshot, UPLINK, |p| p.rp_filter = RpFilter::Strict)
+    };
+    let mut h = Harness::new(with_port(node_a(), UPLINK, |p| {
+        p.rp_filter = RpFilter::Strict;
+    }));
+    h.rx(POD1, &(eth(POD1_MAC, A1_MAC) / ipv4(A1, B1) / udp(1, 2)));
+    h.take(UPLINK);
+    h.apply(elsewhere(node_a()));
+    let answer = arp_reply(B_MAC, NODE_B, UPLINK_MAC, NODE_A);
+    h.rx(UPLINK, &(eth(UPLINK_MAC, B_MAC) / answer));
+    h.expect_tx(
+        UPLINK,
+        &(eth(B_MAC, UPLINK_MAC) / ipv4(A1, B1).ttl(63) / udp(1, 2)),
+    );
+    h.rx(
+        UPLINK,
+        &(eth(Mac::BROADCAST, B_MAC) / arp_request(B_MAC, NODE_B, NODE_A)),
+    );
+    h.expect_silence();
+    h.expect_counters(&[
+        (Event::ArpRequestSent.into(), 1),
+        (DropReason::ArpMartian.into(), 1),
+    ]);
+}
+
 /// ARP-8.
 #[test]
 fn a_request_makes_the_requester_known_but_unconfirmed() {
@@ -477,10 +507,16 @@ fn the_host_is_answered_for_every_address_but_its_own() {
         (ZERO, NODE_A),
         (NODE_A, GW_A),
         (NODE_A, Ipv4Addr::new(172, 16, 30, 255)),
+        // An announcement and a probe of what is not the node's; a group; an answer that nobody asked for.
+        (B1, B1),
+        (ZERO, B1),
+        (NODE_A, Ipv4Addr::new(224, 0, 0, 5)),
     ] {
         h.rx(HOST, &ask(spa, tpa));
     }
+    let unasked = arp_reply(HOST_PEER_MAC, NODE_A, HOST_MAC, B1);
+    h.rx(HOST, &(eth(HOST_MAC, HOST_PEER_MAC) / unasked));
     h.expect_silence();
     assert_eq!(h.router().neighbours().count(), 0);
-    h.expect_counters(&[(DropReason::ArpIgnored.into(), 4)]);
+    h.expect_counters(&[(DropReason::ArpIgnored.into(), 8)]);
 }

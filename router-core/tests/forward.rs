@@ -281,3 +281,40 @@ fn errors_and_fragments_follow_their_flow() {
         assert!(ports.iter().all(|p| *p == ports[0]), "{host}: {ports:?}");
     }
 }
+
+/// RT-8: only an ICMP error quotes a packet. What looks like one inside of other packets, or in a later fragment, does not
+/// say which way they go.
+#[test]
+fn a_packet_within_a_packet_that_is_no_error_has_no_say() {
+    use router_core::config::NextHop;
+    let mut snapshot = resolved(node_a());
+    let hop = |port, via| NextHop {
+        port,
+        via: Some(via),
+        weight: 1,
+    };
+    snapshot.routes.push(special(
+        "9.0.0.0/8",
+        RouteTarget::Unicast(vec![hop(UPLINK, NODE_B), hop(POD2, A2)]),
+    ));
+    let mut h = Harness::new(snapshot);
+    for host in 0..32 {
+        let dst = Ipv4Addr::new(9, 0, 0, host);
+        h.rx(POD1, &(from_a1() / ipv4(A1, dst) / udp(1, 2)));
+        let own = h.take_all()[0].0;
+        for other in 0..8 {
+            let inside = || (ipv4(A2, Ipv4Addr::new(9, 1, 0, other)) / udp(7, 8)).bytes();
+            let error = ([&[3, 3, 0, 0, 0, 0, 0, 0][..], &inside()]).concat();
+            for packet in [
+                ipv4(A1, dst) / udp(3, 2) / inside(),
+                ipv4(A1, dst) / echo_request(1, 1) / inside(),
+                ipv4(A1, dst).protocol(17) / error.clone(),
+                ipv4(A1, dst).protocol(1).offset(80) / error.clone(),
+            ] {
+                h.rx(POD1, &(from_a1() / packet));
+            }
+        }
+        let ports: Vec<_> = h.take_all().into_iter().map(|(port, _)| port).collect();
+        assert_eq!(ports, [own; 32], "{host}");
+    }
+}

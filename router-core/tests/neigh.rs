@@ -534,6 +534,51 @@ fn a_clock_that_jumps_ages_entries_at_once() {
     assert_eq!(state(&h, UPLINK, NODE_B), Some(Stale));
 }
 
+/// GARP-2: the second in which the first answer stands begins with a change, also of the state alone; an answer that says
+/// what is known already does not begin it anew.
+#[test]
+fn the_locktime_begins_with_what_changed_last() {
+    let evil = Mac([2, 0, 0, 0, 6, 6]);
+    let reply = |mac| eth(UPLINK_MAC, mac) / arp_reply(mac, NODE_B, UPLINK_MAC, NODE_A);
+    let mac = |h: &Harness| h.router().neighbours().next().unwrap().mac;
+    let request = eth(Mac::BROADCAST, B_MAC) / arp_request(B_MAC, NODE_B, NODE_A);
+    // STALE for long, confirmed now.
+    let mut h = Harness::new(node_a());
+    h.rx(UPLINK, &request);
+    h.advance(ms(5000));
+    h.rx(UPLINK, &reply(B_MAC));
+    h.advance(ms(999));
+    h.rx(UPLINK, &reply(evil));
+    assert_eq!(mac(&h), Some(B_MAC));
+    // Confirmed a second time.
+    let mut h = reachable();
+    h.advance(ms(999));
+    h.rx(UPLINK, &reply(B_MAC));
+    h.advance(ms(1));
+    h.rx(UPLINK, &reply(evil));
+    assert_eq!(mac(&h), Some(evil));
+    // Confirmed with another MAC, in the state that it had.
+    h.advance(ms(999));
+    h.rx(UPLINK, &reply(B_MAC));
+    assert_eq!(mac(&h), Some(evil));
+    h.take_all();
+}
+
+/// A router that was not called for long asks once when it is, and goes on from then.
+#[test]
+fn what_is_due_is_done_late_rather_than_never() {
+    let mut h = Harness::new(node_a());
+    h.rx(POD1, &to_uplink(ABSENT, 1));
+    h.expect_tx(UPLINK, &question(ABSENT));
+    h.oversleep(ms(1700));
+    h.expect_tx(UPLINK, &question(ABSENT));
+    h.advance(ms(999));
+    h.expect_silence();
+    h.advance(ms(1));
+    h.expect_tx(UPLINK, &question(ABSENT));
+    h.take_all();
+}
+
 /// An interface without carrier resolves nobody (docker0 of seed 000).
 #[test]
 fn behind_a_link_without_carrier_every_host_is_unreachable() {
@@ -572,5 +617,48 @@ fn entries_that_failed_are_collected_in_a_large_table() {
     scan(&mut h, 100);
     h.advance(Duration::from_secs(60));
     assert_eq!(h.router().neighbours().count(), 102);
+    h.take_all();
+}
+
+/// NEI-10: the border between a table that is left alone and one that is weeded, and weeding goes on while it is large.
+#[test]
+fn a_table_is_weeded_above_128_entries_for_as_long_as_it_is() {
+    let host = |n: u8| Ipv4Addr::new(172, 16, 30, n);
+    // Known hosts, by their requests; a1 is PERMANENT and does not count.
+    let known = |h: &mut Harness, hosts: core::ops::Range<u8>| {
+        for n in hosts {
+            let mac = Mac([2, 0, 0, 0, 8, n]);
+            let request = eth(Mac::BROADCAST, mac) / arp_request(mac, host(n), NODE_A);
+            h.rx(UPLINK, &request);
+        }
+    };
+    let absent = |h: &mut Harness| h.rx(POD1, &to_uplink(host(250), 1));
+    let failed = |h: &Harness| state(h, UPLINK, host(250));
+    for (hosts, left) in [(10..137, Some(Failed)), (10..138, None)] {
+        let mut h = Harness::new(resolved(node_a()));
+        known(&mut h, hosts);
+        absent(&mut h);
+        h.advance(Duration::from_secs(20));
+        assert_eq!(failed(&h), left);
+        h.take_all();
+    }
+    let mut h = Harness::new(resolved(node_a()));
+    known(&mut h, 10..139);
+    h.advance(Duration::from_secs(40));
+    absent(&mut h);
+    h.advance(Duration::from_millis(4_999));
+    assert_eq!(failed(&h), Some(Failed));
+    h.advance(Duration::from_millis(1));
+    assert_eq!(
+        failed(&h),
+        None,
+        "the third time, 45 s after the first entry too many"
+    );
+    // Nobody used the others for a minute: they go, and then there is nothing left to weed.
+    h.advance(Duration::from_secs(15));
+    assert!(h.router().neighbours().all(|n| n.state == Permanent));
+    absent(&mut h);
+    h.advance(Duration::from_secs(20));
+    assert_eq!(failed(&h), Some(Failed));
     h.take_all();
 }

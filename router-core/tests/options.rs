@@ -155,7 +155,17 @@ fn a_malformed_option_is_reported_with_its_place() {
         ([68, 4, 4, 0], 22), // pointer into the option's own head
         ([68, 3, 5, 0], 21), // no flags
     ];
-    for (options, pointer) in cases {
+    let cases = cases.map(|(options, pointer)| (options.to_vec(), pointer));
+    // A slot that has begun, with less room than an address, a timestamp, or both need.
+    let short = [
+        (vec![7, 6, 4, 9, 9, 9, 0, 0], 22),
+        (vec![7, 9, 7, 9, 9, 9, 0, 0, 0, 0, 0, 0], 22),
+        (vec![68, 7, 5, 0, 9, 9, 9, 0], 22),
+        (vec![1, 68, 10, 9, 0, 9, 9, 9, 9, 9, 9, 0], 23),
+        (vec![68, 8, 5, 1, 9, 9, 9, 9], 22),
+        (vec![68, 11, 5, 3, 9, 9, 9, 9, 9, 9, 9, 0], 22),
+    ];
+    for (options, pointer) in cases.into_iter().chain(short) {
         let mut h = node();
         let packet = from_a1() / ipv4(A1, B1).options(&options) / udp(1, 2) / b"data";
         h.rx(POD1, &packet);
@@ -167,4 +177,20 @@ fn a_malformed_option_is_reported_with_its_place() {
             (Event::IcmpErrorSent.into(), 1),
         ]);
     }
+}
+
+/// FWD-31, FWD-36: signed, and something zeroed behind the end: the header's checksum is that of the new header.
+#[test]
+fn a_route_is_recorded_in_front_of_bytes_that_are_zeroed() {
+    let mut h = node();
+    let before = [7, 7, 4, 0, 0, 0, 0, 0, 9, 9, 9, 9];
+    let after = [7, 7, 8, 172, 16, 30, 3, 0, 0, 0, 0, 0];
+    h.rx(
+        POD1,
+        &(from_a1() / ipv4(A1, B1).options(&before) / udp(1, 2)),
+    );
+    h.expect_tx(
+        UPLINK,
+        &(to_b() / ipv4(A1, B1).ttl(63).options(&after) / udp(1, 2)),
+    );
 }

@@ -154,6 +154,22 @@ fn a_long_packet_without_df_is_cut_into_the_largest_pieces() {
     assert_eq!(h.router().stats().split, 1);
 }
 
+/// FWD-72: where the last piece is as long as the others it is still the last one.
+#[test]
+fn a_packet_of_whole_pieces_ends_with_the_last() {
+    let mut h = Harness::new(with_port(resolved(node_a()), UPLINK, |p| p.mtu = 700));
+    let whole = (from_a1() / sized(20 + 2 * 680, 64)).bytes();
+    h.rx_bytes(&[(POD1, whole.clone())]);
+    let data = ip_payload(&whole);
+    let head = || ipv4(A1, B1).id(7).ttl(63).protocol(17);
+    h.expect_tx(UPLINK, &(to_b() / head().mf() / data[..680].to_vec()));
+    h.expect_tx(
+        UPLINK,
+        &(to_b() / head().offset(680) / data[680..].to_vec()),
+    );
+    h.expect_silence();
+}
+
 /// FWD-73.
 #[test]
 fn a_fragment_is_cut_again_with_offsets_and_mf_going_on() {

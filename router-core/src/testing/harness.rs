@@ -176,6 +176,14 @@ impl Harness {
         self.now = end;
     }
 
+    /// Lets time pass in which nobody calls the router, and calls it once at the end.
+    pub fn oversleep(&mut self, by: Duration) {
+        self.now = self.now + by;
+        self.router
+            .handle_timeout(self.now, &mut self.pool, &mut self.tx);
+        self.collect();
+    }
+
     /// Replaces the configuration.
     ///
     /// # Panics
