@@ -8,6 +8,7 @@ use core::net::Ipv4Addr;
 use crate::config::{PortConfig, RpFilter};
 use crate::fib::Fib;
 use crate::stats::DropReason;
+use crate::wire::ipv4::Ipv4;
 
 /// True for addresses that can be a unicast host's: not 0/8, loopback, multicast or 255.255.255.255.
 pub(crate) const fn is_host(addr: Ipv4Addr) -> bool {
@@ -34,6 +35,24 @@ pub(crate) fn check_source(port: &PortConfig, src: Ipv4Addr, fib: &Fib) -> Resul
         Ok(())
     } else {
         Err(DropReason::RpFilter)
+    }
+}
+
+/// Whether the node itself may send from `src`, which [`check_source`] refused with `reason`: it speaks with its own addresses,
+/// and strict paths are not for it. From 127/8 it may where its port has `route_localnet`, on the way to an address of its own
+/// or to a translation (PM-4); see [`check_sent`].
+pub(crate) const fn may_send(reason: DropReason, port: &PortConfig, src: Ipv4Addr) -> bool {
+    match reason {
+        DropReason::OwnSource | DropReason::RpFilter => true,
+        _ => src.is_loopback() && port.route_localnet,
+    }
+}
+
+/// Checks what the node itself sends to others, after source NAT: nobody else may see 127/8 (FWD-10).
+pub(crate) fn check_sent(packet: &[u8]) -> Result<(), DropReason> {
+    match Ipv4::peek(packet) {
+        Some(ip) if ip.src().is_loopback() => Err(DropReason::MartianSource),
+        _ => Ok(()),
     }
 }
 

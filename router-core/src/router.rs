@@ -550,8 +550,7 @@ impl Router {
 
         // 6. Source validation and route.
         match martian::check_source(port, ip.src(), &self.fib) {
-            // The node speaks with its own addresses, and strict paths are not for it.
-            Err(DropReason::OwnSource | DropReason::RpFilter) if link.from_host => {}
+            Err(why) if link.from_host && martian::may_send(why, port, ip.src()) => {}
             checked => {
                 checked?;
                 io.trace.step(mark, || tell::source(port, &ip));
@@ -624,6 +623,9 @@ impl Router {
                 .events
                 .add(Event::ConnectionEvicted, nat.take_evicted());
             leaves?;
+        }
+        if link.from_host {
+            martian::check_sent(packet(frame))?;
         }
         Ok(Verdict::Forward(hop, dst))
     }

@@ -270,6 +270,9 @@ pub struct ConntrackConfig {
     pub tcp_max_retrans: u8,
     /// Drop INVALID packets even where nothing would be translated, as kube-proxy and Calico do in FORWARD (NAT-8).
     pub drop_invalid: bool,
+    /// Drop what others begin with 127/8, whatever rules and `route_localnet` would let in: kubelet's KUBE-FIREWALL, and before
+    /// destination NAT (PM-4, CVE-2020-8558).
+    pub localnet_local_only: bool,
     /// Timers.
     pub timers: Timers,
 }
@@ -284,6 +287,7 @@ impl Default for ConntrackConfig {
             tcp_be_liberal: false,
             tcp_max_retrans: 3,
             drop_invalid: false,
+            localnet_local_only: false,
             timers: Timers::default(),
         }
     }

@@ -221,6 +221,11 @@ impl Conntrack {
         self.config.drop_invalid
     }
 
+    /// Whether nobody but the node itself begins connections with 127/8.
+    pub(crate) const fn keeps_localnet(&self) -> bool {
+        self.config.localnet_local_only
+    }
+
     /// Connections in the table.
     pub(crate) const fn len(&self) -> usize {
         self.len

@@ -211,6 +211,9 @@ impl Nat {
                     Hook::Prerouting
                 };
                 let tuple = *self.conntrack.pending().tuple(Dir::Original);
+                if tuple.dst.is_loopback() && !from_host && self.conntrack.keeps_localnet() {
+                    return Err(DropReason::MartianDestination.into());
+                }
                 let mut facts = Facts {
                     tuple,
                     in_port: context.in_port,
@@ -345,6 +348,9 @@ impl Nat {
                     Ruling::Reject => return Err(reject()),
                     Ruling::Accept | Ruling::Dnat(_) => (current.src, PortChoice::default(), None),
                 };
+                if addr.is_loopback() {
+                    return Err(DropReason::MartianSource.into());
+                }
                 let target = self.bind(now, &current, addr, choice, masquerade)?;
                 let id = self.confirm(now)?;
                 self.learn(id, Dir::Original, from, hop);

@@ -1,7 +1,7 @@
 //! Destination NAT: host ports as the portmap plugin maps them (section 4.8), and services with several backends.
 
 use super::*;
-use router_core::Filter;
+use router_core::{DropReason, Filter};
 use router_core::config::nat::{Backend, Matches, NetMatch, PREROUTING, Rule, Target};
 
 const UDP: u8 = 17;
@@ -79,6 +79,65 @@ fn a_host_port_serves_the_node_itself() {
     assert_eq!(back[30..34], NODE_A.octets());
     assert_eq!(back[36..38], 5000_u16.to_be_bytes());
     assert_eq!(back[42..], *b"a");
+}
+
+/// As [`mapped`], with route_localnet on the host port and on a2's, as the plugin sets it there.
+fn mapped_with_localnet(protocol: u8) -> Snapshot {
+    let mut snapshot = mapped(protocol);
+    snapshot.nat.conntrack.localnet_local_only = true;
+    for id in [HOST, POD1, POD2] {
+        snapshot = with_port(snapshot, id, |port| port.route_localnet = true);
+    }
+    snapshot
+}
+
+const LO: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// PM-4: 127.0.0.1 of the node is an address of the host port, and the pod sees its gateway as the client.
+#[test]
+fn a_host_port_serves_the_nodes_loopback() {
+    let mut h = Harness::new(mapped_with_localnet(TCP));
+    h.rx(
+        HOST,
+        &(host() / ipv4(LO, LO) / tcp(5000, 8080, SYN).seq(1)),
+    );
+    h.expect_tx(
+        POD2,
+        &(to_a2() / ipv4(GW_A, A2) / tcp(5000, 80, SYN).seq(1)),
+    );
+    h.rx(
+        POD2,
+        &(a2() / ipv4(A2, GW_A) / tcp(80, 5000, SYN_ACK).seq(9).ack(2)),
+    );
+    h.expect_tx(
+        HOST,
+        &(to_host() / ipv4(LO, LO) / tcp(8080, 5000, SYN_ACK).seq(9).ack(2)),
+    );
+    h.expect_silence();
+    // What is not mapped stays on the node.
+    h.rx(HOST, &(host() / ipv4(LO, LO) / tcp(5000, 8081, SYN)));
+    h.expect_tx(HOST, &(to_host() / ipv4(LO, LO) / tcp(5000, 8081, SYN)));
+}
+
+/// PM-4, FWD-10: nobody else reaches 127.0.0.1, whatever route_localnet says, and nothing leaves with such a source.
+#[test]
+fn the_nodes_loopback_is_closed_to_others() {
+    let mut h = Harness::new(mapped_with_localnet(TCP));
+    for (port, from, src) in [(POD1, a1(), A1), (POD2, a2(), A2), (UPLINK, r(), X)] {
+        for dport in [8080, 8081] {
+            let packet = from.clone() / ipv4(src, LO) / tcp(5000, dport, SYN);
+            h.expect_silent_drop(port, &packet, DropReason::MartianDestination);
+        }
+    }
+    assert!(sessions(&h).is_empty());
+    let forged = a1() / ipv4(LO, A2) / tcp(5000, 80, SYN);
+    h.expect_silent_drop(POD1, &forged, DropReason::MartianSource);
+    let leaking = host() / ipv4(LO, A1) / tcp(5000, 80, SYN);
+    h.expect_silent_drop(HOST, &leaking, DropReason::MartianSource);
+    // An answer to a connection that the node has is let through; one to a connection that it has not is not.
+    let stray = a2() / ipv4(A2, LO) / tcp(80, 5000, SYN_ACK).seq(9).ack(2);
+    h.rx(POD2, &stray);
+    h.expect_silence();
 }
 
 /// PM-3: whoever shares the pod's subnet, the pod itself included, is seen as the gateway, so that answers come back the
