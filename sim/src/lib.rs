@@ -20,6 +20,7 @@ pub mod node;
 pub mod ping;
 pub mod pod;
 pub mod policy;
+pub mod portmap;
 pub mod service;
 pub mod spec;
 #[cfg(test)]

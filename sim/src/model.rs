@@ -12,6 +12,7 @@ use router_core::{Mac, PortId};
 use serde::{Deserialize, Serialize};
 
 use crate::bandwidth::Bandwidth;
+use crate::kube::ContainerPort;
 
 /// A node with everything that `ip -n NODE` and `get nodes` can show.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -252,6 +253,9 @@ pub struct Pod {
     pub created_ms: u64,
     /// Program, if it has one.
     pub command: Option<Vec<String>>,
+    /// What its containers serve, and by which ports of the node.
+    #[serde(default)]
+    pub ports: Vec<ContainerPort>,
     /// Container id as IPAM recorded it, 64 hexadecimal digits.
     pub container_id: String,
     /// State of its program.

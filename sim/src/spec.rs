@@ -301,6 +301,9 @@ pub struct BridgeNetwork {
     /// Limits of every pod.
     #[serde(default)]
     pub bandwidth: Bandwidth,
+    /// The plugin `portmap` stands in the list, with this `snat`; without it pods can't have host ports.
+    #[serde(default)]
+    pub port_map: Option<bool>,
 }
 
 /// Kubernetes' and minikube's range of service addresses.

@@ -1,8 +1,8 @@
 //! Destination NAT: host ports as the portmap plugin maps them (section 4.8), and services with several backends.
 
 use super::*;
-use router_core::{DropReason, Filter};
 use router_core::config::nat::{Backend, Matches, NetMatch, PREROUTING, Rule, Target};
+use router_core::{DropReason, Filter};
 
 const UDP: u8 = 17;
 const TCP: u8 = 6;
@@ -97,10 +97,7 @@ const LO: Ipv4Addr = Ipv4Addr::LOCALHOST;
 #[test]
 fn a_host_port_serves_the_nodes_loopback() {
     let mut h = Harness::new(mapped_with_localnet(TCP));
-    h.rx(
-        HOST,
-        &(host() / ipv4(LO, LO) / tcp(5000, 8080, SYN).seq(1)),
-    );
+    h.rx(HOST, &(host() / ipv4(LO, LO) / tcp(5000, 8080, SYN).seq(1)));
     h.expect_tx(
         POD2,
         &(to_a2() / ipv4(GW_A, A2) / tcp(5000, 80, SYN).seq(1)),

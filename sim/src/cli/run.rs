@@ -6,12 +6,15 @@ use clap::{Args, ValueEnum};
 use indexmap::IndexMap;
 use router_core::Mac;
 
+use super::failure::USAGE;
 use super::node::change;
 use super::target::{DEFAULT_NAMESPACE, find_node, nodes, pods};
 use super::ui::Ui;
 use super::{Failure, Global};
 use crate::client::Client;
 use crate::control::proto::Request;
+use crate::kube::ContainerPort;
+use crate::portmap::{self, conflict};
 use crate::spec::{PodSpec, RestartPolicy};
 
 /// Creates a pod.
@@ -43,12 +46,24 @@ pub(super) struct Run {
     /// What happens when the program ends
     #[arg(long, value_enum, default_value_t)]
     restart: Restart,
+    /// Port of the node that leads to one of the pod (CNI hostPort): [ADDRESS:]HOST:POD[/tcp|udp|sctp]; ranges as
+    /// 8080-8081:80-81
+    #[arg(short, long = "port", value_name = "HOST:POD", value_delimiter = ',', value_parser = ports)]
+    ports: Vec<Ports>,
     /// Share the node's addresses and host namespace
-    #[arg(long, conflicts_with_all = ["ip", "mac"])]
+    #[arg(long, conflicts_with_all = ["ip", "mac", "ports"])]
     host_network: bool,
     /// The program and its arguments
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
+}
+
+/// The host ports of one word.
+#[derive(Clone, Debug)]
+struct Ports(Vec<ContainerPort>);
+
+fn ports(word: &str) -> Result<Ports, String> {
+    portmap::parse(word).map(Ports)
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -104,6 +119,7 @@ impl Run {
                 Restart::OnFailure => RestartPolicy::OnFailure,
                 Restart::Never => RestartPolicy::Never,
             },
+            ports: self.ports()?,
             ..bare_pod(&self.namespace, &self.pod, &node)
         };
         if !self.labels.is_empty() {
@@ -111,6 +127,20 @@ impl Run {
         }
         change(&mut client, &Request::AddPod { pod: Box::new(pod) }, ui)?;
         Ok(0)
+    }
+
+    /// All host ports, each once.
+    fn ports(&self) -> Result<Vec<ContainerPort>, Failure> {
+        let mut all: Vec<ContainerPort> = Vec::new();
+        for port in self.ports.iter().flat_map(|ports| &ports.0) {
+            let twice = all.iter().find_map(|taken| conflict(port, taken));
+            if let Some(host) = twice {
+                let text = format!("--port: port {} of the node stands there twice", host.port);
+                return Err(Failure::new(USAGE, text));
+            }
+            all.push(port.clone());
+        }
+        Ok(all)
     }
 
     fn node(&self, client: &mut Client) -> Result<String, Failure> {

@@ -87,6 +87,34 @@ pub enum ClusterError {
         /// What is wrong.
         why: String,
     },
+    /// Another pod of the node has the host port (PM-8).
+    #[error("{}hostPort {port}/{protocol} of pod \"{pod}\" belongs to pod \"{owner}\" on node \"{node}\" already", place(at.as_deref()))]
+    HostPortTaken {
+        /// Where it was written.
+        at: Option<String>,
+        /// Number.
+        port: u16,
+        /// Its protocol.
+        protocol: &'static str,
+        /// Who wants it.
+        pod: String,
+        /// On which node.
+        node: String,
+        /// `namespace/name` of who has it.
+        owner: String,
+    },
+    /// Nothing would lead from the host port to the pod.
+    #[error("{}hostPort {port} of pod \"{pod}\" leads nowhere: {why}", place(at.as_deref()))]
+    HostPortNotMapped {
+        /// Where it was written.
+        at: Option<String>,
+        /// Number.
+        port: u16,
+        /// Whose.
+        pod: String,
+        /// What is missing.
+        why: String,
+    },
     /// Somebody else has that address.
     #[error("address {addr} of {what} belongs to {owner} already")]
     AddressTaken {
@@ -260,6 +288,11 @@ impl IpError {
     pub(crate) fn rtnetlink(errno: &str) -> Self {
         Self::kernel(format!("RTNETLINK answers: {errno}"))
     }
+}
+
+/// `FILE:LINE:COLUMN: `, where that is known.
+fn place(at: Option<&str>) -> String {
+    at.map_or_else(String::new, |at| format!("{at}: "))
 }
 
 /// `; did you mean "x"?` when one of `names` is near.

@@ -11,6 +11,7 @@ pub(crate) mod calico;
 pub(crate) mod cni;
 mod converge;
 mod error;
+mod host_ports;
 mod ip_change;
 mod kindnetd;
 mod link;
@@ -338,6 +339,7 @@ impl Cluster {
         }
         let conntrack = &self.state.network.conntrack;
         conntrack.apply(&mut snapshot.nat.conntrack);
+        self.map_ports(node, &mut snapshot);
         Ok(snapshot)
     }
 
@@ -604,9 +606,15 @@ fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
 
 /// Where it was declared doesn't matter.
 fn same_pod(a: &PodSpec, b: &PodSpec) -> bool {
-    let without = |spec: &PodSpec| PodSpec {
-        declared_at: None,
-        ..spec.clone()
+    let without = |spec: &PodSpec| {
+        let mut spec = PodSpec {
+            declared_at: None,
+            ..spec.clone()
+        };
+        for host in spec.ports.iter_mut().filter_map(|port| port.host.as_mut()) {
+            host.declared_at = None;
+        }
+        spec
     };
     without(a) == without(b)
 }

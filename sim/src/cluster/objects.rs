@@ -324,7 +324,9 @@ impl Cluster {
         for name in changed {
             if let Some(node) = self.state.nodes.get_mut(&name) {
                 node.epoch += 1;
-                outcome.effect(Effect::Configure { node: name });
+                let node = name.clone();
+                outcome.effect(Effect::Configure { node });
+                outcome.effect(Effect::HostSide { node: name });
             }
         }
         outcome.effects = tidy(std::mem::take(&mut outcome.effects));
@@ -332,7 +334,7 @@ impl Cluster {
 
     /// The port by which the node's router reaches a pod: that of its link, or of the bridge that the link is a port of. What
     /// pods of one bridge say to each other stays on it and is not judged.
-    fn attachment(&self, pod: &Pod, link: &PodLink) -> PortId {
+    pub(super) fn attachment(&self, pod: &Pod, link: &PodLink) -> PortId {
         let ifaces = self
             .state
             .nodes

@@ -31,6 +31,7 @@ impl Cluster {
         if !self.state.nodes.contains_key(&spec.node) {
             return Err(self.no_such_node(&spec.node));
         }
+        self.check_host_ports(spec)?;
         let container_id = naming::container_id(self.state.seed, &key, self.state.serial);
         let mut network = None;
         let (ip, link) = if spec.host_network {
@@ -39,6 +40,7 @@ impl Cluster {
             if self.state.preset != Preset::Manual {
                 network = self.cni_network(spec)?;
             }
+            self.check_mappable(spec, network.as_ref())?;
             match &network {
                 _ if self.state.preset == Preset::Manual => self.attach_host(spec, &key)?,
                 Some(network) => {
@@ -64,6 +66,7 @@ impl Cluster {
             link,
             created_ms: now_ms,
             command: spec.command.clone(),
+            ports: spec.ports.clone(),
             container_id,
             phase: Phase::Running,
             restarts: 0,
@@ -77,6 +80,7 @@ impl Cluster {
         });
         if pod.link.is_some() {
             self.reconfigure(&spec.node, outcome);
+            Self::flush_host_ports(&spec.node, &spec.ports, outcome);
         }
         self.declared_routes(outcome);
         self.state.pods.insert(
@@ -201,6 +205,7 @@ impl Cluster {
                 None => self.cni_delete(&pod, link)?,
             }
             self.reconfigure(&pod.node, outcome);
+            Self::flush_host_ports(&pod.node, &pod.ports, outcome);
             // Who gets the address next does not inherit its connections (NAT-69).
             let involves = Some(pod.ip);
             for node in self.state.nodes.keys() {

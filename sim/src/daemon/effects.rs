@@ -15,8 +15,9 @@ use router_core::Filter;
 use router_core::Mac;
 use tap_bridge::fabric::MemberId;
 
+use super::host_side::HostSide;
 use super::lab::{Lab, LabError, PodRuntime};
-use super::nodes::{ANSWER_TIMEOUT, HostSide, NodeRuntime, Port, Underlay};
+use super::nodes::{ANSWER_TIMEOUT, NodeRuntime, Port, Underlay};
 use super::programs::{Program, ProgramSpec};
 use crate::cluster::{Effect, HOST_PORT};
 use crate::control::node::{Attachment, NodeRequest};
@@ -241,7 +242,7 @@ impl Lab {
             mac: eth0.mac,
             mtu: u16::try_from(eth0.mtu).unwrap_or(u16::MAX),
             ipv6_link_local: eth0.link_local.is_some(),
-            network: Network::of_node(node, router),
+            network: self.host_network(node, router),
             node: Some(NodeFiles {
                 cni,
                 cni_at: self.cluster.network().cni_conf_dir.clone().into(),
@@ -324,7 +325,7 @@ impl Lab {
         let router = self.cluster.host_mac(name);
         let node = self.cluster.node(name)?;
         let mtu = u16::try_from(ethernet(node)?.mtu).unwrap_or(u16::MAX);
-        let network = Network::of_node(node, router);
+        let network = self.host_network(node, router);
         let runtime = self.nodes.get_mut(name).ok_or_else(|| missing(name))?;
         let joined = runtime.join(&self.around)?;
         later.waiting.push((name.to_owned(), joined));
@@ -338,7 +339,7 @@ impl Lab {
             },
             tap: sandbox.as_ref().and_then(|sandbox| sandbox.tap().cloned()),
         };
-        runtime.host = sandbox.map(|sandbox| HostSide { sandbox, network });
+        runtime.host = sandbox.map(|sandbox| HostSide::new(sandbox, network));
         let ticket = runtime.add_port(HOST_PORT, port)?;
         later.waiting.push((name.to_owned(), ticket));
         Ok(())
@@ -464,18 +465,12 @@ impl Lab {
         let Ok(node) = self.cluster.node(name) else {
             return Ok(());
         };
-        let wanted = Network::of_node(node, router);
+        let wanted = self.host_network(node, router);
         let Some(host) = self.nodes.get_mut(name).and_then(|node| node.host.as_mut()) else {
             return Ok(());
         };
-        let changes = host.network.changes_to(&wanted, host.sandbox.ifindex());
-        if !changes.is_empty() {
-            host.sandbox.change(changes).map_err(|error| {
-                LabError::internal(format!("node {name}: host namespace: {error}"))
-            })?;
-        }
-        host.network = wanted;
-        Ok(())
+        host.become_network(wanted)
+            .map_err(|error| LabError::internal(format!("node {name}: host namespace: {error}")))
     }
 
     fn start_program(&mut self, namespace: &str, name: &str) -> Result<(), LabError> {

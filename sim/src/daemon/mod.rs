@@ -12,6 +12,7 @@ mod annotate;
 pub mod children;
 mod effects;
 mod gateway;
+mod host_side;
 pub mod isolate;
 pub mod lab;
 pub mod logs;

@@ -14,11 +14,11 @@ use router_core::{Mac, PortId, Snapshot};
 use tap_bridge::fabric::{HubHandle, MemberId};
 
 use super::children::Children;
+use super::host_side::HostSide;
 use super::logs::Logs;
 use crate::control::node::{Attachment, NodeReply, NodeRequest};
 use crate::node::handle::{NodeError, NodeHandle, NodeSpawn, Role, Ticket};
 use crate::pod::netns::Sandbox;
-use crate::pod::network::Network;
 
 /// How long a node process may take for an answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,15 +53,6 @@ pub struct Underlay {
     pub mac: Mac,
     /// Bytes.
     pub mtu: u16,
-}
-
-/// A node's host namespace and what was set up in it.
-#[derive(Debug)]
-pub struct HostSide {
-    /// The namespaces.
-    pub sandbox: Sandbox,
-    /// Addresses and routes in it.
-    pub network: Network,
 }
 
 /// What node processes need of the daemon.

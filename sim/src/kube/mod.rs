@@ -13,6 +13,8 @@ pub use service::{
     Affinity, EndpointSlice, Service, ServiceKind, ServicePort, SliceEndpoint, SlicePort,
 };
 
+use std::net::Ipv4Addr;
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -120,6 +122,20 @@ pub struct ContainerPort {
     pub port: u16,
     /// Protocol.
     pub protocol: Protocol,
+    /// The port of the node that leads to it.
+    #[serde(default)]
+    pub host: Option<HostPort>,
+}
+
+/// `hostPort` of a container's port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPort {
+    /// `hostIP`: at this address of the node alone; 0.0.0.0 is all, as none.
+    pub ip: Option<Ipv4Addr>,
+    /// Number.
+    pub port: u16,
+    /// Where it was written, `file:line:column`, for messages.
+    pub declared_at: Option<String>,
 }
 
 /// An object to be created or changed.

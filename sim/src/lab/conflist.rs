@@ -71,10 +71,15 @@ pub(super) fn read(document: &Value, sink: &mut Sink<'_>) -> Option<Conflist> {
     let plugins = fields.want("plugins", "a CNI conflist", sink)?;
     let mut found: Option<Conflist> = None;
     let mut limits = Bandwidth::default();
+    let mut port_map = None;
     for value in read::list(plugins, "plugins", sink) {
         if let Some(Some(conflist)) = plugin(value, name.as_deref(), &mut limits, sink) {
             found = Some(conflist);
         }
+        port_map = port_map.or_else(|| portmap(value));
+    }
+    if let Some(bridge) = found.as_mut().and_then(|found| found.bridge.as_mut()) {
+        bridge.port_map = port_map;
     }
     if let Some(conflist) = &mut found {
         conflist.bandwidth = limits;
@@ -126,7 +131,15 @@ fn plugin(
             *limits = bandwidth(&fields, sink)?;
             Some(None)
         }
-        "portmap" | "firewall" => Some(None),
+        "portmap" => {
+            let known = ["cniVersion", "name", "type", "capabilities", "snat"];
+            let fields = Fields::open(value, "the plugin portmap", &known, sink)?;
+            if let Some(snat) = fields.get("snat") {
+                read::boolean(snat, sink)?;
+            }
+            Some(None)
+        }
+        "firewall" => Some(None),
         "tuning" => {
             let known = ["cniVersion", "name", "type", "capabilities"];
             let what = "the plugin tuning, which changes nothing in this version,";
@@ -143,6 +156,19 @@ fn plugin(
             None
         }
     }
+}
+
+/// `snat` of the plugin `portmap`, if it is that one and runtimes give it ports; what is wrong with it was told before.
+fn portmap(plugin: &Value) -> Option<bool> {
+    let mut quiet = Sink::new(&[]);
+    let fields = Fields::open_lenient(plugin, "", &mut quiet)?;
+    let kind = read::text(fields.get("type")?, "", &mut quiet)?;
+    let capable = Fields::open_lenient(fields.get("capabilities")?, "", &mut quiet)?;
+    let capable = read::boolean(capable.get("portMappings")?, &mut quiet)?;
+    let snat = fields
+        .get("snat")
+        .map(|value| read::boolean(value, &mut quiet));
+    (kind.value == "portmap" && capable.value).then(|| snat.flatten().is_none_or(|snat| snat.value))
 }
 
 fn ptp(fields: &Fields<'_>, sink: &mut Sink<'_>) -> Option<Conflist> {
@@ -339,6 +365,7 @@ fn bridge(value: &Value, network: Option<&str>, sink: &mut Sink<'_>) -> Option<C
             gateway: range.gateway,
             routes: ipam.routes,
             bandwidth: Bandwidth::default(),
+            port_map: None,
         }),
         ..Conflist::default()
     })

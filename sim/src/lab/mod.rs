@@ -13,6 +13,7 @@ mod manual;
 mod names;
 mod network;
 mod nodes;
+mod ports;
 mod preset;
 mod read;
 mod resolve;

@@ -10,6 +10,7 @@ use super::conflist::Conflist;
 use super::diagnostics::{At, Pos, Sink, hint};
 use super::names::check_label;
 use super::nodes::{self, Node};
+use super::ports::Taken;
 use super::preset::Defaults;
 use super::written::{LabFile, NetworkFile, NodeFile, Nodes, PodFile};
 use super::{Overrides, manual, network, preset};
@@ -247,6 +248,7 @@ fn resolve_pods(
         }
     }
     let mut macs: HashMap<Mac, (String, Pos)> = HashMap::new();
+    let mut host_ports = Taken::default();
     for pod in &system {
         names.insert(key(&pod.namespace, &pod.name), None);
         if let Some(at) = by_name.get(pod.node.as_str())
@@ -271,6 +273,7 @@ fn resolve_pods(
             .as_ref()
             .map_or("default", |at| at.value.as_str());
         let name = key(namespace, &file.name.value);
+        let pod_name = name.clone();
         let pos = file.name.pos;
         match names.get(&name) {
             Some(first) => sink.conflict(
@@ -349,6 +352,7 @@ fn resolve_pods(
             }
             macs.entry(at.value).or_insert((name, at.pos));
         }
+        host_ports.add((at, &node.spec.name), &pod_name, &file.ports, sink);
         let declared_at = sink.describe(pos);
         pods.push(spec(file, node.spec.name.clone(), Some(declared_at)));
     }
@@ -482,7 +486,7 @@ pub(crate) fn spec(file: PodFile, node: String, declared_at: Option<String>) -> 
         command: file.command,
         env: file.env,
         restart: file.restart,
-        ports: file.ports,
+        ports: file.ports.into_iter().map(|at| at.value).collect(),
         annotations: file.annotations,
         declared_at,
     }

@@ -105,6 +105,7 @@ pub(super) const POD_KEYS: &[&str] = &[
     "mac",
     "command",
     "env",
+    "ports",
     "restartPolicy",
 ];
 
@@ -240,7 +241,7 @@ pub(crate) struct PodFile {
     pub(crate) command: Option<Vec<String>>,
     pub(crate) env: IndexMap<String, String>,
     pub(crate) restart: RestartPolicy,
-    pub(crate) ports: Vec<ContainerPort>,
+    pub(crate) ports: Vec<At<ContainerPort>>,
     pub(crate) annotations: IndexMap<String, String>,
 }
 
@@ -597,10 +598,12 @@ fn pod(value: &Value, sink: &mut Sink<'_>) -> Option<PodFile> {
             .get("restartPolicy")
             .and_then(|value| restart_policy(value, sink))
             .unwrap_or_default(),
-        ports: Vec::new(),
         annotations: fields
             .get("annotations")
             .map_or_else(IndexMap::new, |value| pod_annotations(value, sink)),
+        ports: fields
+            .get("ports")
+            .map_or_else(Vec::new, |value| super::ports::read(value, sink)),
     };
     name.map(|_| pod)
 }

@@ -10,6 +10,7 @@
 mod keys;
 mod object;
 mod policy;
+mod ports;
 #[cfg(test)]
 mod refused;
 mod service;
@@ -419,9 +420,13 @@ fn pod(document: &Value, sink: &mut Sink<'_>) -> Option<PodFile> {
         .and_then(|value| lab::label(value, "a namespace", sink));
     let spec = fields.want("spec", "a pod", sink)?;
     let spec = Fields::open(spec, "the spec of a pod", keys::POD_SPEC, sink)?;
+    let host_network = spec
+        .get("hostNetwork")
+        .and_then(|value| lab::boolean(value, sink))
+        .is_some_and(|flag| flag.value);
     let program = spec
         .want("containers", "the spec of a pod", sink)
-        .map(|value| containers(value, sink))
+        .map(|value| containers(value, host_network, sink))
         .unwrap_or_default();
     if let Some(pos) = spec
         .get("initContainers")
@@ -432,10 +437,6 @@ fn pod(document: &Value, sink: &mut Sink<'_>) -> Option<PodFile> {
     let node = spec
         .get("nodeName")
         .and_then(|value| lab::text(value, "nodeName", sink));
-    let host_network = spec
-        .get("hostNetwork")
-        .and_then(|value| lab::boolean(value, sink))
-        .is_some_and(|flag| flag.value);
     let restart = spec
         .get("restartPolicy")
         .and_then(|value| lab::restart_policy(value, sink))
@@ -468,10 +469,10 @@ fn pod(document: &Value, sink: &mut Sink<'_>) -> Option<PodFile> {
 struct Program {
     command: Option<Vec<String>>,
     env: IndexMap<String, String>,
-    ports: Vec<ContainerPort>,
+    ports: Vec<At<ContainerPort>>,
 }
 
-fn containers(value: &Value, sink: &mut Sink<'_>) -> Program {
+fn containers(value: &Value, host_network: bool, sink: &mut Sink<'_>) -> Program {
     let mut program = Program::default();
     for item in lab::list(value, "containers", sink) {
         let Some(fields) = Fields::open(item, "a container", keys::CONTAINER, sink) else {
@@ -480,7 +481,7 @@ fn containers(value: &Value, sink: &mut Sink<'_>) -> Program {
         let _name = fields
             .want("name", "a container", sink)
             .and_then(|value| lab::label(value, "the name of a container", sink));
-        container_ports(&fields, &mut program.ports, sink);
+        ports::of_container(&fields, host_network, &mut program.ports, sink);
         let mut words = Vec::new();
         for key in ["command", "args"] {
             if let Some(value) = fields.get(key) {
@@ -501,41 +502,6 @@ fn containers(value: &Value, sink: &mut Sink<'_>) -> Program {
         program.env = environment(&fields, sink);
     }
     program
-}
-
-/// What a container says it serves. A name may stand once only (Kubernetes: per container; per pod where it is referred to).
-fn container_ports(container: &Fields<'_>, all: &mut Vec<ContainerPort>, sink: &mut Sink<'_>) {
-    let Some(ports) = container.get("ports") else {
-        return;
-    };
-    for port in lab::list(ports, "ports", sink) {
-        let Some(fields) = Fields::open(port, "a port", keys::PORT, sink) else {
-            continue;
-        };
-        if let Some(pos) = fields
-            .get("hostPort")
-            .and_then(|_| fields.key_pos("hostPort"))
-        {
-            sink.error(pos, "hostPort is not in this version");
-        }
-        let name = service::container_port_name(&fields, sink);
-        if let (Some(name), Some(value)) = (&name, fields.get("name"))
-            && all.iter().any(|other| other.name.as_ref() == Some(name))
-        {
-            sink.error(value.pos, format!("a second port of name \"{name}\""));
-        }
-        let protocol = words::protocol(&fields, sink);
-        if let Some(port) = fields
-            .want("containerPort", "a port", sink)
-            .and_then(|value| words::int(value, "containerPort", 1..=u16::MAX, sink))
-        {
-            all.push(ContainerPort {
-                name,
-                port: port.value,
-                protocol,
-            });
-        }
-    }
 }
 
 /// `env` entries with a value; those that refer to other objects have none here.

@@ -194,10 +194,6 @@ fn mistakes_are_reported_at_their_place() {
         "m.yaml:7:5: unknown key \"comand\" in a container; did you mean \"command\"?",
     );
     says(
-        &pod("    ports: [{containerPort: 80, hostPort: 8080}]\n"),
-        "m.yaml:7:33: hostPort is not in this version",
-    );
-    says(
         &pod("  initContainers: [{name: i}]\n"),
         "initContainers are not in this version",
     );
@@ -225,4 +221,65 @@ fn mistakes_are_reported_at_their_place() {
         "apiVersion: podwire/v1\nkind: Lab\n",
         "only manifests can stand here",
     );
+}
+
+/// PM-8: host ports are read with their address, and each mistake is reported at its place.
+#[test]
+fn host_ports_are_read_and_checked() {
+    let pod = |spec: &str, ports: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec:\n{spec}  containers:\n  - name: c\n    ports: {ports}\n"
+        )
+    };
+    let good = only_pod(&pod(
+        "",
+        "[{containerPort: 80, hostPort: 8080}, {containerPort: 53, hostPort: 8080, protocol: UDP, hostIP: 10.0.0.1}, {containerPort: 9}]",
+    ));
+    let hosts: Vec<_> = good
+        .ports
+        .iter()
+        .map(|port| port.host.as_ref().map(|host| (host.ip, host.port)))
+        .collect();
+    let ip = Some(Ipv4Addr::new(10, 0, 0, 1));
+    assert_eq!(hosts, [Some((None, 8080)), Some((ip, 8080)), None]);
+    let first = good.ports[0].host.as_ref().unwrap();
+    assert_eq!(first.declared_at.as_deref(), Some("m.yaml:7:43"));
+    for (ports, wanted) in [
+        (
+            "[{containerPort: 80, hostPort: 0}]",
+            "m.yaml:7:43: hostPort must be a whole number from 1 to 65535, not \"0\"",
+        ),
+        (
+            "[{containerPort: 80, hostPort: 65536}]",
+            "m.yaml:7:43: hostPort must be a whole number from 1 to 65535, not \"65536\"",
+        ),
+        (
+            "[{containerPort: 80, hostPort: \"8080\"}]",
+            "m.yaml:7:43: hostPort must be a number, not the text \"8080\"",
+        ),
+        (
+            "[{containerPort: 80, hostPort: 80, protocol: ICMP}]",
+            "m.yaml:7:57: protocol",
+        ),
+        (
+            "[{containerPort: 80, hostPort: 80, hostIP: here}]",
+            "m.yaml:7:55: hostIP \"here\" is no IPv4 address",
+        ),
+        (
+            "[{containerPort: 80, hostport: 80}]",
+            "m.yaml:7:33: unknown key \"hostport\" in a port; did you mean \"hostPort\"?",
+        ),
+        (
+            "[{containerPort: 80, hostPort: 8080}, {containerPort: 81, hostPort: 8080, hostIP: 0.0.0.0}]",
+            "m.yaml:7:80: a second hostPort 8080/TCP",
+        ),
+    ] {
+        says(&pod("", ports), wanted);
+    }
+    let shared = "  hostNetwork: true\n";
+    says(
+        &pod(shared, "[{containerPort: 80, hostPort: 8080}]"),
+        "m.yaml:8:43: hostPort 8080 must be containerPort 80 in a pod with hostNetwork",
+    );
+    only_pod(&pod(shared, "[{containerPort: 80, hostPort: 80}]"));
 }

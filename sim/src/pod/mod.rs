@@ -3,3 +3,4 @@
 pub mod inproc;
 pub mod netns;
 pub mod network;
+pub mod redirect;

@@ -10,6 +10,8 @@ use ipnet::Ipv4Net;
 use router_core::Mac;
 use tap_bridge::sys::netlink::{Changes, Route, Scope};
 
+pub use super::redirect::Redirected;
+use super::redirect::Redirects;
 use crate::model::{self, Iface, IfaceKind, Node, PodLink, Proto, RouteKind, RouteOwner};
 
 /// Addresses, routes and neighbours of a sandbox's only interface.
@@ -23,6 +25,8 @@ pub struct Network {
     pub routes: Vec<Route>,
     /// Permanent entries.
     pub neighbours: Vec<(Ipv4Addr, Mac)>,
+    /// What a node's own programs send to its own addresses and the router gets.
+    pub redirects: Redirects,
 }
 
 impl Network {
@@ -60,6 +64,7 @@ impl Network {
                 .map(|mac| (link.gateway, mac))
                 .into_iter()
                 .collect(),
+            redirects: Redirects::default(),
         }
     }
 
@@ -190,6 +195,17 @@ impl Network {
         network
     }
 
+    /// With these ports of the node's own addresses left to the router.
+    #[must_use]
+    pub fn with_redirected(mut self, ports: Vec<Redirected>, router: Mac) -> Self {
+        self.redirects = Redirects {
+            ports,
+            addresses: self.addresses.iter().map(|(net, _)| net.addr()).collect(),
+            router,
+        };
+        self
+    }
+
     /// Everything, on an interface that is up and has nothing yet.
     pub fn establish(&self, index: u32, changes: &mut Changes) {
         for &(net, broadcast) in &self.addresses {
@@ -204,6 +220,7 @@ impl Network {
         for &(ip, mac) in &self.neighbours {
             changes.neighbour_permanent(index, ip, mac);
         }
+        Redirects::default().changes_to(&self.redirects, index, changes);
     }
 
     /// What turns `self` into `wanted`.
@@ -254,6 +271,8 @@ impl Network {
         {
             changes.neighbour_permanent(index, ip, mac);
         }
+        self.redirects
+            .changes_to(&wanted.redirects, index, &mut changes);
         changes
     }
 }

@@ -22,7 +22,7 @@ use ipnet::Ipv4Net;
 use crate::kube::{ContainerPort, EndpointSlice, Service};
 
 pub use endpoints::slices;
-pub use rules::{append, is_of};
+pub use rules::{append, is_of, node_ports};
 pub use stale::stale;
 
 /// A pod as services see it.

@@ -70,6 +70,15 @@ pub fn append(nat: &mut NatConfig, view: &View<'_>) {
     kube_proxy(&mut nat.conntrack.timers);
 }
 
+/// Protocol and number of the node ports that have rules in `nat`.
+pub fn node_ports(nat: &NatConfig) -> impl Iterator<Item = (u8, u16)> {
+    let rules = nat.chain(NODE_PORTS).map_or(&[][..], |it| &it.rules);
+    rules.iter().filter_map(|rule| {
+        let &(port, _) = rule.matches.dports.first()?;
+        Some((rule.matches.protocol?, port))
+    })
+}
+
 struct Writer<'a> {
     nat: &'a mut NatConfig,
     view: &'a View<'a>,

@@ -41,6 +41,7 @@ fn rules(service: &Service, node: &str) -> NatConfig {
         name: Some("http".to_owned()),
         port: 8080,
         protocol: Protocol::Tcp,
+        host: None,
     }];
     let pods: Vec<PodFacts<'_>> = [("a", true), ("b", true), ("a", false)]
         .into_iter()

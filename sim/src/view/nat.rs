@@ -102,9 +102,16 @@ fn line(rule: &Rule, count: Count, name: &impl Fn(PortId) -> String) -> String {
         number(count.bytes),
         m.protocol.map_or_else(|| "all".to_owned(), protocol),
     );
-    text.push_str(&conditions(m));
-    if let Some(comment) = &rule.comment {
-        let _ = write!(text, " /* {comment} */");
+    // The order in which the matches were written: the plugin portmap writes its comment first, and multiport for one port, too.
+    let portmap = matches!(&rule.target, Target::Jump(chain) if chain.starts_with("CNI-DN-"));
+    let comment = rule.comment.as_ref();
+    let comment = comment.map_or_else(String::new, |comment| format!(" /* {comment} */"));
+    if portmap {
+        text.push_str(&comment);
+    }
+    text.push_str(&conditions(m, portmap));
+    if !portmap {
+        text.push_str(&comment);
     }
     text.push_str(&rest);
     text.push('\n');
@@ -126,8 +133,8 @@ fn protocol_name(number: u8) -> Option<&'static str> {
     })
 }
 
-/// What has no column.
-fn conditions(m: &Matches) -> String {
+/// What has no column. Several ports are `multiport`, and one where `multiport` is set.
+fn conditions(m: &Matches, multiport: bool) -> String {
     let mut text = String::new();
     let local = |local: bool| if local { "LOCAL" } else { "!LOCAL" };
     if m.src_local.is_some() || m.dst_local.is_some() {
@@ -150,7 +157,7 @@ fn conditions(m: &Matches) -> String {
         };
         match ranges.as_slice() {
             [] => {}
-            [one] => {
+            [one] if !multiport => {
                 let plural = if one.0 == one.1 { "" } else { "s" };
                 let _ = write!(text, " {name} {short}{plural}:{}", range(one));
             }

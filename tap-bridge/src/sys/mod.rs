@@ -9,6 +9,7 @@ pub mod eventfd;
 pub mod mount;
 pub mod netlink;
 pub mod netns;
+pub mod rules;
 pub mod scm;
 pub mod shm;
 pub mod spawn;

@@ -56,7 +56,7 @@ pub enum Scope {
     Host,
 }
 
-/// A route of the main table.
+/// A route, of the main table unless said otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Destination.
@@ -75,6 +75,8 @@ pub struct Route {
     pub protocol: u8,
     /// The gateway is on the link although no route says so.
     pub onlink: bool,
+    /// Number of the table.
+    pub table: u8,
 }
 
 impl Route {
@@ -93,6 +95,7 @@ impl Route {
             metric: 0,
             protocol: 3,
             onlink: false,
+            table: RouteHeader::RT_TABLE_MAIN,
         }
     }
 }
@@ -112,7 +115,7 @@ struct Change {
     fine: &'static [i32],
 }
 
-const ENOENT: i32 = rustix::io::Errno::NOENT.raw_os_error();
+pub(super) const ENOENT: i32 = rustix::io::Errno::NOENT.raw_os_error();
 const ESRCH: i32 = rustix::io::Errno::SRCH.raw_os_error();
 const EADDRNOTAVAIL: i32 = rustix::io::Errno::ADDRNOTAVAIL.raw_os_error();
 
@@ -138,7 +141,7 @@ impl Changes {
             .collect()
     }
 
-    fn push(
+    pub(super) fn push(
         &mut self,
         what: String,
         message: RouteNetlinkMessage,
@@ -322,7 +325,7 @@ fn route_message(route: &Route) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = AddressFamily::Inet;
     message.header.destination_prefix_length = route.dst.prefix_len();
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.table = route.table;
     message.header.protocol = RouteProtocol::from(route.protocol);
     message.header.kind = RouteType::Unicast;
     if route.onlink {

@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Columns, NONE, annotation_lines, field, label_lines, labels_cell};
 use crate::bandwidth::Limit;
+use crate::kube::ContainerPort;
 use crate::model::{Node, Phase, Pod, PodLink, Scope};
+use crate::portmap;
 use crate::view::age;
 use crate::view::table::Table;
 
@@ -109,6 +111,10 @@ pub fn object(pod: &Pod, nodes: &[Node]) -> Value {
     if let Some(command) = &pod.command {
         container.insert("command".to_owned(), json!(command));
     }
+    if !pod.ports.is_empty() {
+        let ports: Vec<Value> = pod.ports.iter().map(port_object).collect();
+        container.insert("ports".to_owned(), json!(ports));
+    }
     let state = match pod.phase {
         Phase::Running => json!({"running": {"startedAt": created}}),
         Phase::Completed => json!({"terminated": {"exitCode": 0, "reason": "Completed"}}),
@@ -152,6 +158,44 @@ pub fn object(pod: &Pod, nodes: &[Node]) -> Value {
     })
 }
 
+fn port_object(port: &ContainerPort) -> Value {
+    let mut object = json!({"containerPort": port.port, "protocol": port.protocol.name()});
+    if let Some(name) = &port.name {
+        object["name"] = json!(name);
+    }
+    if let Some(host) = &port.host {
+        object["hostPort"] = json!(host.port);
+        if let Some(ip) = host.ip {
+            object["hostIP"] = json!(ip.to_string());
+        }
+    }
+    object
+}
+
+/// `80/TCP, 53/UDP` of the pod, then of the node, where a port that has none there is 0: as kubectl describes a container.
+fn port_lines(out: &mut String, width: usize, ports: &[ContainerPort]) {
+    let container = |port: &ContainerPort| port.port.to_string();
+    let node = |port: &ContainerPort| match &port.host {
+        None => "0".to_owned(),
+        Some(host) => match portmap::address(host) {
+            None => host.port.to_string(),
+            Some(ip) => format!("{ip}:{}", host.port),
+        },
+    };
+    let several = if ports.len() > 1 { "s" } else { "" };
+    let list = |number: &dyn Fn(&ContainerPort) -> String| {
+        let words = ports.iter();
+        let words = words.map(|port| format!("{}/{}", number(port), port.protocol.name()));
+        let words = words.collect::<Vec<_>>().join(", ");
+        Some(words)
+            .filter(|words| !words.is_empty())
+            .into_iter()
+            .collect::<Vec<_>>()
+    };
+    field(out, width, &format!("Port{several}"), &list(&container));
+    field(out, width, &format!("Host Port{several}"), &list(&node));
+}
+
 /// `describe pod`: kubectl's head, then how the pod is wired.
 #[must_use]
 pub fn describe(pod: &Pod, nodes: &[Node]) -> String {
@@ -187,6 +231,7 @@ pub fn describe(pod: &Pod, nodes: &[Node]) -> String {
     );
     let command: Vec<String> = pod.command.iter().map(|words| words.join(" ")).collect();
     field(out, WIDTH, "Command", &command);
+    port_lines(out, WIDTH, &pod.ports);
     field(out, WIDTH, "Restart Count", &one(pod.restarts.to_string()));
     let pid: Vec<String> = pod.pid.iter().map(ToString::to_string).collect();
     field(out, WIDTH, "Process", &pid);
