@@ -22,6 +22,7 @@ mod nat;
 mod node;
 mod objects;
 mod ping;
+mod port_forward;
 mod ps;
 mod run;
 mod stats;
@@ -117,6 +118,8 @@ enum Verb {
     Exec(exec::Exec),
     /// Start a shell in a pod or in a node's host namespace
     Shell(exec::Shell),
+    /// Forward ports of this machine to a pod, as kubectl does
+    PortForward(port_forward::PortForward),
     /// Print the log of a pod's program, of a node process or of the daemon
     Logs(logs::Logs),
     /// List nodes, pods, network policies and so on, as kubectl does
@@ -192,6 +195,7 @@ fn run(args: Vec<OsString>) -> u8 {
         Verb::Delete(verb) => verb.run(&cli.global, &ui),
         Verb::Exec(verb) => verb.run(&cli.global),
         Verb::Shell(verb) => verb.run(&cli.global),
+        Verb::PortForward(verb) => verb.run(&cli.global, &ui),
         Verb::Logs(verb) => verb.run(&cli.global, &ui),
         Verb::Get(verb) => verb.run(&cli.global, &ui),
         Verb::Describe(verb) => verb.run(&cli.global, &ui),

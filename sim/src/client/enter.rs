@@ -179,7 +179,7 @@ impl Forwarded {
 }
 
 /// Asks the daemon for the namespaces.
-fn namespaces(
+pub(super) fn namespaces(
     client: &mut Client,
     target: Target,
 ) -> Result<(Vec<Namespace>, String, Vec<OwnedFd>), EnterError> {

@@ -4,6 +4,7 @@
 //! waited. Doesn't print. [`launch`] starts a lab, [`enter`] runs programs in it, [`runtime`] knows the places.
 
 pub mod enter;
+pub mod forward;
 pub mod launch;
 pub mod runtime;
 

@@ -13,6 +13,8 @@ fn pod(name: &str, ip: [u8; 4], words: &[&str]) -> Pod {
         name: name.to_owned(),
         node: "n".to_owned(),
         labels: indexmap::IndexMap::new(),
+        annotations: indexmap::IndexMap::new(),
+        bandwidth: crate::bandwidth::Bandwidth::default(),
         ip: ip.into(),
         host_network: false,
         link: None,

@@ -595,7 +595,7 @@ impl Background {
 
     /// Reads on until a line on stdout or stderr contains `text`.
     #[track_caller]
-    pub(crate) fn wait_for_line(&mut self, text: &str) {
+    pub(crate) fn wait_for_line(&mut self, text: &str) -> String {
         let end = Instant::now() + DEADLINE;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -604,7 +604,7 @@ impl Background {
                     self.seen.push_str(&line);
                     self.seen.push('\n');
                     if line.contains(text) {
-                        return;
+                        return line;
                     }
                 }
                 Err(_) => panic!("{}: never said {text:?}, but\n{}", self.what, self.seen),

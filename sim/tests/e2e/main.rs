@@ -11,6 +11,7 @@ mod bandwidth;
 mod calico;
 mod errors;
 mod harness;
+mod hostport;
 mod large;
 mod lifecycle;
 mod pattern;

@@ -191,6 +191,12 @@ fn services_carry(preset: &str) {
             assert_ne!(client, lab.ip_of("client"), "{pod}: {there} masquerades");
         }
     }
+    // From the node itself, by its address and by 127.0.0.1, as the node is seen towards the pods.
+    for to in [here.as_str(), "127.0.0.1"] {
+        both_answer(&lab, "node/minikube", &format!("http://{to}:30080/"));
+        // The node has no endpoint of its own, and its own programs get to all of them nevertheless.
+        both_answer(&lab, "node/minikube", &format!("http://{to}:30081/"));
+    }
     // Of one node's pods only, with the client's address; silence where there is none.
     let near = format!("http://{there}:30081/");
     for _ in 0..5 {

@@ -184,6 +184,7 @@ fn container_ports(pod: &Pod) -> Vec<ContainerPort> {
                 "UDP" => Protocol::Udp,
                 _ => Protocol::Sctp,
             },
+            host: None,
         })
         .collect()
 }

@@ -162,6 +162,7 @@ pub(crate) fn pod(namespace: &str, name: &str, node: &str, address: &str) -> Pod
         link: None,
         created_ms: 0,
         command: None,
+        ports: Vec::new(),
         container_id: "0".repeat(64),
         phase: Phase::Running,
         restarts: 0,
