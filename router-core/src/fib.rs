@@ -70,8 +70,9 @@ impl Lookup {
     }
 }
 
+/// What a route says. [`Fib::leaves`] has each once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Leaf {
+pub(crate) enum Leaf {
     Local,
     Broadcast,
     One(Hop),
@@ -218,6 +219,17 @@ impl Fib {
             Some(Leaf::Unreachable) => Lookup::Unreachable,
             Some(Leaf::Prohibit) => Lookup::Prohibit,
         }
+    }
+
+    /// Everything that routes say, by place.
+    pub(crate) fn leaves(&self) -> &[Leaf] {
+        &self.leaves
+    }
+
+    /// The place in [`Fib::leaves`] of what the longest prefix that covers each address says; beyond the last without one.
+    #[inline]
+    pub(crate) fn places(&self, addresses: &[u32], places: &mut [NextHop]) {
+        self.lpm.lookup_batch(addresses, places);
     }
 
     fn pick(&self, first: usize, count: usize, flow: u64) -> Option<Hop> {

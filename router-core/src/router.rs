@@ -12,6 +12,8 @@
 //!
 //! A port with a bandwidth limit has a gate (`shape`) before `l2` and behind `tx`, where frames wait for their turn.
 //!
+//! What is nothing but forwarded takes a shorter way with the same end, in stages over the whole batch: `plain`.
+//!
 //! A frame from a port of a bridge goes to the `bridge` stage before `l2`, which sends it to other ports or hands it on as
 //! received by the bridge's own interface; a frame that leaves by that interface goes to the bridge's ports after `neigh`.
 //!
@@ -28,6 +30,7 @@ mod bridging;
 mod egress;
 mod fragments;
 mod own;
+mod plain;
 mod policing;
 mod sessions;
 mod shaping;
@@ -68,6 +71,7 @@ use crate::wire::ethernet::{self, ETHERTYPE_ARP, HEADER_LEN};
 use crate::wire::ipv4::{self, Ipv4, PROTOCOL_ICMP, PROTOCOL_IPIP, PROTOCOL_TCP};
 use announce::Announcements;
 use egress::Bin;
+use plain::Plain;
 use tunnel::Tunnel;
 
 /// Source of an error when the node has no address at all (RFC 7600, as Linux).
@@ -136,6 +140,7 @@ pub struct Router {
     shaper: Option<Box<Shaper>>,
     /// Frames that may wait there.
     shaped: u16,
+    plain: Box<Plain>,
     flow_seed: u64,
 }
 
@@ -206,6 +211,7 @@ impl Router {
             announcements: Announcements::default(),
             shaper: None,
             shaped: limits.shaped,
+            plain: Box::default(),
             flow_seed: rng.next(),
             bridges: Bridges::new(limits.fdb, rng.next()),
         }
@@ -248,6 +254,7 @@ impl Router {
         self.defragments = snapshot.defragment || tracks;
         self.bridges.configure(&snapshot);
         self.announcements.apply(now, &self.snapshot, &snapshot);
+        self.plain.apply(&snapshot, &self.fib, tracks);
         let changed = self.snapshot.policy != snapshot.policy;
         self.snapshot = snapshot;
         if changed && self.snapshot.policy.flush_on_change {
@@ -283,7 +290,8 @@ impl Router {
 
     /// Takes every frame of `rx` through the router, in order; what is to be sent is appended to `tx`.
     ///
-    /// Each frame names the port it was received on. `rx` is empty afterwards.
+    /// Each frame names the port it was received on. `rx` is empty afterwards. Frames that are only forwarded are looked at
+    /// together ([`plain`]); all others take the long way from [`receive`](Self::receive) on, one after the other.
     pub fn process(
         &mut self,
         now: Instant,
@@ -292,6 +300,16 @@ impl Router {
         tx: &mut TxBatch,
     ) {
         self.with_io(now, pool, tx, |router, io| {
+            if router.plain.is_on() {
+                router.plain.look(rx.as_slice(), &router.fib);
+                let mut counts = plain::Counts::default();
+                for (n, frame) in rx.drain().enumerate() {
+                    if let Err(frame) = router.forward_plain(n, frame, &mut counts, io) {
+                        router.receive(frame, io);
+                    }
+                }
+                counts.finish(&mut router.stats, io);
+            }
             for frame in rx.drain() {
                 router.receive(frame, io);
             }

@@ -366,6 +366,24 @@ impl Stats {
         }
     }
 
+    /// [`count_rx`](Self::count_rx) of so many frames with so many bytes in all.
+    pub(crate) fn count_rx_many(&mut self, slot: usize, frames: u64, bytes: u64) {
+        self.rx += frames;
+        if let Some((_, port)) = self.ports.get_mut(slot) {
+            port.rx_frames += frames;
+            port.rx_bytes += bytes;
+        }
+    }
+
+    /// [`count_tx`](Self::count_tx) of so many frames with so many bytes in all.
+    pub(crate) fn count_tx_many(&mut self, slot: usize, frames: u64, bytes: u64) {
+        self.tx += frames;
+        if let Some((_, port)) = self.ports.get_mut(slot) {
+            port.tx_frames += frames;
+            port.tx_bytes += bytes;
+        }
+    }
+
     pub(crate) fn count_tx(&mut self, slot: usize, len: usize) {
         self.tx += 1;
         if let Some((_, port)) = self.ports.get_mut(slot) {

@@ -194,6 +194,43 @@ fn an_op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// What a pod sends to a pod: from one of few addresses to one of few, and now and then an ARP reply or something else.
+fn a_plain_op() -> impl Strategy<Value = Op> {
+    let packet = (
+        prop::sample::select(vec![(POD1, A1), (POD2, A2), (UPLINK, B1), (UPLINK, A1)]),
+        prop::sample::select(vec![A1, A2, B1, X]),
+        prop_oneof![9 => Just(64_u8), 1 => 0_u8..3],
+        prop_oneof![Just(0_usize), 0_usize..1500],
+        0_usize..20,
+    )
+        .prop_map(|((port, src), dst, ttl, len, padding)| {
+            let frame =
+                eth(own_mac(port), A1_MAC) / ipv4(src, dst).ttl(ttl) / udp(1, 2) / vec![7; len];
+            let mut bytes = frame.bytes();
+            bytes.resize(bytes.len() + padding, 0);
+            (port, bytes)
+        });
+    let reply = prop::sample::select(vec![
+        (POD1, A1_MAC, A1),
+        (POD2, A2_MAC, A2),
+        (UPLINK, B_MAC, NODE_B),
+        (UPLINK, R_MAC, R),
+        // Somebody else's MAC.
+        (POD2, A1_MAC, A2),
+    ])
+    .prop_map(|(port, mac, ip)| {
+        let arp = arp_reply(mac, ip, own_mac(port), GW_A);
+        (port, (eth(own_mac(port), mac) / arp).bytes())
+    });
+    let frame = prop_oneof![12 => packet, 2 => reply, 1 => a_frame()];
+    prop_oneof![
+        8 => prop::collection::vec(frame, 1..64).prop_map(Op::Frames),
+        3 => (0_u64..40_000).prop_map(Op::Wait),
+        1 => any::<u8>().prop_map(Op::Reconfigure),
+        1 => Just(Op::Flush),
+    ]
+}
+
 /// The node with some of its ports gone, down or known.
 fn variant(bits: u8) -> Snapshot {
     let mut snapshot = everything();
@@ -283,6 +320,42 @@ proptest! {
         }
     }
 
+    /// A traced frame goes the long way: with traffic nearly all of which is plain, it still changes nothing. Neighbours
+    /// become known and unknown, routes and ports come and go, also between two frames of a batch.
+    #[test]
+    fn the_plain_path_changes_nothing(ops in prop::collection::vec(a_plain_op(), 1..12), strict in any::<bool>()) {
+        let with = |change: &Snapshot| {
+            let mut snapshot = change.clone();
+            snapshot.ports[0].rp_filter = RpFilter::Loose;
+            snapshot.ports[1].rp_filter = if strict { RpFilter::Strict } else { RpFilter::Off };
+            snapshot
+        };
+        let mut plain = Harness::with_limits(with(&node_a()), small(), 400);
+        let mut traced = Harness::with_limits(with(&node_a()), small(), 400);
+        for op in &ops {
+            traced.trace(1);
+            for h in [&mut plain, &mut traced] {
+                match op {
+                    Op::Frames(frames) => h.rx_bytes(frames),
+                    Op::Wait(ms) => h.advance(Duration::from_millis(*ms)),
+                    Op::Reconfigure(bits) if bits & 1 == 0 => h.apply(with(&node_a())),
+                    Op::Reconfigure(_) => h.apply(with(&resolved(node_a()))),
+                    Op::Flush => { h.flush_neighbours(None); }
+                }
+            }
+            prop_assert_eq!(plain.take_all(), traced.take_all());
+            prop_assert_eq!(plain.router().stats(), traced.router().stats());
+            prop_assert_eq!(plain.router().poll_timeout(), traced.router().poll_timeout());
+            let neighbours = |h: &Harness| {
+                let mut all: Vec<_> = h.router().neighbours().collect();
+                all.sort_by_key(|n| (n.port, n.ip));
+                all
+            };
+            prop_assert_eq!(neighbours(&plain), neighbours(&traced));
+        }
+        prop_assert_eq!(traced.router().forwarded_plainly(), 0);
+    }
+
     /// Decision 14, as a trace tells it: every frame that a stage reported has one end, or waits.
     #[test]
     fn every_traced_frame_has_one_end(frames in prop::collection::vec(a_frame(), 1..12)) {
@@ -308,4 +381,25 @@ proptest! {
             prop_assert_eq!(&(*p, f[18..20].to_vec()), &first[0], "pieces of one datagram");
         }
     }
+}
+
+/// The plain path is taken by what is plain, or the tests that compare it with the long way compare nothing.
+#[test]
+fn plain_packets_take_the_plain_path() {
+    let mut h = Harness::new(resolved(node_a()));
+    let ordinary = eth(POD1_MAC, A1_MAC) / ipv4(A1, A2) / udp(1, 2) / b"ordinary";
+    let expiring = eth(POD1_MAC, A1_MAC) / ipv4(A1, A2).ttl(1) / udp(1, 2);
+    h.rx_bytes(&[
+        (POD1, ordinary.bytes()),
+        (POD1, expiring.bytes()),
+        (POD1, ordinary.bytes()),
+    ]);
+    let ports: Vec<PortId> = h.take_all().into_iter().map(|(port, _)| port).collect();
+    assert_eq!(ports, [POD2, POD1, POD2], "in order");
+    assert_eq!(h.router().forwarded_plainly(), 2);
+
+    let mut h = Harness::new(masquerading(resolved(node_a())));
+    h.rx(POD1, &ordinary);
+    assert_eq!(h.take_all().len(), 1);
+    assert_eq!(h.router().forwarded_plainly(), 0, "a node that tracks");
 }

@@ -76,15 +76,35 @@ impl Frame {
     }
 
     /// The frame's bytes, from the destination MAC on, FCS not included.
+    #[inline]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.slot[usize::from(self.start)..][..usize::from(self.len)]
     }
 
     /// The frame's bytes, to change in place.
+    #[inline]
     #[must_use]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.slot[usize::from(self.start)..][..usize::from(self.len)]
+    }
+
+    /// Asks for the first line of the frame's bytes, which will be read soon.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        crate::arch::prefetch(&self.slot[usize::from(self.start)]);
+    }
+
+    /// The first `N` bytes; none of a shorter frame.
+    #[inline]
+    pub(crate) fn first<const N: usize>(&self) -> Option<&[u8; N]> {
+        self.bytes().first_chunk()
+    }
+
+    /// [`first`](Self::first), to change in place.
+    #[inline]
+    pub(crate) fn first_mut<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        self.bytes_mut().first_chunk_mut()
     }
 
     /// Length in bytes.
@@ -156,6 +176,12 @@ impl Frame {
 
     pub(crate) fn set_decapsulated(&mut self) {
         self.flags |= DECAPSULATED;
+    }
+
+    /// True when nothing was done to it that later stages have to know of.
+    #[inline]
+    pub(crate) fn is_as_it_came(&self) -> bool {
+        self.flags == 0
     }
 
     /// Forgets what tunnels did to it: it leaves.

@@ -115,6 +115,8 @@ pub(crate) struct NeighbourTable {
     next: Option<Instant>,
     /// When entries that nobody uses are collected.
     collect_at: Option<Instant>,
+    /// Counts changes of MACs.
+    changes: u64,
 }
 
 impl NeighbourTable {
@@ -133,7 +135,14 @@ impl NeighbourTable {
             held_per_neighbour: held_per_neighbour.max(1),
             next: None,
             collect_at: None,
+            changes: 0,
         }
+    }
+
+    /// Another number than before whenever a known MAC has become another one or unknown.
+    #[inline]
+    pub(crate) const fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Frames that wait.
@@ -176,6 +185,10 @@ impl NeighbourTable {
                 None => return Answer::Full,
             },
         };
+        self.answer_at(now, id)
+    }
+
+    fn answer_at(&mut self, now: Instant, id: usize) -> Answer {
         let Some(entry) = self.entry_mut(id) else {
             return Answer::Full;
         };
@@ -196,6 +209,16 @@ impl NeighbourTable {
                 self.schedule(id, Some(now + RETRANSMIT));
                 Answer::Resolving { id, ask: true }
             }
+        }
+    }
+
+    /// The MAC to send to, if it is known: as [`answer`](Self::answer) gives it, and nothing else is done.
+    pub(crate) fn known(&mut self, now: Instant, port: PortId, ip: Ipv4Addr) -> Option<Mac> {
+        let id = self.find(port, ip)?;
+        self.entry(id)?.known_mac()?;
+        match self.answer_at(now, id) {
+            Answer::Found(mac) => Some(mac),
+            Answer::Resolving { .. } | Answer::Full => None,
         }
     }
 
@@ -291,6 +314,7 @@ impl NeighbourTable {
         entry.mac = mac;
         entry.state = new;
         entry.asked = 0;
+        self.changes += 1;
         self.schedule(id, confirmed.then(|| now + reachable));
         Some(id)
     }
@@ -349,6 +373,7 @@ impl NeighbourTable {
             Stale | Failed => (None, None),
         };
         entry.deadline = deadline;
+        self.changes += u64::from(matches!(due, Some(Due::GiveUp { .. })));
         due
     }
 
@@ -394,6 +419,7 @@ impl NeighbourTable {
             entry.mac = w.mac;
             entry.state = Permanent;
             let waiting = entry.queue.len() > 0;
+            self.changes += 1;
             self.schedule(id, waiting.then_some(now));
         }
     }
@@ -536,6 +562,7 @@ impl NeighbourTable {
         {
             self.dynamic -= 1;
         }
+        self.changes += 1;
         self.free.push(id);
     }
 

@@ -238,12 +238,13 @@ impl Repr {
 }
 
 /// Lowers the TTL by one and updates the checksum. The TTL must not be 0 (it would become 255).
+#[inline]
 pub const fn decrement_ttl(header: &mut [u8; HEADER_LEN]) {
-    let old = u16::from_be_bytes([header[8], header[9]]);
     header[8] = header[8].wrapping_sub(1);
-    let new = u16::from_be_bytes([header[8], header[9]]);
     let checksum = u16::from_be_bytes([header[10], header[11]]);
-    [header[10], header[11]] = checksum::update(checksum, old, new).to_be_bytes();
+    // RFC 1624 equation 3 for a word that loses 0x0100: ~(~HC + ~m + m'), with ~m + m' = -0x0100.
+    let (sum, carry) = (!checksum).overflowing_add(!0x0100);
+    [header[10], header[11]] = (!(sum.wrapping_add(carry as u16))).to_be_bytes();
 }
 
 /// Writes length, flags and fragment offset (units of 8 bytes) of one fragment, and the checksum over the header.

@@ -156,7 +156,17 @@ impl Table {
                 let nth = links.trailing_zeros() as usize;
                 links &= links - 1;
                 if let (Some(&address), Some(hop)) = (addresses.get(nth), hops.get_mut(nth)) {
-                    *hop = self.descend(address, self.root_index(address), *hop);
+                    let index = self.root_index(address);
+                    // One level more is what nearly all have that have any.
+                    if index < cells && shift >= STEP {
+                        let within = (address >> (shift - STEP)) as usize % GROUP;
+                        let cell = self.load(self.group(*hop) + within);
+                        if cell & MORE == 0 {
+                            *hop = cell;
+                            continue;
+                        }
+                    }
+                    *hop = self.descend(address, index, *hop);
                 }
             }
         }

@@ -1,0 +1,589 @@
+//! The plain path: what most packets are, in stages over the whole batch.
+//!
+//! Decides nothing of its own. A packet is plain when every stage of the [packet path](super) would let it pass in silence:
+//! a whole frame for this port's MAC, an IPv4 header without options whose checksum and length are right, TTL left, a
+//! believable source, a route to one next hop behind an Ethernet port, no longer than that port's MTU, and the next hop's
+//! MAC is known; between ports without a bandwidth limit, on a node that only forwards, neither tracks connections nor has a
+//! policy. Everything else, a traced packet too, goes the long way, untouched and in its turn: what is refused, answered, held, cut or told of is decided
+//! there alone. So leaving this path out changes no byte and no counter, which tests hold against each other.
+//!
+//! ```text
+//!  the batch ─> look (header, addresses) ─> places of all sources, of all destinations ─> one after the other, in order:
+//!                                                                     plain ─> neigh ─> TTL, MACs ─> tx
+//!                                                                     else ──> receive
+//! ```
+//!
+//! What is looked at ahead of a packet's turn depends on its bytes and on the configuration, which no packet changes; the
+//! neighbour table, which packets do change, is asked when it is the packet's turn.
+//!
+//! Packet before: as received. After: TTL lower by one, checksum updated (RFC 1624), MACs of the next link, no padding.
+//!
+//! Cost: one table look-up per packet, two where sources are validated by path, 64 at a time; and one of a neighbour per
+//! next hop and batch.
+
+use alloc::vec::Vec;
+use core::mem;
+use core::net::Ipv4Addr;
+
+use super::{Io, Router};
+use crate::config::{PortConfig, PortId, PortKind, RpFilter, Shape, Snapshot};
+use crate::fib::{Fib, Leaf};
+use crate::frame::{BATCH_MAX, Frame};
+use crate::martian;
+use crate::neigh::NeighbourTable;
+use crate::stats::{RouteKind, Stats};
+use crate::table::NextHop;
+use crate::time::Instant;
+use crate::wire::ethernet::{self, ETHERTYPE_IPV4};
+use crate::wire::ipv4::{self, PROTOCOL_IPIP};
+
+/// Bytes of the headers that are looked at.
+const HEADERS: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN;
+
+/// How many frames ahead a frame's first line is asked for.
+const AHEAD: usize = 8;
+
+/// No port, no way.
+const ABSENT: u16 = u16::MAX;
+
+/// Tables of one configuration, and what was seen of the batch at hand.
+#[derive(Debug)]
+pub(super) struct Plain {
+    /// By number of the port; empty on a node where no packet is plain.
+    ingress: Vec<Ingress>,
+    /// By place of what the FIB says; the last for what it says nothing about.
+    egress: Vec<Egress>,
+    sources: Vec<Source>,
+    /// Addresses that no packet from outside may come from are among these.
+    own: Filter,
+    /// Packets that went this way.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) forwarded: u64,
+    seen: [Seen; BATCH_MAX],
+    /// Addresses that have to be looked up, and what the FIB says about them.
+    dst: [u32; BATCH_MAX],
+    dst_places: [NextHop; BATCH_MAX],
+    src: [u32; BATCH_MAX],
+    src_places: [NextHop; BATCH_MAX],
+}
+
+/// What a frame showed.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// Place of the port that it came by in the snapshot; [`ABSENT`] for a frame that is not plain.
+    slot: u16,
+    /// Bytes as received.
+    received: u16,
+    /// Bytes of the packet.
+    total_len: u16,
+    /// Place of its destination among those that are looked up, and of its source: [`ABSENT`] when that is believed without.
+    to: u16,
+    from: u16,
+    rp_filter: RpFilter,
+}
+
+impl Seen {
+    const NOT_PLAIN: Self = Self {
+        slot: ABSENT,
+        received: 0,
+        total_len: 0,
+        to: ABSENT,
+        from: ABSENT,
+        rp_filter: RpFilter::Off,
+    };
+}
+
+/// A set of addresses that may hold more than was put in (Bloom, "Space/time trade-offs in hash coding", 1970), of one
+/// hash: a node has a few addresses, and nearly all sources can be told from them without a look-up.
+#[derive(Debug, Default)]
+struct Filter([u64; 16]);
+
+impl Filter {
+    fn place(address: u32) -> (usize, u32) {
+        // Fibonacci hashing: the top ten bits.
+        let hash = address.wrapping_mul(0x9e37_79b1) >> 22;
+        ((hash >> 6) as usize, hash & 63)
+    }
+
+    fn insert(&mut self, address: Ipv4Addr) {
+        let (word, bit) = Self::place(address.to_bits());
+        self.0[word] |= 1 << bit;
+    }
+
+    #[inline]
+    fn may_have(&self, address: u32) -> bool {
+        let (word, bit) = Self::place(address);
+        self.0[word] >> bit & 1 != 0
+    }
+}
+
+/// What frames of a port are to be.
+#[derive(Clone, Copy, Debug)]
+struct Ingress {
+    /// Destination MAC as a number; a number that is none for a port whose frames are never plain.
+    mac: u64,
+    slot: u16,
+    rp_filter: RpFilter,
+    /// Fragments are plain.
+    fragments: bool,
+}
+
+/// Where a route leads.
+#[derive(Clone, Copy, Debug)]
+struct Egress {
+    /// Place of the port.
+    slot: u16,
+    port: PortId,
+    /// Longest packet; 0 when packets on this route are not plain.
+    mtu: u16,
+    /// What goes before a packet to `next_hop`.
+    header: [u8; ethernet::HEADER_LEN],
+    /// The gateway; 0.0.0.0 when the destination itself is on the link.
+    via: Ipv4Addr,
+    next_hop: Ipv4Addr,
+    /// When the MAC of `next_hop` was asked for, and after how many changes of MACs.
+    asked: (Instant, u64),
+}
+
+/// What a route says about packets that come from where it leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// An address that is no other host's.
+    Refused,
+    /// Behind the port in this place.
+    Behind(u16),
+    /// Behind several ports.
+    Several,
+    /// Behind none.
+    Nowhere,
+}
+
+impl Default for Plain {
+    fn default() -> Self {
+        Self {
+            ingress: Vec::new(),
+            egress: Vec::new(),
+            sources: Vec::new(),
+            own: Filter::default(),
+            #[cfg(any(test, feature = "testing"))]
+            forwarded: 0,
+            seen: [Seen::NOT_PLAIN; BATCH_MAX],
+            dst: [0; BATCH_MAX],
+            dst_places: [0; BATCH_MAX],
+            src: [0; BATCH_MAX],
+            src_places: [0; BATCH_MAX],
+        }
+    }
+}
+
+impl Plain {
+    /// Follows a configuration. `does_more` on a node that does more with a packet than forward it.
+    pub(super) fn apply(&mut self, snapshot: &Snapshot, fib: &Fib, does_more: bool) {
+        self.ingress.clear();
+        self.egress.clear();
+        self.sources.clear();
+        self.own = Filter::default();
+        if does_more || !snapshot.forwarding {
+            return;
+        }
+        for (slot, port) in (0..).zip(&snapshot.ports) {
+            let at = usize::from(port.id.0);
+            if self.ingress.len() <= at {
+                self.ingress.resize(at + 1, Ingress::NOT_PLAIN);
+            }
+            self.ingress[at] = Ingress::of(slot, port, snapshot.defragment);
+        }
+        for address in &snapshot.addresses {
+            self.own.insert(address.addr);
+            address.broadcast.iter().for_each(|&a| self.own.insert(a));
+        }
+        for leaf in fib.leaves() {
+            self.egress
+                .push(Egress::of(leaf, snapshot).unwrap_or(Egress::NOT_PLAIN));
+            self.sources.push(Source::of(leaf));
+        }
+        self.egress.push(Egress::NOT_PLAIN);
+        self.sources.push(Source::Nowhere);
+    }
+
+    /// Whether there is any use in looking at a batch.
+    pub(super) fn is_on(&self) -> bool {
+        !self.ingress.is_empty()
+    }
+
+    /// Looks at the frames of a batch, and for where their packets come from and go.
+    pub(super) fn look(&mut self, frames: &[Frame], fib: &Fib) {
+        let later = frames
+            .iter()
+            .skip(AHEAD)
+            .map(Some)
+            .chain(core::iter::repeat(None));
+        let (mut sources, mut plain) = (0, 0);
+        for ((frame, later), seen) in frames.iter().zip(later).zip(&mut self.seen) {
+            if let Some(later) = later {
+                later.prefetch();
+            }
+            let (what, src, dst) = look_at(frame, &self.ingress);
+            *seen = what;
+            let (Some(to), Some(from)) = (self.dst.get_mut(plain), self.src.get_mut(sources))
+            else {
+                return;
+            };
+            if what.slot == ABSENT {
+                continue;
+            }
+            *to = dst;
+            seen.to = u16::try_from(plain).unwrap_or(ABSENT);
+            plain += 1;
+            // Written in any case, and counted if it is needed: that is no branch.
+            *from = src;
+            let wanted = (what.rp_filter != RpFilter::Off) | self.own.may_have(src);
+            let place = u16::try_from(sources).unwrap_or(ABSENT);
+            seen.from = if wanted { place } else { ABSENT };
+            sources += usize::from(wanted);
+        }
+        fib.places(&self.src[..sources], &mut self.src_places[..sources]);
+        fib.places(&self.dst[..plain], &mut self.dst_places[..plain]);
+    }
+
+    /// Where the packet of frame `n` goes, if it is plain so far.
+    #[inline]
+    fn way(&mut self, n: usize) -> Option<(Seen, Ipv4Addr, &mut Egress)> {
+        let seen = *self.seen.get(n)?;
+        if seen.slot == ABSENT {
+            return None;
+        }
+        let to = usize::from(seen.to);
+        let last = self.egress.len() - 1;
+        let egress = self
+            .egress
+            // No route is a place beyond the last.
+            .get_mut(usize::from(*self.dst_places.get(to)?).min(last))?;
+        let believable = seen.from == ABSENT || {
+            let place = *self.src_places.get(usize::from(seen.from))?;
+            let source = *self.sources.get(usize::from(place).min(last))?;
+            match seen.rp_filter {
+                RpFilter::Off => source != Source::Refused,
+                RpFilter::Strict => source == Source::Behind(seen.slot),
+                // One of several may be right; the long way looks.
+                RpFilter::Loose => matches!(source, Source::Behind(_)),
+            }
+        };
+        (believable && seen.total_len <= egress.mtu).then_some((
+            seen,
+            Ipv4Addr::from_bits(*self.dst.get(to)?),
+            egress,
+        ))
+    }
+}
+
+/// A frame as far as it alone can tell, its source and its destination.
+#[inline]
+fn look_at(frame: &Frame, ingress: &[Ingress]) -> (Seen, u32, u32) {
+    const NOT_PLAIN: (Seen, u32, u32) = (Seen::NOT_PLAIN, 0, 0);
+    let (Some(ingress), Some(h)) = (
+        ingress.get(usize::from(frame.port().0)),
+        frame.first::<HEADERS>(),
+    ) else {
+        return NOT_PLAIN;
+    };
+    if u64::from_be_bytes([0, 0, h[0], h[1], h[2], h[3], h[4], h[5]]) != ingress.mac {
+        return NOT_PLAIN;
+    }
+    let total_len = u16::from_be_bytes([h[16], h[17]]);
+    let is_fragment = u16::from_be_bytes([h[20], h[21]]) & 0x3fff != 0;
+    let (ttl, protocol) = (h[22], h[23]);
+    let src = u32::from_be_bytes([h[26], h[27], h[28], h[29]]);
+    let dst = u32::from_be_bytes([h[30], h[31], h[32], h[33]]);
+    // Every condition is worked out: the processor need not guess which one fails.
+    let plain = (u16::from_be_bytes([h[12], h[13]]) == ETHERTYPE_IPV4)
+        & (h[14] == 0x45)
+        & (usize::from(total_len) >= ipv4::HEADER_LEN)
+        & (usize::from(total_len) + ethernet::HEADER_LEN <= frame.len())
+        & (ttl > 1)
+        & (protocol != PROTOCOL_IPIP)
+        & (ingress.fragments | !is_fragment)
+        & !frame.mark().is_set()
+        & frame.is_as_it_came()
+        & verifies(h)
+        & is_host(src)
+        & is_host(dst);
+    if !plain {
+        return NOT_PLAIN;
+    }
+    let seen = Seen {
+        slot: ingress.slot,
+        // A frame is shorter than 2^11 bytes.
+        received: u16::try_from(frame.len()).unwrap_or(u16::MAX),
+        total_len,
+        to: ABSENT,
+        from: ABSENT,
+        rp_filter: ingress.rp_filter,
+    };
+    (seen, src, dst)
+}
+
+/// Whether the checksum of an IPv4 header without options is right, in the byte order of the machine (RFC 1071 2 B).
+#[inline]
+fn verifies(headers: &[u8; HEADERS]) -> bool {
+    let (words, _) = headers[ethernet::HEADER_LEN..].as_chunks::<4>();
+    let sum: u64 = words
+        .iter()
+        .map(|&w| u64::from(u32::from_ne_bytes(w)))
+        .sum();
+    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    (sum & 0xffff) + (sum >> 16) == 0xffff
+}
+
+/// [`martian::is_host`], without a branch.
+#[inline]
+fn is_host(address: u32) -> bool {
+    /// By first octet: not 0/8, 127/8, 224/4.
+    const HOSTS: [u64; 4] = [!1, !(1 << 63), !0, !0xffff << 32 | 0xffff_ffff];
+    let first = (address >> 24) as usize;
+    (HOSTS[first / 64] >> (first % 64) & 1 != 0) & (address != u32::MAX)
+}
+
+impl Ingress {
+    const NOT_PLAIN: Self = Self {
+        mac: u64::MAX,
+        slot: ABSENT,
+        rp_filter: RpFilter::Off,
+        fragments: false,
+    };
+
+    fn of(slot: u16, port: &PortConfig, defragment: bool) -> Self {
+        let plain = port.up
+            && port.kind == PortKind::Ethernet
+            && port.bridge.is_none()
+            && port.shape == Shape::default()
+            && !port.mac.is_group();
+        if !plain {
+            return Self::NOT_PLAIN;
+        }
+        let [a, b, c, d, e, f] = port.mac.0;
+        Self {
+            mac: u64::from_be_bytes([0, 0, a, b, c, d, e, f]),
+            slot,
+            rp_filter: port.rp_filter,
+            fragments: !defragment,
+        }
+    }
+}
+
+impl Egress {
+    const NOT_PLAIN: Self = Self {
+        slot: ABSENT,
+        port: PortId(ABSENT),
+        mtu: 0,
+        header: [0; ethernet::HEADER_LEN],
+        via: Ipv4Addr::UNSPECIFIED,
+        next_hop: Ipv4Addr::UNSPECIFIED,
+        asked: (Instant::ZERO, u64::MAX),
+    };
+
+    fn of(leaf: &Leaf, snapshot: &Snapshot) -> Option<Self> {
+        let Leaf::One(hop) = leaf else { return None };
+        let port = snapshot.ports.get(hop.slot)?;
+        let plain = port.up
+            && port.carrier
+            && port.arp
+            && port.kind == PortKind::Ethernet
+            && port.shape == Shape::default();
+        let header = ethernet::Header {
+            src: port.mac,
+            dst: port.mac,
+            ethertype: ETHERTYPE_IPV4,
+        };
+        (plain && hop.via.is_none_or(martian::is_host)).then_some(Self {
+            slot: u16::try_from(hop.slot).ok()?,
+            port: port.id,
+            mtu: port.mtu,
+            header: header.emit(),
+            via: hop.via.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            ..Self::NOT_PLAIN
+        })
+    }
+
+    /// Whether `header` is the one for packets to `dst` now.
+    #[inline]
+    fn resolve(&mut self, dst: Ipv4Addr, now: Instant, neighbours: &mut NeighbourTable) -> bool {
+        let next_hop = if self.via.is_unspecified() {
+            dst
+        } else {
+            self.via
+        };
+        if self.next_hop == next_hop && self.asked == (now, neighbours.changes()) {
+            return true;
+        }
+        let Some(mac) = neighbours.known(now, self.port, next_hop) else {
+            return false;
+        };
+        self.header[..6].copy_from_slice(&mac.0);
+        self.next_hop = next_hop;
+        self.asked = (now, neighbours.changes());
+        true
+    }
+}
+
+impl Source {
+    fn of(leaf: &Leaf) -> Self {
+        match leaf {
+            Leaf::Local | Leaf::Broadcast => Self::Refused,
+            Leaf::One(hop) => u16::try_from(hop.slot).map_or(Self::Several, Self::Behind),
+            Leaf::Many { .. } => Self::Several,
+            Leaf::Blackhole | Leaf::Unreachable | Leaf::Prohibit | Leaf::Throw => Self::Nowhere,
+        }
+    }
+}
+
+/// Frames and bytes of the same port that were not counted yet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    slot: u16,
+    frames: u64,
+    bytes: u64,
+}
+
+impl Run {
+    /// Adds a frame. What there is of another port is given back, to be counted.
+    #[inline]
+    fn add(&mut self, slot: u16, len: u16) -> Option<Self> {
+        let other = (self.slot != slot).then(|| {
+            mem::replace(
+                self,
+                Self {
+                    slot,
+                    ..Self::default()
+                },
+            )
+        });
+        self.frames += 1;
+        self.bytes += u64::from(len);
+        other
+    }
+}
+
+/// What the plain path counts of one batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    rx: Run,
+    tx: Run,
+    forwarded: u64,
+}
+
+impl Counts {
+    #[inline]
+    fn add(&mut self, seen: Seen, egress: &Egress, stats: &mut Stats) {
+        self.forwarded += 1;
+        if let Some(run) = self.rx.add(seen.slot, seen.received) {
+            stats.count_rx_many(run.slot.into(), run.frames, run.bytes);
+        }
+        // The frame fits its slot, which is shorter than 2^11 bytes.
+        let len = seen.total_len + 14;
+        if let Some(run) = self.tx.add(egress.slot, len) {
+            stats.count_tx_many(run.slot.into(), run.frames, run.bytes);
+        }
+    }
+
+    /// Takes over what is left.
+    pub(super) fn finish(self, stats: &mut Stats, io: &mut Io<'_>) {
+        io.routes.add(RouteKind::Unicast, self.forwarded);
+        stats.count_rx_many(self.rx.slot.into(), self.rx.frames, self.rx.bytes);
+        stats.count_tx_many(self.tx.slot.into(), self.tx.frames, self.tx.bytes);
+    }
+}
+
+impl Router {
+    /// Forwards frame `n` of the batch that was [looked at](Plain::look), if it is plain; gives it back otherwise.
+    #[inline]
+    pub(super) fn forward_plain(
+        &mut self,
+        n: usize,
+        mut frame: Frame,
+        counts: &mut Counts,
+        io: &mut Io<'_>,
+    ) -> Result<(), Frame> {
+        let Some((seen, dst, egress)) = self.plain.way(n) else {
+            return Err(frame);
+        };
+        if !egress.resolve(dst, io.now, &mut self.neighbours) {
+            return Err(frame);
+        }
+        if let Some(headers) = frame.first_mut::<HEADERS>() {
+            let (link, ip) = headers.split_at_mut(ethernet::HEADER_LEN);
+            link.copy_from_slice(&egress.header);
+            if let Some(ip) = ip.first_chunk_mut() {
+                ipv4::decrement_ttl(ip);
+            }
+        }
+        frame.set_len(ethernet::HEADER_LEN + usize::from(seen.total_len));
+        counts.add(seen, egress, &mut self.stats);
+        io.tx.push(egress.port, frame);
+        #[cfg(any(test, feature = "testing"))]
+        {
+            self.plain.forwarded += 1;
+        }
+        Ok(())
+    }
+
+    /// Packets that took the plain path, so that a test can tell that it tests it.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn forwarded_plainly(&self) -> u64 {
+        self.plain.forwarded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::checksum::Sum;
+
+    proptest! {
+        /// What is written for speed says what the stages say.
+        #[test]
+        fn the_branchless_checks_are_those_of_the_stages(
+            address in prop_oneof![any::<u32>(), (0_u32..=255).prop_map(|a| a << 24), Just(u32::MAX), Just(u32::MAX - 1)],
+            mut headers in proptest::array::uniform32(any::<u8>()),
+            right in any::<bool>(),
+        ) {
+            prop_assert_eq!(is_host(address), martian::is_host(Ipv4Addr::from_bits(address)));
+
+            let mut all = [0; HEADERS];
+            headers[31] = 0;
+            all[..32].copy_from_slice(&headers);
+            if right {
+                all[24..26].fill(0);
+                let sum = Sum::new().add_bytes(&all[14..]).finish();
+                all[24..26].copy_from_slice(&sum.to_be_bytes());
+            }
+            prop_assert_eq!(verifies(&all), Sum::new().add_bytes(&all[14..]).verifies());
+            prop_assert!(!right || verifies(&all));
+        }
+    }
+
+    #[test]
+    fn every_first_octet_is_judged_alike() {
+        for octet in 0..=255_u8 {
+            let address = Ipv4Addr::new(octet, 255, 255, 255);
+            assert_eq!(
+                is_host(address.to_bits()),
+                martian::is_host(address),
+                "{address}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_filter_has_what_was_put_in() {
+        let mut filter = Filter::default();
+        assert!((0..10_000).all(|a| !filter.may_have(a)));
+        for n in 0..300_u32 {
+            filter.insert(Ipv4Addr::from_bits(n * 65_537));
+        }
+        assert!((0..300).all(|n| filter.may_have(n * 65_537)));
+    }
+}
