@@ -501,11 +501,11 @@ fn rules_of_the_nat_table() {
     let step = |chain, rule| Step::NatRule { chain, rule };
     for (n, words) in (0..).zip(words) {
         let told = step(0, n).sentence(&snapshot).to_string();
-        assert_eq!(told, format!("nat: rule {} of CHAIN, {words}", n + 1));
+        assert_eq!(told, format!("nat CHAIN rule {}: {words}", n + 1));
     }
     let past = step(0, 9).sentence(&snapshot).to_string();
-    assert_eq!(past, "nat: rule 10 of CHAIN");
-    reads(step(1, 0), "nat: rule 1 of chain 1");
+    assert_eq!(past, "nat CHAIN rule 10");
+    reads(step(1, 0), "nat chain 1 rule 1");
     let mut origin = Origin {
         name: "kindnetd ip-masq-agent".into(),
         at: None,
@@ -514,14 +514,14 @@ fn rules_of_the_nat_table() {
     let told = step(0, 4).sentence(&snapshot).to_string();
     assert_eq!(
         told,
-        "nat: rule 5 of CHAIN, MASQUERADE (kindnetd ip-masq-agent)"
+        "nat CHAIN rule 5: MASQUERADE (kindnetd ip-masq-agent)"
     );
     origin.at = Some("lab.yaml:3".into());
     snapshot.nat.chains[0].rules[4].origin = Some(origin);
     let told = step(0, 4).sentence(&snapshot).to_string();
     assert_eq!(
         told,
-        "nat: rule 5 of CHAIN, MASQUERADE (kindnetd ip-masq-agent, lab.yaml:3)"
+        "nat CHAIN rule 5: MASQUERADE (kindnetd ip-masq-agent, lab.yaml:3)"
     );
 }
 
