@@ -4,6 +4,7 @@
 //! Everything here is checked: names are unique and valid, addresses lie in their subnets, podCIDRs don't overlap.
 
 mod conntrack;
+mod masq;
 
 use std::net::Ipv4Addr;
 
@@ -18,6 +19,7 @@ use crate::kube::{self, ContainerPort};
 use crate::model::PodRoute;
 
 pub use conntrack::{ConntrackSpec, kube_proxy};
+pub use masq::MasqAgent;
 
 /// How pods are made and packets get in and out (decision 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,9 +151,9 @@ pub struct NetworkSpec {
     pub cni_extra_files: IndexMap<String, String>,
     /// Whether kindnetd's routes of vanished nodes stay for ever, as upstream leaves them (KND-3, D8).
     pub stale_routes_compat: bool,
-    /// Whether nodes masquerade what leaves the cluster, as kindnetd's ip-masq-agent does (section 4.6).
+    /// Whether nodes masquerade what leaves the cluster, and which kindnet's way (section 4.6).
     #[serde(default)]
-    pub kind_masq_agent: bool,
+    pub kind_masq_agent: MasqAgent,
     /// Whether a changed policy ends connections that it does not allow (NP-17); else they end by themselves.
     #[serde(default)]
     pub flush_on_policy_change: bool,

@@ -17,6 +17,7 @@ mod kindnetd;
 mod link;
 pub(crate) mod manual;
 mod masq;
+mod masq_set;
 mod naming;
 mod node;
 mod nodes;
@@ -51,7 +52,9 @@ use objects::Objects;
 
 use crate::ipam::HostLocal;
 use crate::model::{Node, Pod};
-use crate::spec::{BridgeNetwork, LabSpec, NetworkSpec, NodeSpec, PodSpec, PolicyMode, Preset};
+use crate::spec::{
+    BridgeNetwork, LabSpec, MasqAgent, NetworkSpec, NodeSpec, PodSpec, PolicyMode, Preset,
+};
 
 /// Something that the daemon must now do. Effects are in the order in which they have to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -337,6 +340,9 @@ impl Cluster {
         if let Some(portals) = self.state.portals.get(node) {
             services::join(&mut snapshot.nat, portals);
         }
+        if self.state.network.kind_masq_agent == MasqAgent::Nftables {
+            masq_set::put_first(&mut snapshot.nat);
+        }
         let conntrack = &self.state.network.conntrack;
         conntrack.apply(&mut snapshot.nat.conntrack);
         self.map_ports(node, &mut snapshot);
@@ -538,8 +544,10 @@ impl Cluster {
             Preset::Calico => self.run_bird(outcome),
             Preset::PodmanBridge | Preset::Manual => {}
         }
-        if self.state.network.kind_masq_agent {
-            self.run_masq_agents(outcome);
+        match self.state.network.kind_masq_agent {
+            MasqAgent::None => {}
+            MasqAgent::Iptables => self.run_masq_agents(outcome),
+            MasqAgent::Nftables => self.run_masq_sets(outcome),
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::conflist;
 use crate::ipam::HostLocal;
-use crate::spec::{NodeSpec, Preset};
+use crate::spec::{MasqAgent, NodeSpec, Preset};
 
 impl Cluster {
     pub(super) fn plain_node(
@@ -120,7 +120,7 @@ impl Cluster {
         let ipam = range.filter(|_| self.state.calico.is_none());
         let mut node = node::build(spec, &self.state.network, self.state.seed, now_ms);
         let mut nat = NatConfig::default();
-        if self.state.network.kind_masq_agent {
+        if self.state.network.kind_masq_agent == MasqAgent::Iptables {
             masq::ensure(&mut nat, self.state.network.cluster_cidr);
         }
         let mut next_ifindex = node

@@ -3,7 +3,7 @@
 use super::*;
 use crate::conflist;
 use crate::model::{RouteKind, RouteOwner, Scope};
-use crate::spec::{ConntrackSpec, GatewaySpec, InternetSpec, RestartPolicy};
+use crate::spec::{ConntrackSpec, GatewaySpec, InternetSpec, MasqAgent, RestartPolicy};
 use crate::testing::TempDir;
 
 fn ip(text: &str) -> Ipv4Addr {
@@ -69,7 +69,7 @@ fn seed_000() -> LabSpec {
             flush_on_policy_change: false,
             conntrack: ConntrackSpec::default(),
             stale_routes_compat: false,
-            kind_masq_agent: true,
+            kind_masq_agent: MasqAgent::Iptables,
             internet: Some(InternetSpec {
                 addresses: vec![ip("8.8.8.8"), ip("1.1.1.1")],
                 ttl_at_node: 116,

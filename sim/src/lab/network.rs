@@ -10,7 +10,9 @@ use super::conflist::Conflist;
 use super::diagnostics::{At, Pos, Sink};
 use super::preset::Defaults;
 use super::written::{CalicoFile, NetworkFile};
-use crate::spec::{CalicoSpec, GatewaySpec, InternetSpec, NetworkSpec, default_service_cidr};
+use crate::spec::{
+    CalicoSpec, GatewaySpec, InternetSpec, MasqAgent, NetworkSpec, default_service_cidr,
+};
 
 /// Largest name of a file, bytes.
 const MAX_FILE_NAME: usize = 255;
@@ -110,6 +112,15 @@ pub(super) fn resolve(
             "kindMasqAgent belongs to the presets \"kindnet\" and \"manual\"",
         );
     }
+    if let Some(at) = &file.kind_masq_agent
+        && at.value == MasqAgent::Nftables
+        && !preset.pod_cidrs
+    {
+        sink.error(
+            at.pos,
+            "kindMasqAgent: nftables goes by podCIDRs, which the nodes of this preset have not",
+        );
+    }
 
     let internet = internet(file.internet, gateway.is_some(), preset, sink);
 
@@ -202,7 +213,7 @@ pub(super) fn resolve(
             stale_routes_compat: value(&file.stale_routes_compat, false),
             kind_masq_agent: value(
                 &file.kind_masq_agent,
-                preset.kind_masq_agent.unwrap_or(false),
+                preset.kind_masq_agent.unwrap_or_default(),
             ),
             flush_on_policy_change: value(&file.flush_on_policy_change, false),
             conntrack: file.conntrack.unwrap_or_default(),

@@ -17,7 +17,7 @@ use super::read::{self, Fields};
 use super::tree::{Kind, Value};
 use crate::kube::ContainerPort;
 use crate::manifest::pod_annotations;
-use crate::spec::{ConntrackSpec, IpipMode, PolicyMode, RestartPolicy};
+use crate::spec::{ConntrackSpec, IpipMode, MasqAgent, PolicyMode, RestartPolicy};
 
 /// Largest MTU, bytes: what a frame of the routers holds behind its Ethernet header. Longer ones would be lost without a word.
 pub(super) const MAX_MTU: u16 = 1970;
@@ -168,7 +168,7 @@ pub(super) struct NetworkFile {
     pub(super) cni_conf_dir: Option<At<String>>,
     pub(super) cni_extra_files: IndexMap<String, At<String>>,
     pub(super) stale_routes_compat: Option<At<bool>>,
-    pub(super) kind_masq_agent: Option<At<bool>>,
+    pub(super) kind_masq_agent: Option<At<MasqAgent>>,
     pub(super) flush_on_policy_change: Option<At<bool>>,
     pub(super) conntrack: Option<ConntrackSpec>,
     pub(super) internet: Choice<InternetFile>,
@@ -390,7 +390,9 @@ fn network(value: &Value, sink: &mut Sink<'_>) -> Option<NetworkFile> {
                 read::text_map(value, "cniExtraFiles", sink)
             }),
         stale_routes_compat: flag("staleRoutesCompat", sink),
-        kind_masq_agent: flag("kindMasqAgent", sink),
+        kind_masq_agent: fields
+            .get("kindMasqAgent")
+            .and_then(|value| read::one_of(value, "kindMasqAgent", &MasqAgent::CHOICES, sink)),
         flush_on_policy_change: flag("flushOnPolicyChange", sink),
         conntrack: fields
             .get("conntrack")

@@ -190,7 +190,7 @@ fn deny_and_allow_of_seed_001_hold_on_calico_on_tap() {
     }
 }
 
-/// kindnet of the documents stores policies and enforces none; whoever writes one is told.
+/// KND-14: kindnet of the documents stores policies and enforces none; whoever writes one is told, and can switch.
 #[test]
 fn policies_that_have_no_effect_say_so() {
     let world = World::new();
@@ -203,7 +203,25 @@ fn policies_that_have_no_effect_say_so() {
         let note = "network policies are stored and have no effect";
         assert!(output.stderr.contains(note), "{output}");
     }
-    lab.cmd(&["ping", "a", "b", "-c", "1"]).ok();
+    let ping = || lab.cmd(&["ping", "a", "b", "-c", "1", "-W", "0.2"]);
+    ping().ok();
+    let switch = |mode: &str| {
+        let name = lab.name.as_str();
+        let words = [
+            "up",
+            "--name",
+            name,
+            "--backend",
+            "inproc",
+            "--network-policy",
+            mode,
+        ];
+        let _ = world.podwire(&words).ok();
+    };
+    switch("enforce");
+    let _ = ping().fails(1, &[]);
+    switch("ignore");
+    ping().ok();
 }
 
 /// Exit 3 with the place for what Kubernetes would refuse.

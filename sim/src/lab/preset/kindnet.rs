@@ -1,12 +1,12 @@
 //! The preset `kindnet`: the cluster of seed 000, minikube with kindnet.
 
 use super::{Defaults, MINIKUBE, System};
-use crate::spec::PodSpec;
+use crate::spec::{MasqAgent, PodSpec};
 
 pub(super) const DEFAULTS: Defaults = Defaults {
     cni_conf_dir: "/etc/cni/net.mk",
     conflist: crate::conflist::FILE_NAME,
-    kind_masq_agent: Some(true),
+    kind_masq_agent: Some(MasqAgent::Iptables),
     ..MINIKUBE
 };
 

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::{Defaults, MINIKUBE};
+use crate::spec::MasqAgent;
 
 pub(super) const DEFAULTS: Defaults = Defaults {
     nodes: 1,
@@ -15,6 +16,6 @@ pub(super) const DEFAULTS: Defaults = Defaults {
     sit0: false,
     pod_ifindex: 2,
     pod_cidrs: false,
-    kind_masq_agent: Some(false),
+    kind_masq_agent: Some(MasqAgent::None),
     ..MINIKUBE
 };

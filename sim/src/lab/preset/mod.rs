@@ -17,7 +17,7 @@ use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 
 use crate::cluster::suffix;
-use crate::spec::{CalicoSpec, NodeSpec, PodSpec, Preset, RestartPolicy};
+use crate::spec::{CalicoSpec, MasqAgent, NodeSpec, PodSpec, Preset, RestartPolicy};
 
 /// What a lab does not have to say.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ pub(super) struct Defaults {
     pub(super) internet: [Ipv4Addr; 2],
     pub(super) internet_ttl: u8,
     /// Whether nodes have kindnetd's ip-masq-agent; none where they can't have it.
-    pub(super) kind_masq_agent: Option<bool>,
+    pub(super) kind_masq_agent: Option<MasqAgent>,
     /// With the preset of that name.
     pub(super) calico: Option<CalicoSpec>,
 }
