@@ -9,6 +9,8 @@
 //! Cost: one table look-up and some additions; options are read on SYN, and for SACK when it was agreed on.
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 use core::time::Duration;

@@ -8,7 +8,7 @@ use super::TcpState::{
 use super::*;
 
 /// As Linux's `tcp_conntracks` is written: a row for each kind, in it the next state from each state, in this order.
-const STATES: [TcpState; 10] = [
+pub(super) const STATES: [TcpState; 10] = [
     None,
     SynSent,
     SynRecv,
@@ -20,8 +20,8 @@ const STATES: [TcpState; 10] = [
     Close,
     SynSent2,
 ];
-const KINDS: [Kind; 6] = [Syn, SynAck, Fin, Ack, Rst, Nothing];
-const ORIGINAL: [&str; 6] = [
+pub(super) const KINDS: [Kind; 6] = [Syn, SynAck, Fin, Ack, Rst, Nothing];
+pub(super) const ORIGINAL: [&str; 6] = [
     "SS SS IG IG IG IG IG SS SS S2",
     "IV IV SR IV IV IV IV IV IV SR",
     "IV IV FW FW LA LA LA TW CL IV",
@@ -29,7 +29,7 @@ const ORIGINAL: [&str; 6] = [
     "IV CL CL CL CL CL CL CL CL CL",
     "IV IV IV IV IV IV IV IV IV IV",
 ];
-const REPLY: [&str; 6] = [
+pub(super) const REPLY: [&str; 6] = [
     "IV S2 IV IV IV IV IV SS IV S2",
     "IV SR IG IG IG IG IG IG IG SR",
     "IV IV FW FW LA LA LA TW CL IV",
@@ -38,7 +38,7 @@ const REPLY: [&str; 6] = [
     "IV IV IV IV IV IV IV IV IV IV",
 ];
 
-fn cell(text: &str) -> Next {
+pub(super) fn cell(text: &str) -> Next {
     match text {
         "IG" => Ignore,
         "IV" => Invalid,
