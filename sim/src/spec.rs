@@ -154,6 +154,9 @@ pub struct NetworkSpec {
     /// Whether nodes masquerade what leaves the cluster, and which kindnet's way (section 4.6).
     #[serde(default)]
     pub kind_masq_agent: MasqAgent,
+    /// Whether the nodes' nat tables show the name server of Docker's networks, as the nodes of kind have it (seed 002).
+    #[serde(default)]
+    pub docker_dns: bool,
     /// Whether a changed policy ends connections that it does not allow (NP-17); else they end by themselves.
     #[serde(default)]
     pub flush_on_policy_change: bool,

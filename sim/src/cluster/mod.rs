@@ -10,6 +10,7 @@ pub(crate) mod bridge;
 pub(crate) mod calico;
 pub(crate) mod cni;
 mod converge;
+mod docker;
 mod error;
 mod host_ports;
 mod ip_change;

@@ -7,7 +7,8 @@ use ipnet::Ipv4Net;
 use router_core::config::NatConfig;
 
 use super::{
-    Cluster, ClusterError, Effect, NodeState, Outcome, check_name, manual, masq, node, overlap,
+    Cluster, ClusterError, Effect, NodeState, Outcome, check_name, docker, manual, masq, node,
+    overlap,
 };
 use crate::conflist;
 use crate::ipam::HostLocal;
@@ -120,6 +121,11 @@ impl Cluster {
         let ipam = range.filter(|_| self.state.calico.is_none());
         let mut node = node::build(spec, &self.state.network, self.state.seed, now_ms);
         let mut nat = NatConfig::default();
+        if let Some(gateway) = &self.state.network.gateway
+            && self.state.network.docker_dns
+        {
+            docker::name_server(&mut nat, gateway.addr, self.state.seed, &spec.name);
+        }
         if self.state.network.kind_masq_agent == MasqAgent::Iptables {
             masq::ensure(&mut nat, self.state.network.cluster_cidr);
         }

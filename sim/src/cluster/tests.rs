@@ -70,6 +70,7 @@ fn seed_000() -> LabSpec {
             conntrack: ConntrackSpec::default(),
             stale_routes_compat: false,
             kind_masq_agent: MasqAgent::Iptables,
+            docker_dns: false,
             internet: Some(InternetSpec {
                 addresses: vec![ip("8.8.8.8"), ip("1.1.1.1")],
                 ttl_at_node: 116,

@@ -215,6 +215,7 @@ pub(super) fn resolve(
                 &file.kind_masq_agent,
                 preset.kind_masq_agent.unwrap_or_default(),
             ),
+            docker_dns: value(&file.docker_dns, false),
             flush_on_policy_change: value(&file.flush_on_policy_change, false),
             conntrack: file.conntrack.unwrap_or_default(),
             internet,

@@ -54,6 +54,7 @@ pub(super) const NETWORK_KEYS: &[&str] = &[
     "conflist",
     "staleRoutesCompat",
     "kindMasqAgent",
+    "dockerDNS",
     "flushOnPolicyChange",
     "conntrack",
     "internet",
@@ -169,6 +170,7 @@ pub(super) struct NetworkFile {
     pub(super) cni_extra_files: IndexMap<String, At<String>>,
     pub(super) stale_routes_compat: Option<At<bool>>,
     pub(super) kind_masq_agent: Option<At<MasqAgent>>,
+    pub(super) docker_dns: Option<At<bool>>,
     pub(super) flush_on_policy_change: Option<At<bool>>,
     pub(super) conntrack: Option<ConntrackSpec>,
     pub(super) internet: Choice<InternetFile>,
@@ -330,6 +332,7 @@ impl Default for NetworkFile {
             cni_extra_files: IndexMap::new(),
             stale_routes_compat: None,
             kind_masq_agent: None,
+            docker_dns: None,
             flush_on_policy_change: None,
             conntrack: None,
             internet: Choice::Preset,
@@ -393,6 +396,7 @@ fn network(value: &Value, sink: &mut Sink<'_>) -> Option<NetworkFile> {
         kind_masq_agent: fields
             .get("kindMasqAgent")
             .and_then(|value| read::one_of(value, "kindMasqAgent", &MasqAgent::CHOICES, sink)),
+        docker_dns: flag("dockerDNS", sink),
         flush_on_policy_change: flag("flushOnPolicyChange", sink),
         conntrack: fields
             .get("conntrack")

@@ -210,7 +210,18 @@ fn target(target: &Target) -> (&str, String) {
         }
         Target::Mark(Mark { value, mask }) => ("MARK", format!(" MARK xset {value:#x}/{mask:#x}")),
         Target::Masquerade(choice) => ("MASQUERADE", ports(choice)),
-        Target::Snat(addr, choice) => ("SNAT", format!(" to:{addr}{}", ports(choice))),
+        Target::Snat(addr, choice) => {
+            let mut text = format!(" to:{addr}");
+            let _ = match choice.range {
+                None => Ok(()),
+                Some((first, last)) if first == last => write!(text, ":{first}"),
+                Some((first, last)) => write!(text, ":{first}-{last}"),
+            };
+            if choice.random_fully {
+                text.push_str(" random-fully");
+            }
+            ("SNAT", text)
+        }
         Target::Dnat { backends, affinity } => {
             let backends: Vec<String> = backends
                 .iter()

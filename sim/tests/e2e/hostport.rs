@@ -369,7 +369,8 @@ fn bad_and_taken_host_ports_are_refused() {
     ])
     .ok();
     lab.cmd(&["delete", "pod", "a"]).ok();
-    run("8080:81").ok();
+    lab.cmd(&["run", "z", "--node", "minikube", "--port", "8080:81"])
+        .ok();
 }
 
 fn port_of(line: &str) -> u16 {

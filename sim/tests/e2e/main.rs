@@ -14,6 +14,7 @@ mod harness;
 mod hostport;
 mod large;
 mod lifecycle;
+mod outside;
 mod pattern;
 mod policy;
 mod readme;
