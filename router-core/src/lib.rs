@@ -43,7 +43,7 @@ pub mod wire;
 pub use addr::Mac;
 pub use bridge::FdbView;
 pub use config::{PortId, Snapshot};
-pub use conntrack::{CONNECTION_BYTES, Filter, Session, TcpState, Tuple};
+pub use conntrack::{CONNECTION_BYTES, Change, Filter, Session, TcpState, Tuple};
 pub use frame::{Batch, Frame, FramePool, TxBatch};
 pub use nat::{ChainCounts, Count};
 pub use neigh::{NeighbourState, NeighbourView};

@@ -121,6 +121,7 @@ pub struct Router {
     policy: Policy,
     /// Connection tracking and NAT, where something needs it.
     nat: Option<Box<Nat>>,
+    journal: sessions::Journal,
     neighbours: NeighbourTable,
     bridges: Bridges,
     limiter: Limiter,
@@ -193,6 +194,7 @@ impl Router {
             fib: Fib::default(),
             policy: Policy::default(),
             nat: None,
+            journal: sessions::Journal::default(),
             neighbours: NeighbourTable::new(
                 limits.neighbours,
                 limits.held_per_neighbour.max(3),
@@ -232,6 +234,7 @@ impl Router {
         let fib = Fib::new(&snapshot).map_err(|_| ConfigError::TooManyRoutes)?;
         let policy = Policy::new(&snapshot);
         let tracks = snapshot.nat.tracks() || !policy.is_empty();
+        let had_table = self.nat.is_some();
         self.nat = match self.nat.take().filter(|_| tracks) {
             None if tracks => Some(Box::new(Nat::new(&snapshot.nat, self.flow_seed)?)),
             None => None,
@@ -242,6 +245,7 @@ impl Router {
                 self.nat.take()
             }
         };
+        self.journal_table(had_table);
         self.fib = fib;
         self.policy = policy;
         self.stats.set_ports(snapshot.ports.iter().map(|p| p.id));

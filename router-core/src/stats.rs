@@ -198,6 +198,8 @@ counters! {
         TunnelMtuLearned = "tunnel-mtu-learned", "A router inside a tunnel told the MTU of the way.";
         TunnelErrorRelayed = "tunnel-error-relayed", "An ICMP error about an outer packet was passed on to the sender of the inner one.";
         ConnectionEvicted = "connection-evicted", "A connection that was never answered made room for a new one.";
+        ConnectionRestored = "connection-restored", "A connection that an earlier process of the node had goes on.";
+        ConnectionLost = "connection-lost", "A connection that an earlier process of the node had could not be restored.";
         HostDelivered = "host-delivered", "A packet to the node was handed to its host namespace.";
         FdbLearned = "fdb-learned", "A bridge learned where a station is.";
         FdbMoved = "fdb-moved", "A station appeared behind another port of its bridge.";

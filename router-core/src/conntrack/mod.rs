@@ -17,6 +17,7 @@
 //! for a connection: 3 keys of 26.7 bytes at most, 8 bytes of timer links and [`CONNECTION_BYTES`]; only what was in use
 //! once is committed.
 
+mod journal;
 mod list;
 mod other;
 mod tcp;
@@ -38,6 +39,7 @@ use list::{Links, List};
 use other::SctpState;
 use tcp::TcpTrack;
 
+pub use journal::Change;
 pub use tcp::TcpState;
 pub(crate) use track::Seen;
 pub use tuple::Tuple;
@@ -86,6 +88,10 @@ const ASSURED: u8 = 2;
 const BY_SOURCE: u8 = 4;
 /// In the table.
 const CONFIRMED: u8 = 8;
+/// In the journal's list of changes.
+const QUEUED: u8 = 16;
+/// Whoever keeps the journal has a copy.
+const KEPT: u8 = 32;
 
 /// What belongs to the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,6 +183,8 @@ pub(crate) struct Conntrack {
     capacity: u32,
     limit: u32,
     config: ConntrackConfig,
+    /// Where somebody keeps a copy of the table.
+    journal: Option<Box<journal::Journal>>,
     /// Given up for new ones because the table was full.
     pub(crate) evicted: u64,
 }
@@ -206,6 +214,7 @@ impl Conntrack {
             capacity,
             limit: capacity,
             config: config.clone(),
+            journal: None,
             evicted: 0,
         }
     }
@@ -320,7 +329,9 @@ impl Conntrack {
             return Err(insert(error));
         }
         let mut conn = *self.pending;
-        conn.status |= CONFIRMED;
+        // A copy of the connection that was here before may be left.
+        let left = self.get(id).map_or(0, |before| before.status);
+        conn.status |= CONFIRMED | left & (QUEUED | KEPT);
         conn.unassured = Links::NONE;
         conn.siblings = Links::NONE;
         let deadline = conn.deadline;
@@ -332,6 +343,7 @@ impl Conntrack {
         self.join_siblings(id);
         self.wheel.arm(id.0, deadline);
         self.len += 1;
+        self.note(id);
         Ok(id)
     }
 
@@ -350,7 +362,7 @@ impl Conntrack {
 
     fn give_back(&mut self, id: ConnId) {
         if let Some(conn) = self.get_mut(id) {
-            conn.status = 0;
+            conn.status &= QUEUED | KEPT;
         }
         self.free.push_back(&mut self.conns, id.0, list::UNASSURED);
     }
@@ -384,6 +396,9 @@ impl Conntrack {
         self.wheel.disarm(id.0);
         self.give_back(id);
         self.len -= 1;
+        if status & KEPT != 0 {
+            self.note(id);
+        }
     }
 
     /// Lets a connection live for this long from now. The wheel is told only when that is sooner than before.

@@ -120,13 +120,18 @@ impl Conntrack {
         let replied = conn.status & SEEN_REPLY != 0;
         let assured = conn.status & ASSURED != 0;
         let timers = &config.timers;
+        let first_reply = !replied && dir == Dir::Reply;
+        let mut changed = false;
         let (timeout, now_assured) = match &mut conn.proto {
             Proto::Tcp(track) => {
                 let Some(tcp) = Tcp::parse(ip.payload()) else {
                     return Seen::Invalid;
                 };
+                let before = track.state;
+                let outcome = track.segment(&tcp, dir, replied, assured, config);
+                changed = track.state != before;
                 // For a SYN that opens again what is over, the translation stays (NAT-36).
-                match track.segment(&tcp, dir, replied, assured, config) {
+                match outcome {
                     Outcome::Valid { timeout, assured } => (timeout, assured),
                     Outcome::Invalid => return Seen::Invalid,
                     Outcome::InvalidShrink(most) => {
@@ -173,6 +178,9 @@ impl Conntrack {
         }
         if now_assured {
             self.assure(id);
+        }
+        if changed || first_reply || (now_assured && !assured) {
+            self.note(id);
         }
         Seen::Known {
             id,

@@ -34,6 +34,21 @@ pub struct Session {
 }
 
 impl Session {
+    pub(super) fn of(conn: &Connection, now: Instant) -> Self {
+        Self {
+            original: conn.tuples[0],
+            reply: conn.tuples[1],
+            expires_in: conn.deadline.since(now),
+            tcp: match &conn.proto {
+                Proto::Tcp(track) => Some(track.state),
+                _ => None,
+            },
+            replied: conn.status & SEEN_REPLY != 0,
+            assured: conn.status & ASSURED != 0,
+            masquerade: conn.masquerade,
+        }
+    }
+
     /// True when its source is translated.
     #[must_use]
     pub fn source_translated(&self) -> bool {
@@ -96,18 +111,7 @@ impl Conntrack {
         self.conns
             .iter()
             .filter(move |conn| conn.status & CONFIRMED != 0 && conn.deadline > now)
-            .map(move |conn| Session {
-                original: conn.tuples[0],
-                reply: conn.tuples[1],
-                expires_in: conn.deadline.since(now),
-                tcp: match &conn.proto {
-                    Proto::Tcp(track) => Some(track.state),
-                    _ => None,
-                },
-                replied: conn.status & SEEN_REPLY != 0,
-                assured: conn.status & ASSURED != 0,
-                masquerade: conn.masquerade,
-            })
+            .map(move |conn| Session::of(conn, now))
     }
 
     /// Removes the connections that `which` is true for; gives their number.
@@ -135,6 +139,9 @@ impl Conntrack {
     ///
     /// Of TCP only the state is known: windows are learned again, as of a connection that is picked up (NAT-33).
     pub(crate) fn import(&mut self, now: Instant, session: &Session) -> bool {
+        if self.len >= self.limit as usize {
+            return false;
+        }
         let pending = &mut *self.pending;
         pending.tuples = [session.original, session.reply];
         pending.deadline = now + session.expires_in;

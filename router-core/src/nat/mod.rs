@@ -24,7 +24,7 @@ use core::net::Ipv4Addr;
 use crate::config::nat::{NatConfig, PortChoice, Target};
 use crate::config::{PortId, Snapshot};
 use crate::conntrack::{
-    Action, ConfirmError, Conntrack, Dir, Filter, Seen, Session, Tuple, has_ports,
+    Action, Change, ConfirmError, Conntrack, Dir, Filter, Seen, Session, Tuple, has_ports,
 };
 use crate::fib::{Fib, Hop};
 use crate::icmp_error::{IcmpError, Refusal};
@@ -173,6 +173,16 @@ impl Nat {
 
     pub(crate) fn import(&mut self, now: Instant, session: &Session) -> bool {
         self.conntrack.import(now, session)
+    }
+
+    /// From now on changes of connections are noted.
+    pub(crate) fn keep_journal(&mut self) {
+        self.conntrack.keep_journal();
+    }
+
+    /// Tells at most `most` of them.
+    pub(crate) fn changes(&mut self, now: Instant, most: usize, tell: impl FnMut(Change)) {
+        self.conntrack.changes(now, most, tell);
     }
 
     /// A datagram has come in: which connection is it of, and where is it to go? `packet` is its IPv4 header and payload,

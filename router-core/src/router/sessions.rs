@@ -1,9 +1,18 @@
 //! Connections and the nat table, for the control plane to look at and to change.
 
 use super::Router;
-use crate::conntrack::{Filter, Session};
+use crate::conntrack::{Change, Filter, Session};
 use crate::nat::ChainCounts;
+use crate::stats::Event;
 use crate::time::Instant;
+
+/// Whether somebody keeps a copy of the table of connections.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Journal {
+    kept: bool,
+    /// The table is gone, and he does not know yet.
+    stale: bool,
+}
 
 /// How full the table of connections is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,12 +46,58 @@ impl Router {
         self.nat.as_mut().map_or(0, |nat| nat.flush(filter))
     }
 
-    /// Puts a connection back that [`Router::sessions`] gave in an earlier life (decision 10). False when it can't be: the
-    /// node tracks none, the table is full, or another connection has one of its tuples.
+    /// Puts a connection back that an earlier router had (decision 10), as [`Router::sessions`] or
+    /// [`Router::take_changes`] gave it. False, and counted, when it can't be: the node tracks none, the table is full, or
+    /// another connection has one of its tuples.
     pub fn import_session(&mut self, now: Instant, session: &Session) -> bool {
-        self.nat
-            .as_mut()
-            .is_some_and(|nat| nat.import(now, session))
+        let nat = self.nat.as_mut();
+        let restored = nat.is_some_and(|nat| nat.import(now, session));
+        self.stats.count(if restored {
+            Event::ConnectionRestored
+        } else {
+            Event::ConnectionLost
+        });
+        restored
+    }
+
+    /// Counts a connection of an earlier router whose copy is damaged.
+    pub fn lose_session(&mut self) {
+        self.stats.count(Event::ConnectionLost);
+    }
+
+    /// From now on changes of connections are noted for [`Router::take_changes`], beginning with those that there are.
+    pub fn keep_journal(&mut self) {
+        self.journal.kept = true;
+        if let Some(nat) = &mut self.nat {
+            nat.keep_journal();
+        }
+    }
+
+    /// True when [`Router::take_changes`] has something to tell.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        let nat = self.nat.as_ref();
+        self.journal.stale || nat.is_some_and(|nat| nat.conntrack().has_changes())
+    }
+
+    /// Tells of at most `most` connections that have begun, ended or changed their state: those that were answered or are
+    /// translated, by their place in the table.
+    pub fn take_changes(&mut self, now: Instant, most: usize, mut tell: impl FnMut(Change)) {
+        if core::mem::take(&mut self.journal.stale) {
+            tell(Change::Cleared);
+        }
+        if let Some(nat) = &mut self.nat {
+            nat.changes(now, most, tell);
+        }
+    }
+
+    /// The table may be another one than before.
+    pub(super) fn journal_table(&mut self, had: bool) {
+        match &mut self.nat {
+            Some(nat) if self.journal.kept && !had => nat.keep_journal(),
+            None if self.journal.kept && had => self.journal.stale = true,
+            _ => {}
+        }
     }
 
     /// Counters of the nat table, chain by chain in the order of the snapshot.

@@ -3,6 +3,8 @@
 mod fragments;
 mod host_port;
 mod icmp;
+mod idle;
+mod journal;
 mod leak;
 mod masquerade;
 mod million;

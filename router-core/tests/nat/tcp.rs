@@ -89,7 +89,7 @@ impl Link {
 }
 
 /// A TCP header with this window, which the builder leaves at zero.
-fn with_window(mut frame: Vec<u8>, window: u16, options: &[u8]) -> Vec<u8> {
+pub(crate) fn with_window(mut frame: Vec<u8>, window: u16, options: &[u8]) -> Vec<u8> {
     let tcp = 34;
     frame[tcp + 14..tcp + 16].copy_from_slice(&window.to_be_bytes());
     assert!(options.len().is_multiple_of(4));
