@@ -15,7 +15,7 @@ const AFTER_HELP: &str = "\
 Frames and bytes include the Ethernet header. Every frame that a router is given or makes ends in exactly one place; the last
 lines add up both sides and say whether they agree (exit status 70 if not, which would be a bug).
 
-JSON: nodes (name, ports, drops, events, routes, held, conservation), lab (sums). Reasons are the names that traces use.";
+JSON: nodes (name, ports, drops, events, routes, held, tracking, journal_behind, conservation), lab (sums). Reasons are the names that traces use.";
 
 /// Shows counters.
 #[derive(Args, Debug)]

@@ -70,10 +70,14 @@ pub enum NodeRequest {
         /// Which.
         filter: Filter,
     },
-    /// Takes connections over that an earlier process of the node had (decision 10). Answer: [`NodeReply::Restored`].
-    RestoreSessions {
-        /// As [`NodeReply::Sessions`] gave them.
-        sessions: Vec<Session>,
+    /// Keeps a journal of connections from now on (decision 10), in memory whose descriptor comes along; and takes those
+    /// over that an earlier process left in its own, which comes as a second one. To be asked before the ports are there,
+    /// and behind the configuration when there is something to take over. Answer: [`NodeReply::Restored`].
+    KeepJournal {
+        /// Slots of the new memory.
+        slots: u32,
+        /// Slots of the earlier process's.
+        left: Option<u32>,
     },
     /// Opens a raw ICMP channel of an in-process stack. One descriptor comes along: a SOCK_SEQPACKET socket, each message
     /// on it one whole IPv4 packet (see [`IcmpChannel::StackChannel`](super::proto::IcmpChannel)). Answer:
@@ -204,10 +208,12 @@ pub enum NodeReply {
         /// How many.
         count: usize,
     },
-    /// To [`NodeRequest::RestoreSessions`].
+    /// To [`NodeRequest::KeepJournal`].
     Restored {
-        /// How many could not be taken over.
-        lost: usize,
+        /// How many connections were taken over.
+        restored: u64,
+        /// How many could not be.
+        lost: u64,
     },
     /// It could not be done; nothing was changed.
     Failed {
@@ -254,6 +260,9 @@ pub struct NodeStats {
     /// How full the table of connections is; none where none are tracked.
     #[serde(default)]
     pub tracking: Option<Tracking>,
+    /// Changes of connections are still to be written into the journal.
+    #[serde(default)]
+    pub journal_behind: bool,
 }
 
 /// Counters of one port's device, from the router's view; bytes include the Ethernet header.

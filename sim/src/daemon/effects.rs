@@ -326,7 +326,10 @@ impl Lab {
         let node = self.cluster.node(name)?;
         let mtu = u16::try_from(ethernet(node)?.mtu).unwrap_or(u16::MAX);
         let network = self.host_network(node, router);
+        let slots = self.cluster.network().conntrack.limit();
         let runtime = self.nodes.get_mut(name).ok_or_else(|| missing(name))?;
+        let journal = runtime.keep_journal(slots)?;
+        later.waiting.push((name.to_owned(), journal));
         let joined = runtime.join(&self.around)?;
         later.waiting.push((name.to_owned(), joined));
         let port = Port {

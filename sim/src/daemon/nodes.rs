@@ -18,6 +18,7 @@ use super::host_side::HostSide;
 use super::logs::Logs;
 use crate::control::node::{Attachment, NodeReply, NodeRequest};
 use crate::node::handle::{NodeError, NodeHandle, NodeSpawn, Role, Ticket};
+use crate::node::journal;
 use crate::pod::netns::Sandbox;
 
 /// How long a node process may take for an answer.
@@ -55,6 +56,13 @@ pub struct Underlay {
     pub mtu: u16,
 }
 
+/// Where a process keeps its journal of connections.
+#[derive(Debug)]
+struct JournalMemory {
+    memory: OwnedFd,
+    slots: u32,
+}
+
 /// What node processes need of the daemon.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
@@ -80,6 +88,7 @@ pub struct NodeRuntime {
     pub restarts: u32,
     underlay: Underlay,
     ports: BTreeMap<PortId, Port>,
+    journal: Option<JournalMemory>,
     /// The host namespace, on the back end that has one.
     pub host: Option<HostSide>,
 }
@@ -104,6 +113,7 @@ impl NodeRuntime {
             restarts: 0,
             underlay,
             ports: BTreeMap::new(),
+            journal: None,
             host: None,
         };
         node.handle = Some(node.spawn(around)?);
@@ -172,6 +182,55 @@ impl NodeRuntime {
             },
         };
         self.post(request, &[socket.as_fd()])
+    }
+
+    /// Has a new process keep a journal for a table of so many connections, now and after every restart.
+    ///
+    /// # Errors
+    /// [`NodeError`]; the process keeps none then.
+    pub fn keep_journal(&mut self, slots: u32) -> Result<Ticket, NodeError> {
+        let memory = self.journal_memory(slots)?;
+        let request = NodeRequest::KeepJournal { slots, left: None };
+        let ticket = self.post(request, &[memory.memory.as_fd()])?;
+        self.journal = Some(memory);
+        Ok(ticket)
+    }
+
+    fn journal_memory(&self, slots: u32) -> Result<JournalMemory, NodeError> {
+        let memory = journal::create(slots).map_err(|source| NodeError::Refused {
+            node: self.name.clone(),
+            message: format!("no memory for the journal of connections: {source}"),
+        })?;
+        Ok(JournalMemory { memory, slots })
+    }
+
+    /// Has the process take over what the one before it left. That is kept until all of it stands in the new journal.
+    fn hand_journal_over(&mut self) -> Result<(), NodeError> {
+        let Some(old) = self.journal.take() else {
+            return Ok(());
+        };
+        let handed = self.journal_memory(old.slots).and_then(|new| {
+            let request = NodeRequest::KeepJournal {
+                slots: new.slots,
+                left: Some(old.slots),
+            };
+            let reply = self.request(request, &[new.memory.as_fd(), old.memory.as_fd()])?;
+            Ok((new, reply))
+        });
+        match handed {
+            Ok((new, reply)) => {
+                if let NodeReply::Restored { restored, lost } = reply {
+                    let name = &self.name;
+                    tracing::info!("node {name}: {restored} connections go on, {lost} are lost");
+                }
+                self.journal = Some(new);
+                Ok(())
+            }
+            Err(error) => {
+                self.journal = Some(old);
+                Err(error)
+            }
+        }
     }
 
     /// Attaches a port, now and after every restart.
@@ -281,12 +340,14 @@ impl NodeRuntime {
         self.handle = Some(spawned);
         self.started = Instant::now();
         self.restarts += 1;
-        let mut tickets = vec![self.join(around)?];
+        // Connections are back before the first packet, lest it begins another one in their place.
+        let snapshot = Box::new(snapshot);
+        let mut tickets = vec![self.post(NodeRequest::Configure { snapshot }, &[])?];
+        self.hand_journal_over()?;
+        tickets.push(self.join(around)?);
         for (id, port) in self.ports.clone() {
             tickets.push(self.add_port(id, port)?);
         }
-        let snapshot = Box::new(snapshot);
-        tickets.push(self.post(NodeRequest::Configure { snapshot }, &[])?);
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         tickets
             .into_iter()

@@ -23,6 +23,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tap_bridge::Engine;
 use tap_bridge::port::PortCounters;
 
+use super::journal::{Journal, Left};
 use crate::pod::inproc::{Sink, Stack, StackConfig, clamp_mtu};
 
 /// Rounds of router and stacks in one breath. A request and its answer are two, with address resolution four.
@@ -64,6 +65,7 @@ pub struct NodeEngine {
     drops: u64,
     /// Traced packets that left by ports behind which there are no marks.
     answers: Answers,
+    journal: Option<Journal>,
 }
 
 impl NodeEngine {
@@ -79,7 +81,22 @@ impl NodeEngine {
             scratch: vec![0; MAX_PACKET].into_boxed_slice(),
             drops: 0,
             answers: Answers::default(),
+            journal: None,
         }
+    }
+
+    /// Takes over the connections that an earlier process left, and keeps a journal of all from now on. What there is then
+    /// is written already.
+    pub fn keep_journal(&mut self, now: Instant, mut journal: Journal, left: &Left) {
+        for session in &left.sessions {
+            self.router.import_session(now, session);
+        }
+        for _ in 0..left.broken {
+            self.router.lose_session();
+        }
+        self.router.keep_journal();
+        journal.write_all(now, &mut self.router);
+        self.journal = Some(journal);
     }
 
     /// Begins a trace.
@@ -347,11 +364,18 @@ impl Engine for NodeEngine {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let stacks = self.stacks.values().filter_map(|a| a.due);
-        stacks.chain(self.router.poll_timeout()).min()
+        let journal = self.journal.as_ref().and_then(|j| j.due(&self.router));
+        stacks
+            .chain(self.router.poll_timeout())
+            .chain(journal)
+            .min()
     }
 
     fn handle_timeout(&mut self, now: Instant, pool: &mut FramePool, tx: &mut TxBatch) {
         self.router.handle_timeout(now, pool, tx);
+        if let Some(journal) = &mut self.journal {
+            journal.tick(now, &mut self.router);
+        }
         for (&port, attached) in &mut self.stacks {
             if attached.due.is_none_or(|due| due > now) {
                 continue;

@@ -2,6 +2,7 @@
 
 pub mod engine;
 pub mod handle;
+pub mod journal;
 pub mod process;
 
 pub use handle::{NodeError, NodeHandle, NodeSpawn, Role, Ticket};

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use router_core::{Limits, Mark, PortId, Router, Session};
+use router_core::{Event, Limits, Mark, PortId, Router};
 use rustix::net::{SendFlags, send};
 use tap_bridge::event_loop::{AnyPort, EventLoop, Interest, Token};
 use tap_bridge::fabric::{FabricPort, MemberId};
@@ -22,6 +22,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::Role;
 use super::engine::{ChannelId, NodeEngine};
+use super::journal::{self, Journal, Left};
 use crate::control::codec::{CodecError, Decoder, encode};
 use crate::control::node::{
     Attachment, NodeNeighbour, NodeReply, NodeRequest, NodeStats, Numbered, PortStats, TracePort,
@@ -262,6 +263,7 @@ impl NodeProcess {
         let wanted = match &request {
             NodeRequest::AddPort { attachment, .. } => attachment.descriptors(),
             NodeRequest::OpenIcmp { .. } => 1,
+            NodeRequest::KeepJournal { left, .. } => 1 + usize::from(left.is_some()),
             _ => 0,
         };
         if fds.len() != wanted {
@@ -270,7 +272,8 @@ impl NodeProcess {
                 "{got} descriptors came along where {wanted} belong"
             ));
         }
-        let fd = fds.into_iter().next();
+        let mut fds = fds.into_iter();
+        let fd = fds.next();
         match request {
             NodeRequest::Configure { snapshot } => self
                 .event_loop
@@ -308,13 +311,8 @@ impl NodeProcess {
                 let count = router.flush_sessions(&filter);
                 return Ok(NodeReply::Flushed { count });
             }
-            NodeRequest::RestoreSessions { sessions } => {
-                let lost = self.event_loop.with(|engine, now, _, _| {
-                    let router = engine.router_mut();
-                    let lost = |s: &&Session| !router.import_session(now, s);
-                    sessions.iter().filter(lost).count()
-                });
-                return Ok(NodeReply::Restored { lost });
+            NodeRequest::KeepJournal { slots, left } => {
+                return self.keep_journal(fd, slots, fds.next().zip(left));
             }
             NodeRequest::OpenIcmp { port } => self.open_icmp(port, fd)?,
             NodeRequest::TraceBegin { trace } => {
@@ -329,6 +327,29 @@ impl NodeProcess {
             NodeRequest::Shutdown => self.ending = true,
         }
         Ok(NodeReply::Done)
+    }
+
+    fn keep_journal(
+        &mut self,
+        fd: Option<OwnedFd>,
+        slots: u32,
+        left: Option<(OwnedFd, u32)>,
+    ) -> Result<NodeReply, String> {
+        let failed = |error: io::Error| format!("the journal of connections: {error}");
+        let fd = fd.ok_or("a descriptor is missing")?;
+        let journal = Journal::new(fd, slots).map_err(failed)?;
+        let left = match left {
+            Some((fd, slots)) => journal::read(fd, slots).map_err(failed)?,
+            None => Left::default(),
+        };
+        let events = self.event_loop.with(|engine, now, _, _| {
+            engine.keep_journal(now, journal, &left);
+            engine.router().stats().events.clone()
+        });
+        Ok(NodeReply::Restored {
+            restored: events.get(Event::ConnectionRestored),
+            lost: events.get(Event::ConnectionLost),
+        })
     }
 
     fn add_port(
@@ -450,6 +471,7 @@ impl NodeProcess {
                 ports,
                 stack_drops: engine.stack_drops(),
                 tracking: engine.router().tracking(),
+                journal_behind: engine.router().has_changes(),
             }),
         }
     }

@@ -246,6 +246,7 @@ impl<'a> Report<'a> {
         json!({
             "name": node.node, "ports": ports, "drops": s.drops, "events": s.events, "routes": s.routes,
             "held": node.stats.held, "stack_drops": node.stats.stack_drops,
+            "tracking": node.stats.tracking, "journal_behind": node.stats.journal_behind,
             "conservation": {
                 "rx": s.rx, "generated": s.generated, "cloned": s.cloned, "split": s.split,
                 "tx": s.tx, "consumed": s.consumed, "dropped": s.dropped(), "held": node.stats.held,

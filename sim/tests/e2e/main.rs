@@ -12,6 +12,7 @@ mod calico;
 mod errors;
 mod harness;
 mod hostport;
+mod killed_node;
 mod large;
 mod lifecycle;
 mod outside;

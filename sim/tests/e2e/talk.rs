@@ -1,7 +1,7 @@
-//! Two real programs with one TCP connection between them, who say what they are told to say when they are told.
+//! Real programs with TCP connections between them, who say what they are told to say when they are told.
 //!
 //! Orders come by named pipes, so that nothing here depends on how fast anything is. Whatever the client says the server
-//! repeats, with the client's address as it sees it.
+//! repeats, with the client's address as it sees it; what the server is told to say all of its clients hear.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -11,28 +11,32 @@ use crate::harness::{Background, Lab, Need};
 const PROGRAM: &str = r"
 import socket, sys, threading
 role, orders = sys.argv[1], sys.argv[2]
+there = []
+def serve(s, peer):
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    there.append(s)
+    print('connected', peer[0], peer[1], flush=True)
+    for line in s.makefile():
+        print('heard', line, end='', flush=True)
+        if role == 'serve':
+            s.sendall(('%s from %s %d\n' % (line.strip(), peer[0], peer[1])).encode())
+    print('closed', flush=True)
+def obey():
+    for order in open(orders):
+        for s in there:
+            s.sendall(order.encode())
+threading.Thread(target=obey, daemon=True).start()
 if role == 'serve':
     listener = socket.create_server(('', int(sys.argv[3])))
     print('listening', flush=True)
-    s, peer = listener.accept()
-else:
-    s = socket.create_connection((sys.argv[3], int(sys.argv[4])), 20, ('', int(sys.argv[5])))
-    s.settimeout(None)
-    peer = s.getpeername()
-s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-print('connected', peer[0], peer[1], flush=True)
-def obey():
-    for order in open(orders):
-        s.sendall(order.encode())
-threading.Thread(target=obey, daemon=True).start()
-for line in s.makefile():
-    print('heard', line, end='', flush=True)
-    if role == 'serve':
-        s.sendall(('%s from %s %d\n' % (line.strip(), peer[0], peer[1])).encode())
-print('closed', flush=True)
+    while True:
+        threading.Thread(target=serve, args=listener.accept(), daemon=True).start()
+s = socket.create_connection((sys.argv[3], int(sys.argv[4])), 20, ('', int(sys.argv[5])))
+s.settimeout(None)
+serve(s, s.getpeername())
 ";
 
-/// One of the two.
+/// A client, or a server.
 #[derive(Debug)]
 pub(crate) struct Talker {
     program: Background,
@@ -87,7 +91,7 @@ impl Talker {
         writeln!(self.orders, "{word}").expect("a named pipe takes a line");
     }
 
-    /// Waits until it has heard a line that begins so.
+    /// Waits until it has heard a line that begins so; what came before is forgotten.
     #[track_caller]
     pub(crate) fn hears(&mut self, word: &str) {
         self.program.wait_for_line(&format!("heard {word}"));
