@@ -15,6 +15,7 @@ mod hostport;
 mod killed_node;
 mod large;
 mod lifecycle;
+mod natdiscovery;
 mod outside;
 mod pattern;
 mod policy;
