@@ -224,3 +224,32 @@ fn flushing_ends_what_a_new_policy_does_not_allow() {
         }
     }
 }
+
+/// NP-17, NP-13: flushing spares what may begin again: what a rule allows in its direction, and what the node itself began.
+#[test]
+fn flushing_spares_what_a_new_policy_allows() {
+    let left = |stricter: PolicyConfig| {
+        let mut h = Harness::new(with_host(tracking(PolicyConfig::default())));
+        h.rx(UPLINK, &(from_b1() / udp(4000, 53)));
+        h.rx(POD1, &(from_a1() / udp(4001, 53)));
+        h.rx(POD1, &(eth(POD1_MAC, A1_MAC) / ipv4(A1, X) / udp(4002, 53)));
+        let own = ipv4(GW_A, A1) / udp(4003, 53);
+        h.rx(HOST, &(eth(HOST_MAC, HOST_PEER_MAC) / own));
+        assert_eq!(h.take_all().len(), 4);
+        let mut snapshot = with_host(tracking(stricter));
+        snapshot.policy.flush_on_change = true;
+        h.apply(snapshot);
+        let mut left: Vec<u16> = h
+            .router()
+            .sessions(h.now())
+            .map(|session| session.original.sport)
+            .collect();
+        left.sort_unstable();
+        left
+    };
+    assert_eq!(left(a1(Some(true), None)), [4000, 4001, 4002, 4003]);
+    assert_eq!(left(a1(Some(false), None)), [4001, 4002, 4003]);
+    assert_eq!(left(a1(None, Some(true))), [4000, 4001, 4003]);
+    assert_eq!(left(a1(None, Some(false))), [4000, 4003]);
+    assert_eq!(left(a1(Some(false), Some(false))), [4003]);
+}
