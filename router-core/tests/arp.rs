@@ -156,7 +156,7 @@ fn a_request_that_fails_source_validation_is_not_answered() {
 /// ARP-7: requests alone are held to the way back. An answer was asked for, wherever the way back leads by now.
 #[test]
 fn an_answer_is_believed_on_a_port_with_a_strict_filter() {
-    let elsewhere = |mut snapshot: router_core::Snapshot| {
+    let elsewhere = |mut snapshot: Snapshot| {
         snapshot.routes.push(route("172.16.30.4/32", POD2, None));
         with_port(snapshot, UPLINK, |p| p.rp_filter = RpFilter::Strict)
     };

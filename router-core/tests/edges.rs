@@ -14,7 +14,7 @@ use router_core::trace::{Answers, Mark, Role, Step};
 use router_core::{Event, Frame, FramePool, Mac, PortId};
 
 fn frame(pool: &mut FramePool, port: PortId, mark: Mark, packet: &Packet) -> Frame {
-    let mut frame = pool.alloc().unwrap();
+    let mut frame = pool.alloc().expect("the test frees its frames");
     assert!(frame.fill(&packet.bytes()));
     frame.set_port(port);
     frame.set_mark(mark);
@@ -105,9 +105,9 @@ fn each_port_defends_its_addresses_by_a_clock_of_its_own() {
 fn what_is_no_longer_there_is_not_announced() {
     let announcing = |addresses: &[Ipv4Addr]| {
         let mut snapshot = with_port(resolved(node_a()), UPLINK, |p| p.arp_notify = true);
-        let like = snapshot.addresses[0].clone();
+        let like = snapshot.addresses[0];
         for &addr in addresses {
-            let mut address = like.clone();
+            let mut address = like;
             address.addr = addr;
             snapshot.addresses.push(address);
         }

@@ -34,7 +34,7 @@ const NEIGHBOURS: [(PortId, Ipv4Addr); 7] = [
 ];
 
 fn behind(n: usize) -> Ipv4Addr {
-    Ipv4Addr::new(10, 9, u8::try_from(n).unwrap(), 1)
+    Ipv4Addr::new(10, 9, u8::try_from(n).unwrap_or(u8::MAX), 1)
 }
 
 fn mac(n: u8) -> Mac {

@@ -23,8 +23,9 @@ fn dnat(to: Ipv4Addr, port: u16) -> Target {
 }
 
 fn to_vip() -> Matches {
+    let net = "10.96.0.1/32".parse().expect("a prefix");
     Matches {
-        dst: Some(NetMatch::within("10.96.0.1/32".parse().unwrap())),
+        dst: Some(NetMatch::within(net)),
         ..Matches::default()
     }
 }
