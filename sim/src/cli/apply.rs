@@ -13,6 +13,7 @@ use crate::kube::{Object, ObjectKind};
 use crate::lab::Source;
 use crate::manifest::{self, Manifest, NodeManifest};
 use crate::model::{Node, Pod};
+use crate::portmap;
 use crate::spec::PodSpec;
 
 /// Creates what manifests declare.
@@ -169,6 +170,9 @@ fn differs_pod(wanted: &PodSpec, pod: &Pod) -> Option<&'static str> {
     }
     if wanted.host_network != pod.host_network {
         return Some("hostNetwork");
+    }
+    if !portmap::same(&wanted.ports, &pod.ports) {
+        return Some("set of ports");
     }
     (wanted.labels != pod.labels).then_some("set of labels")
 }

@@ -106,7 +106,8 @@ pub(super) fn bare_pod(namespace: &str, name: &str, node: &str) -> PodSpec {
 impl Run {
     pub(super) fn run(&self, global: &Global, ui: &Ui) -> Result<u8, Failure> {
         let mut client = Client::find(global.lab.as_deref())?;
-        let node = self.node(&mut client)?;
+        let ports = self.ports()?;
+        let node = self.node(&ports, &mut client)?;
         let mut pod = PodSpec {
             host_network: self.host_network,
             ip: self.ip,
@@ -119,7 +120,7 @@ impl Run {
                 Restart::OnFailure => RestartPolicy::OnFailure,
                 Restart::Never => RestartPolicy::Never,
             },
-            ports: self.ports()?,
+            ports,
             ..bare_pod(&self.namespace, &self.pod, &node)
         };
         if !self.labels.is_empty() {
@@ -143,7 +144,7 @@ impl Run {
         Ok(all)
     }
 
-    fn node(&self, client: &mut Client) -> Result<String, Failure> {
+    fn node(&self, ports: &[ContainerPort], client: &mut Client) -> Result<String, Failure> {
         let all = nodes(client)?;
         if let Some(name) = &self.node {
             return find_node(&all, name).map(|status| status.node.name.clone());
@@ -156,8 +157,16 @@ impl Run {
         };
         all.iter()
             .filter(|status| status.node.pod_cidr.is_some())
+            .filter(|status| portmap::free(ports, &status.node.name, &pods))
             .min_by_key(|status| count(&status.node.name))
             .map(|status| status.node.name.clone())
-            .ok_or_else(|| Failure::new(super::failure::FAILED, "no node can take a pod"))
+            .ok_or_else(|| {
+                let text = if ports.is_empty() {
+                    "no node can take a pod"
+                } else {
+                    "no node can take a pod with these ports; say --node to hear who has them"
+                };
+                Failure::new(super::failure::FAILED, text)
+            })
     }
 }

@@ -155,3 +155,127 @@ impl Cluster {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use router_core::config::nat::NatConfig;
+
+    use super::*;
+    use crate::lab;
+    use crate::portmap::parse;
+    use crate::testing::TempDir;
+
+    const NODE: &str = "minikube-m02";
+
+    fn cluster(dir: &TempDir, preset: &str) -> Cluster {
+        let overrides = lab::Overrides {
+            preset: Some(preset.to_owned()),
+            ..lab::Overrides::default()
+        };
+        let lab = lab::load(&[], &overrides).unwrap();
+        let made = Cluster::new(&lab, dir.path().to_path_buf(), 0);
+        made.unwrap().0
+    }
+
+    fn pod(name: &str, words: &[&str]) -> PodSpec {
+        PodSpec {
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+            node: NODE.to_owned(),
+            ports: words.iter().flat_map(|word| parse(word).unwrap()).collect(),
+            ..PodSpec::default()
+        }
+    }
+
+    fn nat(cluster: &Cluster) -> NatConfig {
+        cluster.snapshot(NODE).unwrap().nat
+    }
+
+    /// PM-7, PM-9, INV-7: ADD writes the rules and has connections of UDP forgotten, DEL takes the one back and does the other again;
+    /// what was undone after a failure, or deleted twice, leaves nothing.
+    #[test]
+    fn rules_come_and_go_with_the_pod() {
+        for preset in ["kindnet", "calico"] {
+            let dir = TempDir::new();
+            let mut cluster = cluster(&dir, preset);
+            let before = nat(&cluster);
+            let ports_before = cluster.snapshot(NODE).unwrap().ports;
+            let flushes = |effects: &[Effect]| {
+                let flush = |effect: &&Effect| matches!(effect, Effect::FlushSessions { node, filter } if node == NODE && filter.dport == Some(8053) && filter.protocol == Some(17));
+                effects.iter().filter(flush).count()
+            };
+            let web = pod("web", &["8080:80", "8053:53/udp"]);
+            let added = cluster.add_pod(&web, 0).unwrap();
+            assert_eq!(flushes(&added.effects), 1);
+            let with = nat(&cluster);
+            assert_ne!(with, before);
+            assert_eq!(cluster.redirected(NODE).len(), 2);
+            assert_eq!(cluster.redirected("minikube"), []);
+            assert!(cluster.add_pod(&web, 0).is_err());
+            assert_eq!(nat(&cluster), with);
+            let deleted = cluster.delete_pod("default", "web").unwrap();
+            assert_eq!(flushes(&deleted.effects), 1);
+            assert_eq!(nat(&cluster), before);
+            assert!(cluster.delete_pod("default", "web").is_err());
+            cluster.add_pod(&web, 0).unwrap();
+            cluster.rollback_pod("default", "web");
+            assert_eq!(nat(&cluster), before);
+            assert_eq!(cluster.snapshot(NODE).unwrap().ports, ports_before);
+            assert_eq!(cluster.redirected(NODE), []);
+        }
+    }
+
+    /// PM-4: route_localnet is on the link of the pod and towards the host namespace, on no other link, and nobody but the node
+    /// itself gets to 127.0.0.1 by it.
+    #[test]
+    fn only_the_pods_link_carries_loopback() {
+        let dir = TempDir::new();
+        let mut cluster = cluster(&dir, "kindnet");
+        cluster.add_pod(&pod("plain", &[]), 0).unwrap();
+        cluster.add_pod(&pod("web", &["8080:80"]), 0).unwrap();
+        let snapshot = cluster.snapshot(NODE).unwrap();
+        let link = cluster
+            .pod("default", "web")
+            .unwrap()
+            .link
+            .as_ref()
+            .unwrap()
+            .port;
+        let open: Vec<_> = snapshot
+            .ports
+            .iter()
+            .filter(|port| port.route_localnet)
+            .map(|port| port.id)
+            .collect();
+        assert_eq!(open.len(), 2, "{open:?}");
+        assert!(open.contains(&link) && open.contains(&HOST_PORT));
+        assert!(snapshot.nat.conntrack.localnet_local_only);
+    }
+
+    /// PM-8: taken is what another pod of the node has, on one of its addresses or on all, a pod with hostNetwork, too.
+    #[test]
+    fn a_taken_port_is_refused_with_its_owner() {
+        let dir = TempDir::new();
+        let mut cluster = cluster(&dir, "kindnet");
+        cluster
+            .add_pod(&pod("web", &["172.16.30.4:8080:80"]), 0)
+            .unwrap();
+        let before = nat(&cluster);
+        for word in ["8080:81", "172.16.30.4:8080:80", "0.0.0.0:8080:80"] {
+            let error = cluster.add_pod(&pod("late", &[word]), 0).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains("hostPort 8080/TCP of pod \"late\""), "{text}");
+            assert!(text.contains("belongs to pod \"default/web\""), "{text}");
+        }
+        assert_eq!(nat(&cluster), before);
+        for (name, word) in [("udp", "8080:80/udp"), ("lo", "127.0.0.1:8080:80")] {
+            cluster.add_pod(&pod(name, &[word]), 0).unwrap();
+        }
+        let mut of_host = pod("of-host", &["90:90"]);
+        of_host.host_network = true;
+        cluster.add_pod(&of_host, 0).unwrap();
+        assert!(cluster.add_pod(&pod("late", &["90:80"]), 0).is_err());
+        // What a pod of the host has is its own kernel's business.
+        assert!(cluster.redirected(NODE).iter().all(|port| port.port != 90));
+    }
+}

@@ -30,6 +30,7 @@ use crate::lab::{
     self, At, CidrChoice, Diagnostics, Fields, NodeFile, PodFile, Pos, Sink, Source, Value, hint,
 };
 use crate::model::{IfaceKind, Node, Pod};
+use crate::portmap;
 use crate::spec::{NodeSpec, PodSpec};
 
 /// What one manifest declares, with its places.
@@ -201,6 +202,7 @@ pub fn place<'p>(pods: impl IntoIterator<Item = &'p mut PodSpec>, nodes: &[Node]
             && let Some((node, _)) = load
                 .iter()
                 .filter(|(node, _)| pod.host_network || node.pod_cidr.is_some())
+                .filter(|(node, _)| portmap::free(&pod.ports, &node.name, running))
                 .min_by_key(|(_, pods)| *pods)
         {
             pod.node.clone_from(&node.name);

@@ -16,6 +16,7 @@ mod words;
 use std::net::Ipv4Addr;
 
 use crate::kube::{ContainerPort, HostPort};
+use crate::model::Pod;
 
 pub use rules::{Mapped, append, udp_filters};
 pub use words::parse;
@@ -30,6 +31,24 @@ pub fn conflict<'p>(wanted: &'p ContainerPort, taken: &ContainerPort) -> Option<
         _ => true,
     };
     (same && meet).then_some(ours)
+}
+
+/// Whether a node with these pods has all host ports of `wanted` free.
+#[must_use]
+pub fn free(wanted: &[ContainerPort], node: &str, pods: &[Pod]) -> bool {
+    let here = pods.iter().filter(|pod| pod.node == node);
+    let mut taken = here.flat_map(|pod| &pod.ports);
+    !taken.any(|taken| wanted.iter().any(|it| conflict(it, taken).is_some()))
+}
+
+/// Whether these are the same ports, wherever they were written.
+#[must_use]
+pub fn same(a: &[ContainerPort], b: &[ContainerPort]) -> bool {
+    let plain = |port: &ContainerPort| {
+        let host = port.host.as_ref().map(|host| (host.ip, host.port));
+        (port.name.clone(), port.port, port.protocol, host)
+    };
+    a.iter().map(plain).eq(b.iter().map(plain))
 }
 
 /// The only address of the node at which it is; none is all of them, which 0.0.0.0 stands for, too.

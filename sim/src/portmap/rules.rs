@@ -1,7 +1,5 @@
 //! The plugin's chains in the nat table (PM-1, PM-3, PM-4, PM-10).
 
-use std::collections::BTreeMap;
-
 use ipnet::Ipv4Net;
 use router_core::Filter;
 use router_core::config::nat::{
@@ -62,11 +60,13 @@ impl Mapped<'_> {
         name
     }
 
-    fn rule(&self, target: Target, matches: Matches) -> Rule {
+    /// A rule for one of its ports, or for the pod.
+    fn rule(&self, target: Target, matches: Matches, port: Option<&HostPort>) -> Rule {
+        let at = port.and_then(|port| port.declared_at.as_deref());
         let mut rule = Rule::new(target).when(matches);
         rule.origin = Some(Origin {
             name: format!("hostPort of pod {}", self.pod.key()),
-            at: self.declared_at.map(str::to_owned),
+            at: at.or(self.declared_at).map(str::to_owned),
         });
         rule
     }
@@ -112,21 +112,20 @@ fn entries(nat: &mut NatConfig, pod: &Mapped<'_>) {
     let (network, id) = (pod.network, &pod.pod.container_id);
     let mut comment = format!("dnat name: \"{network}\" id: \"{id}\"");
     comment.truncate(255);
-    let mut of_protocol: BTreeMap<&str, (u8, Vec<(u16, u16)>)> = BTreeMap::new();
-    for (port, host) in pod.ports() {
-        let number = port.protocol.number();
-        let entry = of_protocol.entry(port.protocol.name());
-        let (_, ports) = entry.or_insert((number, Vec::new()));
-        ports.push((host.port, host.port));
-    }
-    for (number, ports) in of_protocol.into_values() {
+    // In the order of their names, as the plugin sorts them.
+    for protocol in [Protocol::Sctp, Protocol::Tcp, Protocol::Udp] {
+        let ports: Vec<(u16, u16)> = pod
+            .ports()
+            .filter(|(port, _)| port.protocol == protocol)
+            .map(|(_, host)| (host.port, host.port))
+            .collect();
         for some in ports.chunks(MULTIPORT) {
             let matches = Matches {
-                protocol: Some(number),
+                protocol: Some(protocol.number()),
                 dports: some.to_vec(),
                 ..Matches::default()
             };
-            let rule = pod.rule(Target::Jump(pod.chain()), matches);
+            let rule = pod.rule(Target::Jump(pod.chain()), matches, None);
             nat.append(DNAT, rule.comment(&comment));
         }
     }
@@ -149,7 +148,7 @@ fn translations(nat: &mut NatConfig, pod: &Mapped<'_>) {
                 ..to_port.clone()
             };
             let mark = Target::Jump(SET_MARK.to_owned());
-            nat.append(&chain, pod.rule(mark, from));
+            nat.append(&chain, pod.rule(mark, from, Some(host)));
         }
         let backend = Backend {
             addr: pod.pod.ip,
@@ -160,7 +159,7 @@ fn translations(nat: &mut NatConfig, pod: &Mapped<'_>) {
             backends: vec![backend],
             affinity: None,
         };
-        nat.append(&chain, pod.rule(dnat, to_port));
+        nat.append(&chain, pod.rule(dnat, to_port, Some(host)));
     }
 }
 

@@ -34,7 +34,7 @@ pub fn is_of(slice: &EndpointSlice, service: &Service) -> bool {
         && slice.meta.labels.get(SERVICE_NAME) == Some(&service.meta.name)
 }
 
-/// Writes the rules of all services into `nat`. KUBE-SERVICES comes behind what PREROUTING and OUTPUT have (host ports), and
+/// Writes the rules of all services into `nat`. KUBE-SERVICES comes before the host ports of PREROUTING and OUTPUT (`portmap`), and
 /// KUBE-POSTROUTING before everything of POSTROUTING (SVC-8). Without services nothing is written.
 pub fn append(nat: &mut NatConfig, view: &View<'_>) {
     let services: Vec<&Service> = view

@@ -481,3 +481,100 @@ fn what_can_not_be_forwarded_is_told() {
     // Pods that are no namespaces have no programs.
     forward(&["web", ":80"]).fails(4, &[]);
 }
+
+/// Without privileges, too: host ports by all the node's addresses, and ports that are forwarded into the lab's user namespace.
+#[test]
+fn an_ordinary_user_has_host_ports_and_forwards() {
+    if !runs_here(&[Need::Tool("curl"), Need::Tool("python3")]) {
+        return;
+    }
+    let Some(world) = World::ordinary_user(true) else {
+        return;
+    };
+    let lab = world.up(&["--preset", "kindnet", "--nodes", "2"]);
+    serve(&lab, "web", HERE, &["--port", "8080:80"]);
+    let here = node_address(&lab, HERE);
+    let of_node = format!("node/{HERE}");
+    for (from, to) in [
+        ("web", here.as_str()),
+        (&of_node, &here),
+        (&of_node, "127.0.0.1"),
+    ] {
+        let found = curl(&lab, from, &format!("http://{to}:8080/"));
+        assert_eq!(
+            found.map(|(pod, _)| pod),
+            Ok("web".to_owned()),
+            "{from} to {to}"
+        );
+    }
+    let (forward, port) = forwarding(&lab, &["web", ":80"]);
+    assert_eq!(curl_here(port), (true, "web 127.0.0.1".to_owned()));
+    forward.signal(Signal::TERM);
+    let (status, text) = forward.finish(DEADLINE);
+    assert_eq!(status.code(), Some(0), "{text}");
+}
+
+const OUTSIDE: &str = "
+apiVersion: podwire/v1
+kind: Lab
+preset: PRESET
+nodes:
+- {name: minikube, controlPlane: true}
+- {name: minikube-m02}
+- {name: outside, podCIDR: none}
+";
+
+/// PM-1, PM-2: a machine on the underlay that is no part of the pods' network reaches the pod by its node, which hides nothing
+/// from it and from which alone it hears.
+#[test]
+fn the_outside_reaches_host_ports() {
+    if !runs_here(&needs()) {
+        return;
+    }
+    let world = World::new();
+    let file = world.file("outside.yaml", &OUTSIDE.replace("PRESET", "kindnet"));
+    let lab = world.up(&["--backend", "tap", "-f", &file]);
+    serve(&lab, "web", HERE, &["--port", "8080:80,8053:53/udp"]);
+    let here = node_address(&lab, HERE);
+    let out = node_address(&lab, "outside");
+    let from = "node/outside";
+    let seen = Ok(("web".to_owned(), out));
+    assert_eq!(curl(&lab, from, &format!("http://{here}:8080/")), seen);
+    assert_eq!(ask(&lab, from, &here, 8053), seen);
+    let sessions = lab.out(&["nat", "-n", HERE, "sessions", "--dport", "8080"]);
+    assert_eq!(sessions.lines().count(), 1, "{sessions}");
+}
+
+/// PM-1, PM-3, PM-8: without any privilege the rules are the same, and a trace names the one that decided and where it was written: from
+/// another node, from a pod beside and from the node itself.
+#[test]
+fn host_ports_are_traced_on_every_back_end() {
+    let world = World::new();
+    for preset in ["kindnet", "calico"] {
+        let lab = world.up(&["--backend", "inproc", "--preset", preset]);
+        let file = world.file(
+            "pod.yaml",
+            &TWO_PODS
+                .replace("nodeName: minikube\n", "nodeName: minikube-m02\n")
+                .replace("172.16.30.3", "127.0.0.1")
+                .replace("hostPort: 8080, ", "hostPort: 8081, "),
+        );
+        lab.cmd(&["apply", "-f", &file]).ok();
+        lab.run_pod("beside", HERE);
+        let here = node_address(&lab, HERE);
+        let inside = format!("{}:80", lab.ip_of("a"));
+        for from in ["beside", "node/minikube", "node/minikube-m02"] {
+            let words = [
+                "trace", from, &here, "--proto", "tcp", "--dport", "8080", "-o", "json",
+            ];
+            // Nobody listens in these pods: the answer is a reset, which the trace tells by its exit status.
+            let json = lab.cmd(&words).json();
+            let text = json.to_string();
+            assert!(text.contains("hostPort of pod default/a"), "{from}: {text}");
+            assert!(text.contains("pod.yaml:8:43"), "{from}: {text}");
+            let text = lab.cmd(&words[..words.len() - 2]).stdout;
+            assert!(text.contains(&inside), "{from}: {text}");
+        }
+        lab.down().ok();
+    }
+}
