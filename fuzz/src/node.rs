@@ -4,8 +4,8 @@ use core::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use router_core::config::{
-    BridgePort, LocalAddress, NextHop, PermanentNeighbour, PinnedPeer, PortConfig, PortKind, Route,
-    RouteTarget, RpFilter,
+    BridgePort, LocalAddress, NextHop, PermanentNeighbour, PinnedPeer, PortConfig, PortKind, Rate,
+    Route, RouteTarget, RpFilter,
 };
 use router_core::policy::{
     AddressRange, PolicyConfig, PolicyEndpoint, PolicyPeers, PolicyPorts, PolicyProgram, PolicyRule,
@@ -94,6 +94,20 @@ pub fn snapshot(input: &mut Input<'_>) -> Snapshot {
     }
     if is(kind::POLICY) {
         node.policy = policy(on(more, 5), on(more, 6));
+    }
+    if on(more, 7) {
+        let slow = Some(Rate {
+            rate: 20_000,
+            burst: 1500,
+            limit: 4000,
+        });
+        for port in &mut node.ports {
+            match port.id {
+                POD_A => port.shape.rx = slow,
+                POD_B => port.shape.tx = slow,
+                _ => {}
+            }
+        }
     }
     node
 }

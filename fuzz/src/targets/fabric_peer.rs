@@ -257,6 +257,9 @@ fn hostile_member(input: &mut Input<'_>) {
             }
         }
     }
+    // To whom it has not read of it sends at a bounded rate only, which its own frames may have used up.
+    turn(&mut hub);
+    witness.receive(&[]);
     let marker = b"the honest reach each other";
     witness.send(mac(HONEST), marker);
     let arrived = (0..64).any(|_| {

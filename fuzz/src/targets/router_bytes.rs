@@ -29,6 +29,7 @@ pub fn play(bytes: &[u8]) -> Stats {
             held: 6,
             fragments: 8,
             fdb: 3,
+            shaped: 4,
         }
     } else {
         Limits::default()
@@ -293,6 +294,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         [0, 2, 0b1100_0000, 8],
         [0, 6, 0b1100_0001, 0],
         [0, 8, 0b1100_0000, 0x68],
+        [0, 0, 0b1100_0000, 0x88],
     ] {
         let mut all = config.to_vec();
         for step in &steps {
