@@ -71,7 +71,7 @@ use crate::wire::ethernet::{self, ETHERTYPE_ARP, HEADER_LEN};
 use crate::wire::ipv4::{self, Ipv4, PROTOCOL_ICMP, PROTOCOL_IPIP, PROTOCOL_TCP};
 use announce::Announcements;
 use egress::Bin;
-use plain::Plain;
+use plain::{Mode, Plain};
 use tunnel::Tunnel;
 
 /// Source of an error when the node has no address at all (RFC 7600, as Linux).
@@ -304,18 +304,26 @@ impl Router {
         tx: &mut TxBatch,
     ) {
         self.with_io(now, pool, tx, |router, io| {
-            if router.plain.is_on() {
-                router.plain.look(rx.as_slice(), &router.fib);
-                let mut counts = plain::Counts::default();
-                for (n, frame) in rx.drain().enumerate() {
-                    if let Err(frame) = router.forward_plain(n, frame, &mut counts, io) {
-                        router.receive(frame, io);
+            match (router.plain.mode(), &router.nat) {
+                (Mode::Forward, _) => {
+                    router.plain.look_and_route(rx.as_slice(), &router.fib);
+                    let mut counts = plain::Counts::default();
+                    for (n, frame) in rx.drain().enumerate() {
+                        if let Err(frame) = router.forward_plain(n, frame, &mut counts, io) {
+                            router.receive(frame, io);
+                        }
+                    }
+                    counts.finish(&mut router.stats, io);
+                }
+                (Mode::Track, Some(nat)) => {
+                    router.plain.look_and_prefetch(rx.as_slice(), nat);
+                    for (n, frame) in rx.drain().enumerate() {
+                        if let Err(frame) = router.track_plain(n, frame, io) {
+                            router.receive(frame, io);
+                        }
                     }
                 }
-                counts.finish(&mut router.stats, io);
-            }
-            for frame in rx.drain() {
-                router.receive(frame, io);
+                _ => rx.drain().for_each(|frame| router.receive(frame, io)),
             }
         });
     }
@@ -500,6 +508,11 @@ impl Router {
         if is_fragment(&frame) && self.defragments {
             return self.collect(frame, User::TRACKED, Some(link), io);
         }
+        self.validated(frame, link, io);
+    }
+
+    /// A packet after the first stages.
+    fn validated(&mut self, mut frame: Frame, link: Link, io: &mut Io<'_>) {
         let mut context = Context::default();
         match self.ipv4_stages(&mut frame, None, link, &mut context, io) {
             Ok(Verdict::Local) => self.deliver(frame, &context, io),
@@ -507,7 +520,7 @@ impl Router {
             Ok(Verdict::Again(slot, next_hop)) => {
                 // A hit of the route that its connection took, though nobody looked it up (FWD-94).
                 io.routes.add(RouteKind::Unicast, 1);
-                self.transmit(frame, slot, next_hop, io);
+                self.transmit_again(frame, slot, next_hop, io);
             }
             Err(refusal) => {
                 self.untranslate(&mut frame, &context);

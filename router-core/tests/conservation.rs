@@ -323,11 +323,14 @@ proptest! {
     /// A traced frame goes the long way: with traffic nearly all of which is plain, it still changes nothing. Neighbours
     /// become known and unknown, routes and ports come and go, also between two frames of a batch.
     #[test]
-    fn the_plain_path_changes_nothing(ops in prop::collection::vec(a_plain_op(), 1..12), strict in any::<bool>()) {
+    fn the_plain_path_changes_nothing(ops in prop::collection::vec(a_plain_op(), 1..12), strict in any::<bool>(), tracks in any::<bool>()) {
         let with = |change: &Snapshot| {
             let mut snapshot = change.clone();
             snapshot.ports[0].rp_filter = RpFilter::Loose;
             snapshot.ports[1].rp_filter = if strict { RpFilter::Strict } else { RpFilter::Off };
+            if tracks {
+                snapshot = masquerading(snapshot);
+            }
             snapshot
         };
         let mut plain = Harness::with_limits(with(&node_a()), small(), 400);
@@ -399,7 +402,11 @@ fn plain_packets_take_the_plain_path() {
     assert_eq!(h.router().forwarded_plainly(), 2);
 
     let mut h = Harness::new(masquerading(resolved(node_a())));
-    h.rx(POD1, &ordinary);
-    assert_eq!(h.take_all().len(), 1);
-    assert_eq!(h.router().forwarded_plainly(), 0, "a node that tracks");
+    h.rx_bytes(&[
+        (POD1, ordinary.bytes()),
+        (POD1, expiring.bytes()),
+        (POD1, ordinary.bytes()),
+    ]);
+    assert_eq!(h.take_all().len(), 3);
+    assert_eq!(h.router().forwarded_plainly(), 2, "a node that tracks");
 }

@@ -265,6 +265,12 @@ impl Conntrack {
         Some(found)
     }
 
+    /// Asks for where [`lookup`](Self::lookup) looks first.
+    #[inline]
+    pub(crate) fn prefetch(&self, tuple: &Tuple) {
+        self.table.prefetch(tuple.key());
+    }
+
     #[inline]
     fn find(&self, tuple: &Tuple) -> Option<(ConnId, Dir)> {
         let value = self.table.get(tuple.key())?;

@@ -185,6 +185,19 @@ impl Nat {
         self.conntrack.changes(now, most, tell);
     }
 
+    /// True when the table of connections is likely to be in the cache.
+    pub(crate) fn is_small(&self) -> bool {
+        self.conntrack.len() < 4096
+    }
+
+    /// Asks for what the table will want to see of a packet that comes next.
+    #[inline]
+    pub(crate) fn prefetch(&self, ip: &Ipv4<'_>) {
+        if let Some(tuple) = Tuple::of(ip) {
+            self.conntrack.prefetch(&tuple);
+        }
+    }
+
     /// A datagram has come in: which connection is it of, and where is it to go? `packet` is its IPv4 header and payload,
     /// or, if it came in pieces, the first of them, with the datagram put together in `whole`.
     ///

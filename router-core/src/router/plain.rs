@@ -3,8 +3,7 @@
 //! Decides nothing of its own. A packet is plain when every stage of the [packet path](super) would let it pass in silence:
 //! a whole frame for this port's MAC, an IPv4 header without options whose checksum and length are right, TTL left, a
 //! believable source, a route to one next hop behind an Ethernet port, no longer than that port's MTU, and the next hop's
-//! MAC is known; between ports without a bandwidth limit, on a node that only forwards, neither tracks connections nor has a
-//! policy. Everything else, a traced packet too, goes the long way, untouched and in its turn: what is refused, answered, held, cut or told of is decided
+//! MAC is known; between ports without a bandwidth limit, on a node that only forwards. Everything else, a traced packet too, goes the long way, untouched and in its turn: what is refused, answered, held, cut or told of is decided
 //! there alone. So leaving this path out changes no byte and no counter, which tests hold against each other.
 //!
 //! ```text
@@ -12,6 +11,10 @@
 //!                                                                     plain ─> neigh ─> TTL, MACs ─> tx
 //!                                                                     else ──> receive
 //! ```
+//!
+//! On a node that tracks connections (for NAT or policies) a packet is looked at in the same way, which spares it the first
+//! stages, and what the connection table will want is asked for ahead; from conntrack on it goes the long way. Where its
+//! connection has been through there, it leaves by a remembered next hop.
 //!
 //! What is looked at ahead of a packet's turn depends on its bytes and on the configuration, which no packet changes; the
 //! neighbour table, which packets do change, is asked when it is the packet's turn.
@@ -25,17 +28,19 @@ use alloc::vec::Vec;
 use core::mem;
 use core::net::Ipv4Addr;
 
-use super::{Io, Router};
+use super::{Io, Router, packet};
 use crate::config::{PortConfig, PortId, PortKind, RpFilter, Shape, Snapshot};
 use crate::fib::{Fib, Leaf};
 use crate::frame::{BATCH_MAX, Frame};
+use crate::l2::{Link, Payload};
 use crate::martian;
+use crate::nat::Nat;
 use crate::neigh::NeighbourTable;
 use crate::stats::{RouteKind, Stats};
 use crate::table::NextHop;
 use crate::time::Instant;
 use crate::wire::ethernet::{self, ETHERTYPE_IPV4};
-use crate::wire::ipv4::{self, PROTOCOL_IPIP};
+use crate::wire::ipv4::{self, Ipv4, PROTOCOL_IPIP};
 
 /// Bytes of the headers that are looked at.
 const HEADERS: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN;
@@ -43,13 +48,17 @@ const HEADERS: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN;
 /// How many frames ahead a frame's first line is asked for.
 const AHEAD: usize = 8;
 
+/// Next hops that are remembered on a node that tracks.
+const RECENT: usize = 64;
+
 /// No port, no way.
 const ABSENT: u16 = u16::MAX;
 
 /// Tables of one configuration, and what was seen of the batch at hand.
 #[derive(Debug)]
 pub(super) struct Plain {
-    /// By number of the port; empty on a node where no packet is plain.
+    mode: Mode,
+    /// By number of the port.
     ingress: Vec<Ingress>,
     /// By place of what the FIB says; the last for what it says nothing about.
     egress: Vec<Egress>,
@@ -65,6 +74,19 @@ pub(super) struct Plain {
     dst_places: [NextHop; BATCH_MAX],
     src: [u32; BATCH_MAX],
     src_places: [NextHop; BATCH_MAX],
+    /// Next hops that connections have lately been sent to.
+    recent: [Egress; RECENT],
+}
+
+/// What a node does with packets that are plain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// There are none.
+    Off,
+    /// Forward them.
+    Forward,
+    /// See what connection they belong to.
+    Track,
 }
 
 /// What a frame showed.
@@ -161,6 +183,7 @@ enum Source {
 impl Default for Plain {
     fn default() -> Self {
         Self {
+            mode: Mode::Off,
             ingress: Vec::new(),
             egress: Vec::new(),
             sources: Vec::new(),
@@ -172,26 +195,30 @@ impl Default for Plain {
             dst_places: [0; BATCH_MAX],
             src: [0; BATCH_MAX],
             src_places: [0; BATCH_MAX],
+            recent: [Egress::NOT_PLAIN; RECENT],
         }
     }
 }
 
 impl Plain {
-    /// Follows a configuration. `does_more` on a node that does more with a packet than forward it.
-    pub(super) fn apply(&mut self, snapshot: &Snapshot, fib: &Fib, does_more: bool) {
+    /// Follows a configuration. `tracks` on a node that tracks connections.
+    pub(super) fn apply(&mut self, snapshot: &Snapshot, fib: &Fib, tracks: bool) {
         self.ingress.clear();
         self.egress.clear();
         self.sources.clear();
         self.own = Filter::default();
-        if does_more || !snapshot.forwarding {
-            return;
-        }
+        self.recent = [Egress::NOT_PLAIN; RECENT];
+        self.mode = match (snapshot.forwarding, tracks) {
+            (false, _) => return self.mode = Mode::Off,
+            (true, true) => Mode::Track,
+            (true, false) => Mode::Forward,
+        };
         for (slot, port) in (0..).zip(&snapshot.ports) {
             let at = usize::from(port.id.0);
             if self.ingress.len() <= at {
                 self.ingress.resize(at + 1, Ingress::NOT_PLAIN);
             }
-            self.ingress[at] = Ingress::of(slot, port, snapshot.defragment);
+            self.ingress[at] = Ingress::of(slot, port, snapshot.defragment || tracks);
         }
         for address in &snapshot.addresses {
             self.own.insert(address.addr);
@@ -206,13 +233,34 @@ impl Plain {
         self.sources.push(Source::Nowhere);
     }
 
-    /// Whether there is any use in looking at a batch.
-    pub(super) fn is_on(&self) -> bool {
-        !self.ingress.is_empty()
+    pub(super) const fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// Looks at the frames of a batch, and for where their packets come from and go.
-    pub(super) fn look(&mut self, frames: &[Frame], fib: &Fib) {
+    pub(super) fn look_and_route(&mut self, frames: &[Frame], fib: &Fib) {
+        let (sources, plain) = self.look(frames);
+        fib.places(&self.src[..sources], &mut self.src_places[..sources]);
+        fib.places(&self.dst[..plain], &mut self.dst_places[..plain]);
+    }
+
+    /// Looks at the frames of a batch, and asks for what the connection table will want to see.
+    pub(super) fn look_and_prefetch(&mut self, frames: &[Frame], nat: &Nat) {
+        self.look(frames);
+        if nat.is_small() {
+            return;
+        }
+        for (frame, seen) in frames.iter().zip(&self.seen) {
+            if seen.slot != ABSENT
+                && let Some(ip) = Ipv4::peek(packet(frame))
+            {
+                nat.prefetch(&ip);
+            }
+        }
+    }
+
+    /// Looks at the frames of a batch. Numbers of sources and of destinations to look up.
+    fn look(&mut self, frames: &[Frame]) -> (usize, usize) {
         let later = frames
             .iter()
             .skip(AHEAD)
@@ -227,7 +275,7 @@ impl Plain {
             *seen = what;
             let (Some(to), Some(from)) = (self.dst.get_mut(plain), self.src.get_mut(sources))
             else {
-                return;
+                break;
             };
             if what.slot == ABSENT {
                 continue;
@@ -242,8 +290,7 @@ impl Plain {
             seen.from = if wanted { place } else { ABSENT };
             sources += usize::from(wanted);
         }
-        fib.places(&self.src[..sources], &mut self.src_places[..sources]);
-        fib.places(&self.dst[..plain], &mut self.dst_places[..plain]);
+        (sources, plain)
     }
 
     /// Where the packet of frame `n` goes, if it is plain so far.
@@ -385,6 +432,10 @@ impl Egress {
     fn of(leaf: &Leaf, snapshot: &Snapshot) -> Option<Self> {
         let Leaf::One(hop) = leaf else { return None };
         let port = snapshot.ports.get(hop.slot)?;
+        Self::by(hop.slot, port, hop.via)
+    }
+
+    fn by(slot: usize, port: &PortConfig, via: Option<Ipv4Addr>) -> Option<Self> {
         let plain = port.up
             && port.carrier
             && port.arp
@@ -395,12 +446,12 @@ impl Egress {
             dst: port.mac,
             ethertype: ETHERTYPE_IPV4,
         };
-        (plain && hop.via.is_none_or(martian::is_host)).then_some(Self {
-            slot: u16::try_from(hop.slot).ok()?,
+        (plain && via.is_none_or(martian::is_host)).then_some(Self {
+            slot: u16::try_from(slot).ok()?,
             port: port.id,
             mtu: port.mtu,
             header: header.emit(),
-            via: hop.via.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            via: via.unwrap_or(Ipv4Addr::UNSPECIFIED),
             ..Self::NOT_PLAIN
         })
     }
@@ -495,7 +546,7 @@ impl Counts {
 }
 
 impl Router {
-    /// Forwards frame `n` of the batch that was [looked at](Plain::look), if it is plain; gives it back otherwise.
+    /// Forwards frame `n` of the batch that was [looked at](Plain::look_and_route), if it is plain; gives it back otherwise.
     #[inline]
     pub(super) fn forward_plain(
         &mut self,
@@ -525,6 +576,68 @@ impl Router {
             self.plain.forwarded += 1;
         }
         Ok(())
+    }
+
+    /// Takes frame `n` of the batch that was [looked at](Plain::look_and_prefetch) past the first stages, if it is plain;
+    /// gives it back otherwise.
+    #[inline]
+    pub(super) fn track_plain(
+        &mut self,
+        n: usize,
+        mut frame: Frame,
+        io: &mut Io<'_>,
+    ) -> Result<(), Frame> {
+        let Some(seen) = self.plain.seen.get(n).filter(|seen| seen.slot != ABSENT) else {
+            return Err(frame);
+        };
+        let slot = usize::from(seen.slot);
+        let Some(port) = self.snapshot.ports.get(slot) else {
+            return Err(frame);
+        };
+        let link = Link {
+            slot,
+            from_host: false,
+            dst: port.mac,
+            payload: Payload::Ipv4,
+        };
+        frame.set_len(ethernet::HEADER_LEN + usize::from(seen.total_len));
+        self.stats.count_rx(Some(slot), seen.received.into());
+        #[cfg(any(test, feature = "testing"))]
+        {
+            self.plain.forwarded += 1;
+        }
+        self.validated(frame, link, io);
+        Ok(())
+    }
+
+    /// [`transmit`](Self::transmit) of a packet that goes where its connection went before.
+    #[inline]
+    pub(super) fn transmit_again(
+        &mut self,
+        mut frame: Frame,
+        slot: usize,
+        next_hop: Ipv4Addr,
+        io: &mut Io<'_>,
+    ) {
+        // A next hop of a port that is not plain is never found there.
+        let place = (next_hop.to_bits() as usize ^ slot) % RECENT;
+        let egress = &mut self.plain.recent[place];
+        if (usize::from(egress.slot), egress.via) != (slot, next_hop) {
+            let by = |port| Egress::by(slot, port, Some(next_hop));
+            match self.snapshot.ports.get(slot).and_then(by) {
+                Some(plain) => *egress = plain,
+                None => return self.transmit(frame, slot, next_hop, io),
+            }
+        }
+        if frame.mark().is_set() || !egress.resolve(next_hop, io.now, &mut self.neighbours) {
+            return self.transmit(frame, slot, next_hop, io);
+        }
+        if let Some(link) = frame.first_mut() {
+            *link = egress.header;
+        }
+        frame.forget_tunnels();
+        self.stats.count_tx(slot, frame.len());
+        io.tx.push(egress.port, frame);
     }
 
     /// Packets that took the plain path, so that a test can tell that it tests it.

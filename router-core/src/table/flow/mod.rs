@@ -155,6 +155,14 @@ impl FlowTable {
         value(self.lines.get(place.line)?, place.way).checked_sub(1)
     }
 
+    /// Asks for the bucket in which a key most likely is.
+    #[inline]
+    pub(crate) fn prefetch(&self, key: FlowKey) {
+        if let Some(line) = self.lines.get(self.choices(key).0) {
+            prefetch(line);
+        }
+    }
+
     /// The values of many keys, each in the place of its key, up to the end of the shorter slice.
     pub fn get_batch(&self, keys: &[FlowKey], values: &mut [Option<u32>]) {
         let mut choices = [(0, 0); BATCH];
