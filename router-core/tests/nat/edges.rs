@@ -66,6 +66,16 @@ fn chains_come_back_to_where_they_were_called() {
         ("c", Target::Drop, never()),
     ]);
     assert_eq!(led_to(&mut by_ends), Some(1));
+    // The end of c is not that of b, which called it.
+    let mut from_b = with_rules(&[
+        (PREROUTING, jump("a"), all()),
+        (PREROUTING, dnat(A2, 1), to_vip()),
+        ("a", jump("b"), all()),
+        ("b", jump("c"), all()),
+        ("b", dnat(A2, 5), to_vip()),
+        ("c", Target::Drop, never()),
+    ]);
+    assert_eq!(led_to(&mut from_b), Some(5));
     // RETURN leaves one chain, not all of them.
     let mut by_return = with_rules(&[
         (PREROUTING, jump("a"), all()),
