@@ -1,11 +1,12 @@
 //! Rules that only show where two of them meet: nested chains, marks, answers of the node itself, ways that change.
 
+use super::tcp::with_window;
 use super::*;
 use router_core::config::RpFilter;
 use router_core::config::nat::{
     Backend, Mark, Matches, NetMatch, PREROUTING, PortMatch, Rule, Target,
 };
-use router_core::{DropReason, Event};
+use router_core::{DropReason, Event, TcpState};
 
 /// A service address.
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
@@ -257,4 +258,84 @@ fn without_checksums_the_rest_is_looked_at() {
         // An SCTP header without a chunk.
         assert!(!sent(ipv4(A1, X).protocol(132) / payload([0; 12])));
     }
+}
+
+const SYN: u8 = 0x02;
+const SYN_ACK: u8 = 0x12;
+const ACK: u8 = 0x10;
+const RST: u8 = 0x04;
+const C: u32 = 1000;
+const S: u32 = 90_000;
+
+/// A segment of a1's connection to X, and what the connection is then; none when the segment did not pass.
+fn segment(
+    h: &mut Harness,
+    from_a1: bool,
+    flags: u8,
+    (seq, ack): (u32, u32),
+    len: usize,
+) -> Option<TcpState> {
+    let head = |src, dst| tcp(src, dst, flags).seq(seq).ack(ack) / vec![0; len];
+    let (port, packet) = if from_a1 {
+        (POD1, a1() / ipv4(A1, X) / head(4000, 80))
+    } else {
+        (UPLINK, r() / ipv4(X, NODE_A) / head(80, 4000))
+    };
+    h.rx_bytes(&[(port, with_window(packet.bytes(), 1000, &[]))]);
+    let passed = !h.take_all().is_empty();
+    sessions(h).first().filter(|_| passed).and_then(|s| s.tcp)
+}
+
+fn established() -> Harness {
+    let mut h = harness();
+    segment(&mut h, true, SYN, (C, 0), 0);
+    segment(&mut h, false, SYN_ACK, (S, C + 1), 0);
+    let state = segment(&mut h, true, ACK, (C + 1, S + 1), 0);
+    assert_eq!(state, Some(TcpState::Established));
+    h
+}
+
+/// NAT-36: a SYN on a connection that looks open passes and changes nothing, as its ends may know better; the SYN/ACK that
+/// answers it says that they do, and one that answers something else does not.
+#[test]
+fn the_answer_to_a_syn_that_was_let_through_begins_anew() {
+    for (acknowledged, state) in [
+        (C + 5001, TcpState::SynRecv),
+        (C + 5000, TcpState::Established),
+        (C + 1, TcpState::Established),
+    ] {
+        let mut h = established();
+        let syn = segment(&mut h, true, SYN, (C + 5000, 0), 0);
+        assert_eq!(syn, Some(TcpState::Established));
+        let answer = segment(&mut h, false, SYN_ACK, (S + 7000, acknowledged), 0);
+        assert_eq!(answer, Some(state), "{acknowledged}");
+    }
+    let mut h = established();
+    segment(&mut h, true, SYN, (C + 5000, 0), 0);
+    segment(&mut h, false, SYN_ACK, (S + 7000, C + 5001), 0);
+    let open = segment(&mut h, true, ACK, (C + 5001, S + 7001), 0);
+    assert_eq!(open, Some(TcpState::Established));
+    let data = segment(&mut h, false, ACK, (S + 7001, C + 5001), 100);
+    assert_eq!(data, Some(TcpState::Established), "by the new numbers");
+}
+
+/// NAT-35: a reset right behind data that is not acknowledged yet belongs to it and closes; one a byte further only may.
+#[test]
+fn a_reset_behind_its_senders_own_data_closes() {
+    for (seq, from_a1, state) in [
+        (S + 101, false, TcpState::Close),
+        (S + 102, false, TcpState::Established),
+    ] {
+        let mut h = established();
+        segment(&mut h, false, ACK, (S + 1, C + 1), 0);
+        segment(&mut h, true, ACK, (C + 1, S + 1), 0);
+        segment(&mut h, false, ACK, (S + 1, C + 1), 100);
+        assert_eq!(segment(&mut h, from_a1, RST, (seq, 0), 0), Some(state));
+    }
+    // What the other side sent last is no excuse.
+    let mut h = established();
+    segment(&mut h, false, ACK, (S + 1, C + 1), 100);
+    segment(&mut h, true, ACK, (C + 1, S + 1), 0);
+    let state = segment(&mut h, false, RST, (S + 101, 0), 0);
+    assert_eq!(state, Some(TcpState::Established));
 }
