@@ -10,11 +10,11 @@ use router_core::{DropReason, Limits, PortId, Snapshot};
 /// One frame of [`FRAME`] bytes every 10 ms, two at once after a pause, three may wait.
 const RATE: Rate = Rate {
     rate: FRAME as u64 * 100,
-    burst: FRAME as u32 * 2,
+    burst: FRAME * 2,
     limit: FRAME as u64 * 3,
 };
 
-const FRAME: usize = 142;
+const FRAME: u32 = 142;
 
 fn limited(port: PortId, shape: Shape) -> Snapshot {
     with_port(resolved(node_a()), port, |p| p.shape = shape)
@@ -36,7 +36,7 @@ const fn ms(n: u64) -> Duration {
 
 /// Seven frames at once through a gate with room for two and three more to wait.
 fn seven_through(h: &mut Harness) {
-    assert_eq!(sent(0).bytes().len(), FRAME);
+    assert_eq!(sent(0).bytes().len(), FRAME as usize);
     for n in 0..7 {
         h.rx(POD1, &sent(n));
     }
@@ -140,7 +140,7 @@ fn the_routers_own_packets_are_limited_too() {
 /// CAL-34: what is longer than the burst could wait for ever, and is dropped at once.
 #[test]
 fn a_frame_longer_than_the_burst_never_passes() {
-    let burst = FRAME as u32 - 1;
+    let burst = FRAME - 1;
     let shape = Shape {
         rx: None,
         tx: Some(Rate { burst, ..RATE }),
