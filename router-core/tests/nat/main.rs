@@ -13,6 +13,7 @@ mod model;
 mod protocols;
 mod rules;
 mod source;
+mod states;
 mod tcp;
 mod timers;
 mod traced;
