@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use router_core::config::nat::{NatConfig, POSTROUTING};
 
-use super::{Cluster, ClusterError, naming};
+use super::{Cluster, ClusterError, Outcome, naming};
 use crate::dns::{DOMAIN, Kind, Zone, ZoneEndpoint, ZonePort, ZoneService};
 use crate::kube::{EndpointSlice, Object, Service, ServiceKind};
 use crate::model::Phase;
@@ -58,6 +58,29 @@ impl Cluster {
             })
             .collect();
         slices(&services, &pods)
+    }
+
+    /// Pods by `namespace/name` are in these phases now: a program that does not run is no endpoint of a service.
+    pub fn set_phases(
+        &mut self,
+        phases: impl IntoIterator<Item = (String, Phase)>,
+        now_ms: u64,
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut changed = false;
+        for (key, phase) in phases {
+            if let Some(state) = self.state.pods.get_mut(&key)
+                && state.pod.phase != phase
+            {
+                state.pod.phase = phase;
+                changed = true;
+            }
+        }
+        if changed {
+            self.state.now_ms = now_ms;
+            self.settle(&mut outcome);
+        }
+        outcome
     }
 
     /// Chains for each node; none without services.

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use router_core::Filter;
@@ -508,6 +509,7 @@ impl Lab {
             sandbox,
             self.setting.children.clone(),
             self.setting.logs.clone(),
+            Arc::clone(&self.setting.phases),
             !self.setting.pid_namespace,
         )
         .map_err(|error| {
@@ -540,7 +542,7 @@ impl Lab {
     }
 
     /// Gives the name server the names that there are now.
-    fn publish_names(&mut self) -> Result<(), LabError> {
+    pub(super) fn publish_names(&mut self) -> Result<(), LabError> {
         let zone = self.cluster.zone();
         if self.published.as_ref() == Some(&zone) {
             return Ok(());

@@ -22,6 +22,7 @@ use super::children::Children;
 use super::logs::Logs;
 use super::nodes::{NodeRuntime, Surroundings};
 use super::outer::Outer;
+use super::phases::Phases;
 use super::programs::Program;
 use super::trace::Numbers;
 use crate::cluster::{Cluster, ClusterError, Effect, HOST_PORT, IpError, Outcome};
@@ -54,6 +55,8 @@ pub struct Setting {
     pub logs: Arc<Logs>,
     /// All children.
     pub children: Arc<Children>,
+    /// Raised when a program begins or ends.
+    pub phases: Arc<Phases>,
     /// Set when the bring-up is to be given up.
     pub abort: Arc<AtomicBool>,
 }

@@ -18,6 +18,7 @@ pub mod lab;
 pub mod logs;
 pub mod nodes;
 pub mod outer;
+mod phases;
 mod probe;
 pub mod programs;
 pub mod server;

@@ -19,6 +19,7 @@ use tap_bridge::sys::spawn::{Spawn, spawn};
 
 use super::children::Children;
 use super::logs::{Logs, duplicate};
+use super::phases::Phases;
 use crate::model::Phase;
 use crate::pod::netns::Sandbox;
 use crate::spec::RestartPolicy;
@@ -92,6 +93,7 @@ impl Program {
         sandbox: &Sandbox,
         children: Arc<Children>,
         logs: Arc<Logs>,
+        phases: Arc<Phases>,
         die_with_daemon: bool,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
@@ -114,6 +116,7 @@ impl Program {
             ],
             children,
             logs,
+            phases,
             die_with_daemon,
             shared: Arc::clone(&shared),
         };
@@ -193,16 +196,24 @@ struct Supervisor {
     namespaces: [(OwnedFd, Namespace); 3],
     children: Arc<Children>,
     logs: Arc<Logs>,
+    phases: Arc<Phases>,
     die_with_daemon: bool,
     shared: Arc<Shared>,
 }
 
 impl Supervisor {
+    fn enter_phase(&self, state: &mut State, phase: Phase) {
+        if state.status.phase != phase {
+            state.status.phase = phase;
+            self.phases.changed();
+        }
+    }
+
     fn run(self) {
         if let Err(error) = self.enter() {
             self.say(&format!("the pod's namespaces can't be entered: {error}"));
-            self.shared.state().status.phase = Phase::Error { status: 125 };
-            return;
+            let phase = Phase::Error { status: 125 };
+            return self.enter_phase(&mut self.shared.state(), phase);
         }
         let mut failures = 0;
         loop {
@@ -217,13 +228,12 @@ impl Supervisor {
                 RestartPolicy::Never => false,
             };
             if !again {
-                let mut state = self.shared.state();
-                state.status.phase = if status == 0 {
+                let phase = if status == 0 {
                     Phase::Completed
                 } else {
                     Phase::Error { status }
                 };
-                return;
+                return self.enter_phase(&mut self.shared.state(), phase);
             }
             if self.back_off(failures) {
                 return;
@@ -237,7 +247,7 @@ impl Supervisor {
         let delay = back_off(failures);
         let mut state = self.shared.state();
         if !delay.is_zero() {
-            state.status.phase = Phase::CrashLoopBackOff;
+            self.enter_phase(&mut state, Phase::CrashLoopBackOff);
             let (guard, _) = self
                 .shared
                 .stopped
@@ -245,7 +255,7 @@ impl Supervisor {
                 .unwrap_or_else(PoisonError::into_inner);
             state = guard;
         }
-        state.status.phase = Phase::Running;
+        self.enter_phase(&mut state, Phase::Running);
         state.status.restarts += u32::from(!state.stop);
         state.stop
     }

@@ -21,6 +21,7 @@ use super::children::Children;
 use super::lab::{Lab, LabError, Setting};
 use super::logs::{DaemonLog, Logs};
 use super::outer::Outer;
+use super::phases::Phases;
 use super::{Stage, isolate, server};
 use crate::client::runtime::{LabDir, LabLock};
 use crate::control::codec::Connection;
@@ -197,6 +198,7 @@ fn bring_up(
     let abort = Arc::new(AtomicBool::new(false));
     watch_starter(launch, &progress, &abort, traces).map_err(internal)?;
     let children = Arc::new(Children::default());
+    let phases = Arc::new(Phases::default());
     let setting = Setting {
         outer,
         rootless,
@@ -205,6 +207,7 @@ fn bring_up(
         tun: order.tun,
         logs: Arc::clone(&logs),
         children: Arc::clone(&children),
+        phases: Arc::clone(&phases),
         abort,
     };
     let mut tell = |text: &str| {
@@ -234,7 +237,7 @@ fn bring_up(
         }
     };
     let server = server::Server::new(listener, lab, rootless, logs, Arc::clone(traces));
-    if let Err(error) = start_threads(&server, children) {
+    if let Err(error) = start_threads(&server, children, phases) {
         server.take_down();
         return Err(internal(error));
     }
@@ -304,7 +307,11 @@ fn watch_starter(
     Ok(())
 }
 
-fn start_threads(server: &server::Server, children: Arc<Children>) -> io::Result<()> {
+fn start_threads(
+    server: &server::Server,
+    children: Arc<Children>,
+    phases: Arc<Phases>,
+) -> io::Result<()> {
     let small = |name: &str| {
         std::thread::Builder::new()
             .name(name.to_owned())
@@ -318,6 +325,13 @@ fn start_threads(server: &server::Server, children: Arc<Children>) -> io::Result
         loop {
             std::thread::sleep(tick);
             tick = handle.reconcile().unwrap_or(FIRST_TICK);
+        }
+    })?;
+    let handle = server.clone();
+    small("phases").spawn(move || {
+        loop {
+            phases.wait();
+            handle.note_phases();
         }
     })?;
     let mut signals = Signals::new([SIGTERM, SIGINT])?;

@@ -343,3 +343,51 @@ fn udp_connections_end_with_their_endpoint() {
     service(&format!("name: {other}"));
     assert_eq!(ask(&address).as_deref(), Some(other));
 }
+
+/// A pod whose program has ended is no endpoint: connections go to the other one, and names to its address alone.
+#[test]
+fn a_pod_whose_program_has_ended_is_no_endpoint() {
+    if !runs_here(&needs()) {
+        return;
+    }
+    let world = World::new();
+    let lab = world.up(&["--backend", "tap", "--preset", "kindnet"]);
+    let pod = |name: &str, node: &str, program: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: web}}}}\nspec:\n  nodeName: {node}\n  restartPolicy: Never\n  containers:\n  - name: c\n    command: {program}\n"
+        )
+    };
+    let gate = world.path("gate");
+    rustix::fs::mkfifoat(
+        rustix::fs::CWD,
+        &gate,
+        rustix::fs::Mode::from_raw_mode(0o666),
+    )
+    .unwrap();
+    let until_told = format!("[sh, -c, 'read line < {}; exit 3']", gate.display());
+    let text = [
+        "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  clusterIP: 10.96.7.7\n  selector: {app: web}\n  ports: [{port: 80, targetPort: 8080}]\n".to_owned(),
+        pod("stays", "minikube-m02", "[python3, -m, http.server, '8080']"),
+        pod("ends", "minikube-m03", &until_told),
+    ]
+    .concat();
+    let file = world.file("ends.yaml", &text);
+    lab.cmd(&["apply", "-f", &file]).ok();
+    let endpoints = || {
+        let rules = lab.out(&["nat", "-n", "minikube", "rules"]);
+        let (stays, ends) = (lab.ip_of("stays"), lab.ip_of("ends"));
+        (rules.contains(&stays), rules.contains(&ends))
+    };
+    assert_eq!(endpoints(), (true, true));
+    std::fs::write(&gate, "end\n").unwrap();
+    eventually(PATIENCE, "the pod to be taken out", || {
+        (endpoints() == (true, false)).then_some(())
+    });
+    lab.run_pod("client", "minikube");
+    eventually(PATIENCE, "the other one to answer", || {
+        curl(&lab, "client", "http://10.96.7.7/").ok()
+    });
+    for _ in 0..8 {
+        curl(&lab, "client", "http://10.96.7.7/").unwrap();
+    }
+}
