@@ -273,6 +273,9 @@ pub struct ConntrackConfig {
     /// Drop what others begin with 127/8, whatever rules and `route_localnet` would let in: kubelet's KUBE-FIREWALL, and before
     /// destination NAT (PM-4, CVE-2020-8558).
     pub localnet_local_only: bool,
+    /// A reply keeps its connection alive. Off, and only the one who began a connection of UDP or a query does (NAT-23,
+    /// RFC 4787 REQ-6, RFC 7857 4); TCP has its own states. Always on in Linux.
+    pub inbound_refresh: bool,
     /// Timers.
     pub timers: Timers,
 }
@@ -287,6 +290,7 @@ impl Default for ConntrackConfig {
             tcp_be_liberal: false,
             tcp_max_retrans: 3,
             drop_invalid: false,
+            inbound_refresh: true,
             localnet_local_only: false,
             timers: Timers::default(),
         }

@@ -121,6 +121,7 @@ impl Conntrack {
         let assured = conn.status & ASSURED != 0;
         let timers = &config.timers;
         let first_reply = !replied && dir == Dir::Reply;
+        let refreshes = dir == Dir::Original || config.inbound_refresh;
         let mut changed = false;
         let (timeout, now_assured) = match &mut conn.proto {
             Proto::Tcp(track) => {
@@ -155,7 +156,7 @@ impl Conntrack {
             }
             Proto::Udp(stream_at) => {
                 let (timeout, stream) = other::udp(now, *stream_at, replied, timers);
-                (Some(timeout), stream)
+                (refreshes.then_some(timeout), stream)
             }
             Proto::Sctp(state) => {
                 if let Some(chunk) = sctp::first_chunk(ip.payload()) {
@@ -167,7 +168,7 @@ impl Conntrack {
             Proto::Other => {
                 let replied = replied || dir == Dir::Reply;
                 let (timeout, stream) = other::any(tuple.protocol, replied, timers);
-                (Some(timeout), stream)
+                (refreshes.then_some(timeout), stream)
             }
         };
         if dir == Dir::Reply {

@@ -233,3 +233,28 @@ fn the_connections_of_a_pod_are_flushed_with_it() {
     assert!(h.take_all().iter().all(|(port, _)| *port != POD2));
     answer(&mut h);
 }
+
+/// NAT-23: an option, off by default, has only the inside keep a mapping alive; another one keeps it four minutes after a
+/// reset.
+#[test]
+fn replies_need_not_keep_a_mapping_and_a_reset_need_not_end_it() {
+    let mut snapshot = node();
+    snapshot.nat.conntrack.inbound_refresh = false;
+    snapshot.nat.conntrack.timers.tcp_close = secs(240);
+    let mut h = Harness::new(snapshot);
+    ask(&mut h);
+    h.advance(secs(20));
+    answer(&mut h);
+    assert_eq!(left(&h), secs(10));
+    ask(&mut h);
+    assert_eq!(left(&h), secs(120));
+    h.advance(secs(119));
+    answer(&mut h);
+    h.advance(secs(1));
+    assert!(sessions(&h).is_empty());
+    for flags in [0x02, 0x04] {
+        h.rx(POD1, &(a1() / ipv4(A1, X) / tcp(4000, 80, flags).seq(9)));
+    }
+    h.take_all();
+    assert_eq!(left(&h), secs(240));
+}

@@ -344,8 +344,7 @@ impl Cluster {
         if self.state.network.kind_masq_agent == MasqAgent::Nftables {
             masq_set::put_first(&mut snapshot.nat);
         }
-        let conntrack = &self.state.network.conntrack;
-        conntrack.apply(&mut snapshot.nat.conntrack);
+        self.state.network.conntrack.apply(&mut snapshot.nat);
         self.map_ports(node, &mut snapshot);
         Ok(snapshot)
     }

@@ -1,7 +1,7 @@
 //! `network.conntrack` of a lab file: options of connection tracking, by the names of Linux's sysctls in the lab file's
 //! spelling (`nf_conntrack_tcp_be_liberal` is `tcpBeLiberal`).
 //!
-//! Decides keys and values; what is not written is left to the node (`spec::conntrack`).
+//! Two options are RFC 7857's, and off: `inboundRefresh: false`, `randomPorts: true`. Decides keys and values; what is not written is left to the node (`spec::conntrack`).
 
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ pub(super) const KEYS: &[&str] = &[
     "tcpLoose",
     "tcpBeLiberal",
     "tcpMaxRetrans",
+    "inboundRefresh",
+    "randomPorts",
     "timeouts",
 ];
 
@@ -77,6 +79,8 @@ pub(super) fn read(value: &Value, sink: &mut Sink<'_>) -> Option<ConntrackSpec> 
             .get("tcpMaxRetrans")
             .and_then(|value| read::number(value, "tcpMaxRetrans", 1..=u8::MAX, sink))
             .map(|number| number.value),
+        inbound_refresh: flag("inboundRefresh", sink),
+        random_ports: flag("randomPorts", sink).unwrap_or(false),
         timeouts: fields
             .get("timeouts")
             .map_or_else(IndexMap::new, |value| timeouts(value, sink)),

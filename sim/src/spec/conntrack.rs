@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use router_core::config::nat::{ConntrackConfig, Timers};
+use router_core::config::nat::{ConntrackConfig, NatConfig, Target, Timers};
 use serde::{Deserialize, Serialize};
 
 /// Options that say something else than the node's programs do.
@@ -21,13 +21,28 @@ pub struct ConntrackSpec {
     pub tcp_be_liberal: Option<bool>,
     /// `nf_conntrack_tcp_max_retrans`
     pub tcp_max_retrans: Option<u8>,
+    /// Replies keep a connection alive (RFC 7857); Linux's always do.
+    #[serde(default)]
+    pub inbound_refresh: Option<bool>,
+    /// `--random-fully` on every MASQUERADE.
+    #[serde(default)]
+    pub random_ports: bool,
     /// Timeouts by the names of [`Timers`].
     pub timeouts: IndexMap<String, Duration>,
 }
 
 impl ConntrackSpec {
     /// Sets what is stated.
-    pub fn apply(&self, config: &mut ConntrackConfig) {
+    pub fn apply(&self, nat: &mut NatConfig) {
+        if self.random_ports {
+            for rule in nat.chains.iter_mut().flat_map(|chain| &mut chain.rules) {
+                if let Target::Masquerade(choice) = &mut rule.target {
+                    choice.random_fully = true;
+                }
+            }
+        }
+        let config = &mut nat.conntrack;
+        config.inbound_refresh = self.inbound_refresh.unwrap_or(config.inbound_refresh);
         config.limit = self.max.unwrap_or(config.limit);
         config.checksum = self.checksum.unwrap_or(config.checksum);
         config.tcp_loose = self.tcp_loose.unwrap_or(config.tcp_loose);

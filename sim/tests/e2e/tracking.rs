@@ -119,7 +119,11 @@ fn options_of_tracking_are_shown_and_changed() {
         let words = ["up", "--name", &lab.name, "--backend", "inproc", "-f", file];
         world.podwire(&words)
     };
-    up(&file("b.yaml", "{max: 50}")).ok();
+    let rules = lab.out(&["nat", "-n", "minikube", "rules"]);
+    assert!(!rules.contains("random-fully"), "{rules}");
+    up(&file("b.yaml", "{max: 50, randomPorts: true}")).ok();
+    let rules = lab.out(&["nat", "-n", "minikube", "rules"]);
+    assert!(rules.contains(" random-fully\n"), "{rules}");
     let json = lab
         .cmd(&["nat", "-n", "minikube", "sysctl", "-o", "json"])
         .ok()
