@@ -177,7 +177,7 @@ fn the_nodes_own_answer_is_translated_back() {
     h.expect_silence();
 }
 
-/// FWD-17: a known connection's packet that comes by another port than before is judged anew.
+/// FWD-26: a known connection's packet that comes by another port than before is judged anew.
 #[test]
 fn a_known_packet_by_another_port_is_judged_as_any_other() {
     let mut h = Harness::new(with_port(node(), POD2, |p| p.rp_filter = RpFilter::Strict));
