@@ -127,7 +127,7 @@ impl Bandwidth {
             let of_calico = read(format!("{CALICO}{rate}"), LEAST, MOST, "bit/s");
             let burst = read(format!("{CALICO}{burst}"), LEAST, most_burst(), "bit");
             *limit = of_calico.or(of_kubernetes).map(|rate| Limit {
-                burst: burst.unwrap_or(Limit::of_rate(rate).burst),
+                burst: burst.unwrap_or_else(|| Limit::of_rate(rate).burst),
                 rate,
             });
         }

@@ -242,7 +242,7 @@ fn calico(fields: &Fields<'_>, sink: &mut Sink<'_>) -> Option<Conflist> {
 fn bandwidth(fields: &Fields<'_>, sink: &mut Sink<'_>) -> Option<Bandwidth> {
     if let Some(pos) = fields
         .key_pos("unshapedSubnets")
-        .or(fields.key_pos("shapedSubnets"))
+        .or_else(|| fields.key_pos("shapedSubnets"))
     {
         sink.error(pos, "bandwidth by subnet is not in this version");
     }

@@ -55,10 +55,14 @@ fn an_idle_tcp_connection_lives_as_long_as_the_lab_file_says() {
         let condition = || kept_for(&lab).filter(|left| *left <= most);
         eventually(DEADLINE, "the connection to age", condition)
     };
-    assert!(idle(719) >= 700, "no more than the idle time has passed");
+    let aged = idle(716);
+    assert!(aged > 0, "the connection is there still");
     client.say("second");
     client.hears("second from 172.16.30.3 4000");
-    assert!(kept_for(&lab).is_some_and(|left| left >= 719));
+    assert!(
+        kept_for(&lab).is_some_and(|left| left > aged),
+        "what it says makes it young again"
+    );
 
     // The same lab, with a timeout that is over soon.
     let up = |file: &str| {
