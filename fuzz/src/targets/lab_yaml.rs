@@ -12,7 +12,9 @@ use sim::spec::LabSpec;
 /// The input is the file.
 pub fn run(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes).into_owned();
-    let lines = text.lines().count() + 1;
+    // A carriage return alone ends a line, too (YAML 1.2.2, 5.4).
+    let breaks = text.replace("\r\n", "\n");
+    let lines = breaks.matches(['\n', '\r']).count() + 1;
     let source = Source::new("fuzz.yaml", text);
     let sources = [source];
     match lab::load(&sources, &Overrides::default()) {
