@@ -295,7 +295,7 @@ impl Router {
     /// Takes every frame of `rx` through the router, in order; what is to be sent is appended to `tx`.
     ///
     /// Each frame names the port it was received on. `rx` is empty afterwards. Frames that are only forwarded are looked at
-    /// together ([`plain`]); all others take the long way from [`receive`](Self::receive) on, one after the other.
+    /// together; all others take the long way, one after the other.
     pub fn process(
         &mut self,
         now: Instant,
