@@ -46,9 +46,8 @@ pub(super) struct Run {
     /// What happens when the program ends
     #[arg(long, value_enum, default_value_t)]
     restart: Restart,
-    /// Port of the node that leads to one of the pod (CNI hostPort): [ADDRESS:]HOST:POD[/tcp|udp|sctp]; ranges as
-    /// 8080-8081:80-81
-    #[arg(short, long = "port", value_name = "HOST:POD", value_delimiter = ',', value_parser = ports)]
+    /// Port of the node that leads to one of the pod (CNI hostPort), of tcp, udp or sctp; ranges as 8080-8081:80-81
+    #[arg(short, long = "port", value_name = "[ADDRESS:]HOST:POD[/PROTOCOL]", value_delimiter = ',', value_parser = ports)]
     ports: Vec<Ports>,
     /// Share the node's addresses and host namespace
     #[arg(long, conflicts_with_all = ["ip", "mac", "ports"])]
