@@ -1,7 +1,7 @@
 //! The header views on any frame.
 //!
 //! Holds: a view shows the bytes that are there and no others; what is emitted parses to the same fields; the checksum is
-//! the naive one; and the libraries that others parse packets with are of the same [opinion](opinions).
+//! the naive one; and the libraries that others parse packets with are of the same opinion (`opinions`).
 
 mod opinions;
 
