@@ -258,7 +258,6 @@ impl Router {
         self.defragments = snapshot.defragment || tracks;
         self.bridges.configure(&snapshot);
         self.announcements.apply(now, &self.snapshot, &snapshot);
-        self.plain.apply(&snapshot, &self.fib, tracks);
         let changed = self.snapshot.policy != snapshot.policy;
         self.snapshot = snapshot;
         if changed && self.snapshot.policy.flush_on_change {
@@ -289,6 +288,14 @@ impl Router {
         neighbours.flush(|port, _| !up(port), true, DropReason::PortRemoved, &mut bin);
         neighbours.set_permanent(now, &snapshot.neighbours, &mut bin);
         self.reshape(now, pool);
+        let Self {
+            plain,
+            snapshot,
+            fib,
+            shaper,
+            ..
+        } = self;
+        plain.apply(snapshot, fib, tracks, shaper.as_deref());
         Ok(())
     }
 

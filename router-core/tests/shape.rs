@@ -184,6 +184,42 @@ fn limits_change_while_frames_wait() {
     assert_eq!(h.router().held(), 0);
 }
 
+/// CAL-34: what comes when the limit is gone goes behind what waits there still, however plain it is.
+#[test]
+fn nothing_overtakes_what_waited_for_a_limit_that_is_gone() {
+    let rx = Shape {
+        rx: Some(RATE),
+        tx: None,
+    };
+    let tx = Shape {
+        rx: None,
+        tx: Some(RATE),
+    };
+    for (port, shape) in [(POD1, rx), (POD2, tx)] {
+        for tracks in [false, true] {
+            let node = |snapshot| {
+                if tracks {
+                    masquerading(snapshot)
+                } else {
+                    snapshot
+                }
+            };
+            let mut h = Harness::new(node(limited(port, shape)));
+            for n in 0..5 {
+                h.rx(POD1, &sent(n));
+            }
+            assert_eq!(h.router().held(), 3);
+            h.apply(node(resolved(node_a())));
+            h.rx(POD1, &sent(5));
+            for n in 0..6 {
+                h.expect_tx(POD2, &received(n));
+            }
+            h.expect_silence();
+            h.check();
+        }
+    }
+}
+
 /// CAL-34: however long the queue may be, a quarter of the pool is left for others.
 #[test]
 fn a_long_queue_leaves_frames_for_others() {

@@ -29,13 +29,14 @@ use core::mem;
 use core::net::Ipv4Addr;
 
 use super::{Io, Router, packet};
-use crate::config::{PortConfig, PortId, PortKind, RpFilter, Shape, Snapshot};
+use crate::config::{PortConfig, PortId, PortKind, RpFilter, Snapshot};
 use crate::fib::{Fib, Leaf};
 use crate::frame::{BATCH_MAX, Frame};
 use crate::l2::{Link, Payload};
 use crate::martian;
 use crate::nat::Nat;
 use crate::neigh::NeighbourTable;
+use crate::shape::{Shaper, Side};
 use crate::stats::{RouteKind, Stats};
 use crate::table::NextHop;
 use crate::time::Instant;
@@ -201,8 +202,15 @@ impl Default for Plain {
 }
 
 impl Plain {
-    /// Follows a configuration. `tracks` on a node that tracks connections.
-    pub(super) fn apply(&mut self, snapshot: &Snapshot, fib: &Fib, tracks: bool) {
+    /// Follows a configuration. `tracks` on a node that tracks connections. A port with a gate has no plain packets, also
+    /// when its limit is gone and frames wait there still: none may overtake them.
+    pub(super) fn apply(
+        &mut self,
+        snapshot: &Snapshot,
+        fib: &Fib,
+        tracks: bool,
+        shaper: Option<&Shaper>,
+    ) {
         self.ingress.clear();
         self.egress.clear();
         self.sources.clear();
@@ -218,7 +226,10 @@ impl Plain {
             if self.ingress.len() <= at {
                 self.ingress.resize(at + 1, Ingress::NOT_PLAIN);
             }
-            self.ingress[at] = Ingress::of(slot, port, snapshot.defragment || tracks);
+            let gated = shaper.is_some_and(|s| s.gate(slot.into(), Side::Rx).is_some());
+            if !gated {
+                self.ingress[at] = Ingress::of(slot, port, snapshot.defragment || tracks);
+            }
         }
         for address in &snapshot.addresses {
             self.own.insert(address.addr);
@@ -226,7 +237,7 @@ impl Plain {
         }
         for leaf in fib.leaves() {
             self.egress
-                .push(Egress::of(leaf, snapshot).unwrap_or(Egress::NOT_PLAIN));
+                .push(Egress::of(leaf, snapshot, shaper).unwrap_or(Egress::NOT_PLAIN));
             self.sources.push(Source::of(leaf));
         }
         self.egress.push(Egress::NOT_PLAIN);
@@ -403,7 +414,6 @@ impl Ingress {
         let plain = port.up
             && port.kind == PortKind::Ethernet
             && port.bridge.is_none()
-            && port.shape == Shape::default()
             && !port.mac.is_group();
         if !plain {
             return Self::NOT_PLAIN;
@@ -429,18 +439,23 @@ impl Egress {
         asked: (Instant::ZERO, u64::MAX),
     };
 
-    fn of(leaf: &Leaf, snapshot: &Snapshot) -> Option<Self> {
+    fn of(leaf: &Leaf, snapshot: &Snapshot, shaper: Option<&Shaper>) -> Option<Self> {
         let Leaf::One(hop) = leaf else { return None };
         let port = snapshot.ports.get(hop.slot)?;
-        Self::by(hop.slot, port, hop.via)
+        Self::by(hop.slot, port, hop.via, shaper)
     }
 
-    fn by(slot: usize, port: &PortConfig, via: Option<Ipv4Addr>) -> Option<Self> {
+    fn by(
+        slot: usize,
+        port: &PortConfig,
+        via: Option<Ipv4Addr>,
+        shaper: Option<&Shaper>,
+    ) -> Option<Self> {
         let plain = port.up
             && port.carrier
             && port.arp
             && port.kind == PortKind::Ethernet
-            && port.shape == Shape::default();
+            && shaper.is_none_or(|s| s.gate(slot, Side::Tx).is_none());
         let header = ethernet::Header {
             src: port.mac,
             dst: port.mac,
@@ -623,7 +638,8 @@ impl Router {
         let place = (next_hop.to_bits() as usize ^ slot) % RECENT;
         let egress = &mut self.plain.recent[place];
         if (usize::from(egress.slot), egress.via) != (slot, next_hop) {
-            let by = |port| Egress::by(slot, port, Some(next_hop));
+            let shaper = self.shaper.as_deref();
+            let by = |port| Egress::by(slot, port, Some(next_hop), shaper);
             match self.snapshot.ports.get(slot).and_then(by) {
                 Some(plain) => *egress = plain,
                 None => return self.transmit(frame, slot, next_hop, io),
