@@ -2,21 +2,34 @@
 //!
 //! A [`Frame`] is a handle to one slot of a [`FramePool`]: moving it moves a pointer. The bytes lie behind
 //! [`HEADROOM`] free bytes, so that a tunnel header can be put in front without copying. A slot holds any frame with an
-//! IPv4 MTU up to [`MAX_FRAME`] − 14; superframes (a tail of 64 kB behind the head slot) are the offload device's and
-//! will be a second part of the same handle.
+//! IPv4 MTU up to [`MAX_FRAME`] − 14.
+//!
+//! ```text
+//!   slot    headroom | head: the first bytes, with all headers, at most MAX_FRAME        tail: the rest of a superframe,
+//!           + what is left to do (Offload) + tail                                        in memory of the port it came by
+//! ```
+//!
+//! A superframe of an offload device has a [`Tail`] behind its head. [`Frame::bytes`] is the head, which every stage
+//! works on; [`Frame::len`] counts both.
 //!
 //! Ownership: a frame is taken with [`FramePool::alloc`] and must end in [`FramePool::free`]. Dropping one elsewhere
 //! leaks a slot from the pool's stock; [`FramePool::missing`] tells how many are out, and tests check that it is zero.
 
 mod batch;
 pub(crate) mod hold;
+mod offload;
 mod pool;
+mod tail;
+#[cfg(test)]
+mod tests;
 
 use alloc::boxed::Box;
 use core::fmt;
 
 pub use batch::{BATCH_MAX, Batch, TxBatch};
+pub use offload::{Gso, GsoKind, Offload, Partial};
 pub use pool::FramePool;
+pub use tail::{Tail, TailStore};
 
 use crate::config::PortId;
 use crate::trace::Mark;
@@ -37,11 +50,32 @@ const ENCAPSULATED: u8 = 1;
 const DECAPSULATED: u8 = 2;
 /// The device had more bytes than the slot could take.
 const CUT: u8 = 4;
+/// The slot says what is left to do, or has a tail.
+const OFFLOADED: u8 = 8;
+
+/// What a handle points to.
+struct Slot {
+    bytes: [u8; SLOT],
+    /// With offsets from the beginning of `bytes`, so that headers may come and go in front. Valid with [`OFFLOADED`].
+    offload: Offload,
+    /// Valid with [`OFFLOADED`]; none without.
+    tail: Option<Tail>,
+}
+
+impl Slot {
+    const fn new() -> Self {
+        Self {
+            bytes: [0; SLOT],
+            offload: Offload::NONE,
+            tail: None,
+        }
+    }
+}
 
 /// Handle to one frame. See the module for who may keep it.
 #[must_use = "a frame must go back to its pool"]
 pub struct Frame {
-    slot: Box<[u8; SLOT]>,
+    slot: Box<Slot>,
     start: u8,
     flags: u8,
     len: u16,
@@ -53,7 +87,7 @@ pub struct Frame {
 const _: () = assert!(size_of::<Frame>() == 16);
 
 impl Frame {
-    fn new(slot: Box<[u8; SLOT]>) -> Self {
+    fn new(slot: Box<Slot>) -> Self {
         let mut frame = Self {
             slot,
             start: 0,
@@ -68,6 +102,7 @@ impl Frame {
 
     /// Empty again, headroom full.
     pub fn reset(&mut self) {
+        self.forget_offload();
         self.start = HEADROOM_U8;
         self.flags = 0;
         self.len = 0;
@@ -75,24 +110,24 @@ impl Frame {
         self.mark = Mark::NONE;
     }
 
-    /// The frame's bytes, from the destination MAC on, FCS not included.
+    /// The frame's bytes, from the destination MAC on, FCS not included. Of a superframe the head.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.slot[usize::from(self.start)..][..usize::from(self.len)]
+        &self.slot.bytes[usize::from(self.start)..][..usize::from(self.len)]
     }
 
     /// The frame's bytes, to change in place.
     #[inline]
     #[must_use]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.slot[usize::from(self.start)..][..usize::from(self.len)]
+        &mut self.slot.bytes[usize::from(self.start)..][..usize::from(self.len)]
     }
 
     /// Asks for the first line of the frame's bytes, which will be read soon.
     #[inline]
     pub(crate) fn prefetch(&self) {
-        crate::arch::prefetch(&self.slot[usize::from(self.start)]);
+        crate::arch::prefetch(&self.slot.bytes[usize::from(self.start)]);
     }
 
     /// The first `N` bytes; none of a shorter frame.
@@ -107,10 +142,84 @@ impl Frame {
         self.bytes_mut().first_chunk_mut()
     }
 
-    /// Length in bytes.
+    /// Length in bytes, the tail of a superframe included.
+    #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
+        usize::from(self.len) + self.tail().map_or(0, Tail::len)
+    }
+
+    /// Length in bytes of what [`Frame::bytes`] gives.
+    #[inline]
+    #[must_use]
+    pub fn head_len(&self) -> usize {
         usize::from(self.len)
+    }
+
+    /// What is left to do to it; offsets are from the frame's first byte. Nothing, unless a device said so.
+    #[inline]
+    #[must_use]
+    pub fn offload(&self) -> Offload {
+        if self.flags & OFFLOADED == 0 {
+            return Offload::NONE;
+        }
+        self.slot
+            .offload
+            .moved(|at| at.wrapping_sub(u16::from(self.start)))
+    }
+
+    /// Says what is left to do to it. Offsets are from the frame's first byte, and stay with the bytes that they point to
+    /// when something is put in front or taken off.
+    pub fn set_offload(&mut self, offload: Offload) {
+        self.slot.offload = offload.moved(|at| at.wrapping_add(u16::from(self.start)));
+        self.flags |= OFFLOADED;
+    }
+
+    /// The bytes behind the head, of a superframe.
+    #[inline]
+    #[must_use]
+    pub fn tail(&self) -> Option<&Tail> {
+        if self.flags & OFFLOADED == 0 {
+            return None;
+        }
+        self.slot.tail.as_ref()
+    }
+
+    /// Puts bytes behind the head. A tail that it had is given back.
+    pub fn set_tail(&mut self, tail: Tail) {
+        if self.flags & OFFLOADED == 0 {
+            self.set_offload(Offload::NONE);
+        }
+        self.slot.tail = Some(tail);
+    }
+
+    /// Takes the bytes behind the head off, for whoever sends them on.
+    pub fn take_tail(&mut self) -> Option<Tail> {
+        if self.flags & OFFLOADED == 0 {
+            return None;
+        }
+        self.slot.tail.take()
+    }
+
+    /// Copies `out.len()` bytes from byte `at` on, from head and tail. Bytes that it doesn't have are zero.
+    pub fn read(&self, at: usize, out: &mut [u8]) {
+        let head = self.bytes().get(at..).unwrap_or_default();
+        let n = head.len().min(out.len());
+        let (front, back) = out.split_at_mut(n);
+        front.copy_from_slice(&head[..n]);
+        match self.tail() {
+            Some(tail) => tail.read((at + n).saturating_sub(self.head_len()), back),
+            None => back.fill(0),
+        }
+    }
+
+    /// It is as a wire would carry it again: nothing is left to do, and there is no tail.
+    pub fn forget_offload(&mut self) {
+        if self.flags & OFFLOADED != 0 {
+            self.flags &= !OFFLOADED;
+            self.slot.offload = Offload::NONE;
+            self.slot.tail = None;
+        }
     }
 
     /// True when it has no byte.
@@ -153,11 +262,13 @@ impl Frame {
         self.flags & CUT != 0
     }
 
-    /// Takes over from the frame that this one is a piece or a copy of: the port it came by, and its mark.
+    /// Takes over from the frame that this one is a piece or a copy of: the port it came by, its mark, and what was done
+    /// to it, but not what is left to do.
     pub fn inherit(&mut self, from: &Self) {
+        self.forget_offload();
         self.port = from.port;
         self.mark = from.mark;
-        self.flags = from.flags;
+        self.flags = from.flags & !OFFLOADED;
     }
 
     /// True when this router put a tunnel header in front: the outer packet is the router's own, the inner is not.
@@ -178,7 +289,7 @@ impl Frame {
         self.flags |= DECAPSULATED;
     }
 
-    /// True when nothing was done to it that later stages have to know of.
+    /// True when nothing was done to it that later stages have to know of, and nothing is left to do.
     #[inline]
     pub(crate) fn is_as_it_came(&self) -> bool {
         self.flags == 0
@@ -186,16 +297,16 @@ impl Frame {
 
     /// Forgets what tunnels did to it: it leaves.
     pub(crate) fn forget_tunnels(&mut self) {
-        self.flags = 0;
+        self.flags &= OFFLOADED;
     }
 
     /// Everything from the present start to the slot's end: what a device may read into, before [`Frame::set_len`].
     #[must_use]
     pub fn room_mut(&mut self) -> &mut [u8] {
-        &mut self.slot[usize::from(self.start)..]
+        &mut self.slot.bytes[usize::from(self.start)..]
     }
 
-    /// Sets the length after [`Frame::room_mut`] was filled, or cuts the tail. Longer than the room is cut to the room.
+    /// Sets the length of the head after [`Frame::room_mut`] was filled, or cuts its end. Longer than the room is cut to the room.
     pub fn set_len(&mut self, len: usize) {
         // Both bounds are below 2048, so the cast keeps the value.
         #[expect(clippy::cast_possible_truncation, reason = "bounded by SLOT = 2048")]
@@ -208,6 +319,7 @@ impl Frame {
         if bytes.len() > MAX_FRAME {
             return false;
         }
+        self.forget_offload();
         self.start = HEADROOM_U8;
         self.room_mut()[..bytes.len()].copy_from_slice(bytes);
         self.set_len(bytes.len());
@@ -217,6 +329,7 @@ impl Frame {
     /// Replaces the content by `parts`, one after the other. Returns false, and leaves it undefined, when they do not fit
     /// behind the headroom.
     pub fn assemble(&mut self, parts: &[&[u8]]) -> bool {
+        self.forget_offload();
         self.start = HEADROOM_U8;
         let mut room = self.room_mut();
         let mut len = 0;
@@ -232,7 +345,8 @@ impl Frame {
         true
     }
 
-    /// Makes this a copy of `other`: bytes, headroom, port of arrival and mark.
+    /// Makes this a copy of `other`: bytes, headroom, port of arrival and mark. Neither the tail of a superframe nor what is
+    /// left to do goes with it: cut and complete a frame before it is copied.
     pub fn copy_from(&mut self, other: &Self) {
         self.start = other.start;
         self.len = other.len;

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::{Frame, SLOT};
+use super::{Frame, Slot};
 
 /// A fixed number of frame slots, handed out last-in-first-out so that the same few stay in the cache (decision 17).
 ///
@@ -19,7 +19,7 @@ impl FramePool {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let free = (0..capacity)
-            .map(|_| Frame::new(Box::new([0; SLOT])))
+            .map(|_| Frame::new(Box::new(Slot::new())))
             .collect();
         Self { free, capacity }
     }
