@@ -15,3 +15,4 @@ pub mod shm;
 pub mod spawn;
 pub mod tun;
 pub mod userns;
+pub mod vectored;
