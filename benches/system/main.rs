@@ -31,6 +31,7 @@ mod ours;
 mod report;
 mod roles;
 mod run;
+mod soak;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,11 +60,13 @@ struct Args {
     #[arg(long)]
     json: Option<PathBuf>,
     #[command(subcommand)]
-    role: Option<Command>,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// A long transfer through podwire while it traces, captures and has its routes replaced
+    Soak(soak::Soak),
     /// What the measured programs do; started by this program itself
     #[command(hide = true, subcommand)]
     Role(roles::Role),
@@ -71,8 +74,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let done = match args.role {
-        Some(Command::Role(role)) => roles::act(&role),
+    let done = match &args.command {
+        Some(Command::Role(role)) => roles::act(role),
+        Some(Command::Soak(soak)) => {
+            run::prepare(&args).and_then(|podwire| soak::run(soak, &podwire))
+        }
         None => measure(&args),
     };
     match done {

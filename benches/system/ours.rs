@@ -11,7 +11,7 @@ use crate::run::{Failure, Place, Scenario, Side, checked};
 /// A lab. Goes down when dropped.
 #[derive(Debug)]
 pub(crate) struct Ours {
-    podwire: PathBuf,
+    pub(crate) podwire: PathBuf,
     scenario: Scenario,
     address: String,
 }

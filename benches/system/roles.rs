@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 
 use crate::run::Failure;
+use crate::soak;
 
 /// Payload of a small datagram: 60 bytes on Ethernet.
 const SMALL: usize = 18;
@@ -45,6 +46,14 @@ pub(crate) enum Role {
     UdpEcho,
     /// One datagram at a time there and back; prints the median and the 99th percentile in nanoseconds
     Rtt { to: SocketAddrV4, millis: u64 },
+    /// Prints its port; of a known sequence the bytes, and the first wrong one
+    Verify,
+    /// Sends the known sequence for so many seconds and gigabytes at least; prints bytes and milliseconds
+    Send {
+        to: SocketAddrV4,
+        seconds: u64,
+        gigabytes: u64,
+    },
 }
 
 /// Plays a role.
@@ -62,11 +71,18 @@ pub(crate) fn act(role: &Role) -> Result<(), Failure> {
         Role::UdpSink => udp_sink(),
         Role::UdpSource { to, rate, millis } => udp_source(to, rate, Duration::from_millis(millis)),
         Role::UdpEcho => udp_echo(),
+        Role::Verify => soak::verify(),
+        Role::Send {
+            to,
+            seconds,
+            gigabytes,
+        } => soak::send(to, seconds, gigabytes),
         Role::Rtt { to, millis } => rtt(to, Duration::from_millis(millis)),
     }
 }
 
-fn say(line: &str) -> io::Result<()> {
+/// Prints a line at once.
+pub(crate) fn say(line: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     out.flush()

@@ -116,7 +116,7 @@ pub(crate) fn checked(command: &mut Command) -> Result<String, Failure> {
 }
 
 /// A receiver that runs.
-struct Sink {
+pub(crate) struct Sink {
     child: Child,
     lines: BufReader<ChildStdout>,
     port: u64,
@@ -131,7 +131,7 @@ fn numbers(line: &str) -> Result<Vec<u64>, Failure> {
 }
 
 impl Sink {
-    fn start(side: &dyn Side, role: &str) -> Result<Self, Failure> {
+    pub(crate) fn start(side: &dyn Side, role: &str) -> Result<Self, Failure> {
         let mut child = program(side, Place::Receiver, role)?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -146,7 +146,7 @@ impl Sink {
         Ok(sink)
     }
 
-    fn line(&mut self) -> Result<Vec<u64>, Failure> {
+    pub(crate) fn line(&mut self) -> Result<Vec<u64>, Failure> {
         let mut line = String::new();
         if self.lines.read_line(&mut line)? == 0 {
             return Err("a receiver ended before its time".into());
@@ -170,7 +170,12 @@ fn program(side: &dyn Side, place: Place, role: &str) -> Result<Command, Failure
 }
 
 /// Runs a sender to its end.
-fn source(side: &dyn Side, role: &str, sink: &Sink, args: &[String]) -> Result<Vec<u64>, Failure> {
+pub(crate) fn source(
+    side: &dyn Side,
+    role: &str,
+    sink: &Sink,
+    args: &[String],
+) -> Result<Vec<u64>, Failure> {
     let to = format!("{}:{}", side.receiver(), sink.port);
     let said = checked(program(side, Place::Sender, role)?.arg(to).args(args))?;
     numbers(said.trim())
@@ -330,16 +335,25 @@ fn one(scenario: Scenario, ours: bool, podwire: &Path, millis: u64) -> Result<Fi
     Ok(figures)
 }
 
-/// Measures everything that was asked for.
+/// Finds the program to measure, and goes where nothing else is.
 ///
 /// # Errors
-/// When a side can't be built or says nothing.
-pub(crate) fn all(args: &Args) -> Result<Vec<Measured>, Failure> {
+/// Without root or that program.
+pub(crate) fn prepare(args: &Args) -> Result<PathBuf, Failure> {
     if !rustix::process::geteuid().is_root() {
         return Err("this makes network namespaces: run it as root".into());
     }
     let podwire = podwire(args)?;
     inside()?;
+    Ok(podwire)
+}
+
+/// Measures everything that was asked for.
+///
+/// # Errors
+/// When a side can't be built or says nothing.
+pub(crate) fn all(args: &Args) -> Result<Vec<Measured>, Failure> {
+    let podwire = prepare(args)?;
     let scenarios = if args.only.is_empty() {
         Scenario::value_variants()
     } else {
