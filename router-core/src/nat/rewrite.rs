@@ -1,7 +1,8 @@
 //! Addresses and ports changed in place, with every checksum that covers them (NAT-50, NAT-60 to NAT-62).
 //!
 //! Checksums are updated incrementally (RFC 1624), so a wrong one stays wrong by the same amount. A UDP checksum of zero
-//! is none and stays zero; one that comes out as zero is sent as 0xffff. SCTP's CRC is no sum and is made anew.
+//! is none and stays zero; one that comes out as zero is sent as 0xffff. SCTP's CRC is no sum and is made anew. The field of
+//! a partial checksum holds the sum of the pseudo header, not complemented: addresses change it, ports do not.
 //!
 //! Cost: a few additions; for SCTP a pass over the packet.
 
@@ -19,9 +20,19 @@ pub(crate) enum End {
     Dst,
 }
 
+/// How the checksum of a packet's TCP or UDP header stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// It covers everything.
+    #[default]
+    Complete,
+    /// It covers the pseudo header, and who completes it will add the rest.
+    Partial,
+}
+
 /// Makes one end of the packet in `packet` (an IPv4 header and what follows, as much as there is) that of `target`, and
 /// the identifier of an ICMP query with either end.
-pub(crate) fn set_end(packet: &mut [u8], end: End, target: &Tuple) {
+pub(crate) fn set_end(packet: &mut [u8], end: End, target: &Tuple, form: Form) {
     let (addr, port) = match end {
         End::Src => (target.src, target.sport),
         End::Dst => (target.dst, target.dport),
@@ -50,10 +61,13 @@ pub(crate) fn set_end(packet: &mut [u8], end: End, target: &Tuple) {
             End::Src => 0,
             End::Dst => 2,
         };
+        let addresses = delta;
         delta.replace(payload, at, port);
-        match protocol {
-            PROTOCOL_TCP => fix(payload, 16, delta),
-            PROTOCOL_UDP => fix_udp(payload, delta),
+        match (protocol, form) {
+            (PROTOCOL_TCP, Form::Complete) => fix(payload, 16, delta),
+            (PROTOCOL_UDP, Form::Complete) => fix_udp(payload, delta),
+            (PROTOCOL_TCP, Form::Partial) => fix_partial(payload, 16, addresses),
+            (PROTOCOL_UDP, Form::Partial) => fix_partial(payload, 6, addresses),
             _ => {}
         }
         if protocol == PROTOCOL_SCTP
@@ -76,9 +90,9 @@ fn is_icmp_error(payload: &[u8]) -> bool {
 }
 
 /// Makes both ends of the packet those of `target`.
-pub(crate) fn set_both(packet: &mut [u8], target: &Tuple) {
-    set_end(packet, End::Src, target);
-    set_end(packet, End::Dst, target);
+pub(crate) fn set_both(packet: &mut [u8], target: &Tuple, form: Form) {
+    set_end(packet, End::Src, target, form);
+    set_end(packet, End::Dst, target, form);
 }
 
 /// What was taken from a sum and added to it.
@@ -101,6 +115,10 @@ impl Delta {
         self.replace(bytes, at + 2, u16::from_be_bytes([c, d]));
     }
 
+    fn apply_partial(self, sum: u16) -> u16 {
+        self.0.add_u16(sum).fold()
+    }
+
     fn apply(self, checksum: u16) -> u16 {
         self.0.add_u16(!checksum).finish()
     }
@@ -111,6 +129,14 @@ fn fix(bytes: &mut [u8], at: usize, delta: Delta) {
     if let Some(place) = bytes.get_mut(at..at + 2) {
         let old = u16::from_be_bytes([place[0], place[1]]);
         place.copy_from_slice(&delta.apply(old).to_be_bytes());
+    }
+}
+
+/// [`fix`] of a partial checksum. The sum of a pseudo header is never zero, so that no rule is needed for zero.
+fn fix_partial(bytes: &mut [u8], at: usize, delta: Delta) {
+    if let Some(place) = bytes.get_mut(at..at + 2) {
+        let old = u16::from_be_bytes([place[0], place[1]]);
+        place.copy_from_slice(&delta.apply_partial(old).to_be_bytes());
     }
 }
 
@@ -164,9 +190,9 @@ mod tests {
             let old = tuple(a, b, p, q, protocol);
             let new = tuple(c, d, r, s, protocol);
             let mut bytes = build(&old, &data).bytes();
-            set_both(&mut bytes, &new);
+            set_both(&mut bytes, &new, Form::Complete);
             prop_assert_eq!(&bytes, &build(&new, &data).bytes());
-            set_both(&mut bytes, &old);
+            set_both(&mut bytes, &old, Form::Complete);
             prop_assert_eq!(bytes, build(&old, &data).bytes());
         }
 
@@ -180,7 +206,7 @@ mod tests {
             prop_assume!(sum != right_sum && right_sum != !sum);
             let mut wrong = right.clone();
             wrong[36..38].copy_from_slice(&sum.to_be_bytes());
-            set_end(&mut wrong, End::Src, &new);
+            set_end(&mut wrong, End::Src, &new, Form::Complete);
             prop_assert_ne!(wrong, build(&new, b"x").bytes());
         }
     }
@@ -191,7 +217,7 @@ mod tests {
         let old = tuple(1, 2, 3, 4, 17);
         let new = tuple(9, 9, 9, 9, 17);
         let mut bytes = (ipv4(old.src, old.dst) / udp(3, 4).checksum(0) / b"x").bytes();
-        set_both(&mut bytes, &new);
+        set_both(&mut bytes, &new, Form::Complete);
         assert_eq!(
             bytes,
             (ipv4(new.src, new.dst) / udp(9, 9).checksum(0) / b"x").bytes()
@@ -204,7 +230,12 @@ mod tests {
         let old = tuple(1, 2, 3, 4, 17);
         let found = (0..=u16::MAX).any(|port| {
             let mut bytes = build(&old, b"x").bytes();
-            set_end(&mut bytes, End::Src, &tuple(1, 2, port, 4, 17));
+            set_end(
+                &mut bytes,
+                End::Src,
+                &tuple(1, 2, port, 4, 17),
+                Form::Complete,
+            );
             assert_ne!(bytes[26..28], [0, 0]);
             bytes[26..28] == [0xff, 0xff]
         });
@@ -217,7 +248,7 @@ mod tests {
         let new = tuple(9, 9, 8, 7, 6);
         let mut bytes = build(&old, b"").bytes();
         bytes.truncate(28);
-        set_both(&mut bytes, &new);
+        set_both(&mut bytes, &new, Form::Complete);
         assert_eq!(bytes, build(&new, b"").bytes()[..28]);
     }
 }
