@@ -5,6 +5,7 @@
 
 pub mod child;
 pub mod clock;
+pub mod epoll;
 pub mod eventfd;
 pub mod mount;
 pub mod netlink;
