@@ -2,9 +2,12 @@
 
 use core::time::Duration;
 
+use router_core::config::nat::NatConfig;
 use router_core::testing::crowd::{Datagram, Frame, Session, node};
 use router_core::testing::topology::UPLINK;
-use router_core::{Batch, Filter, FramePool, Instant, Limits, PortId, Router, Tracking, TxBatch};
+use router_core::{
+    Batch, Filter, FramePool, Instant, Limits, PortId, Router, Snapshot, Tracking, TxBatch,
+};
 
 /// A node with the sessions that the crowd has opened so far.
 #[derive(Debug)]
@@ -25,12 +28,28 @@ impl Crowd {
     /// Never: the configuration does not contradict itself.
     #[must_use]
     pub fn new(limit: u32) -> Self {
+        Self::of(node(limit))
+    }
+
+    /// The same node without NAT and without a table of connections: requests leave as they came.
+    ///
+    /// # Panics
+    /// Never: the configuration does not contradict itself.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self::of(Snapshot {
+            nat: NatConfig::default(),
+            ..node(1)
+        })
+    }
+
+    fn of(snapshot: Snapshot) -> Self {
         let capacity = 512;
         let mut pool = FramePool::new(capacity);
         let mut router = Router::new(Limits::default(), 1);
         let now = Instant::from_nanos(1);
         router
-            .apply(now, node(limit), &mut pool)
+            .apply(now, snapshot, &mut pool)
             .expect("the snapshot does not contradict itself");
         Self {
             router,

@@ -30,7 +30,6 @@ pub mod policy;
 mod ports;
 mod random;
 pub mod router;
-pub mod segment;
 mod shape;
 pub mod stats;
 mod sync;

@@ -12,7 +12,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
 use super::view::Session;
-use super::{CONFIRMED, ConnId, Connection, Conntrack, KEPT, QUEUED, SEEN_REPLY};
+use super::{CONFIRMED, ConnId, Connection, Conntrack, KEPT, QUEUED, SEEN_REPLY, TRANSLATED};
 use crate::time::Instant;
 
 /// Places that may wait to be asked for.
@@ -68,8 +68,7 @@ impl Journal {
 impl Connection {
     /// Whether a copy of it is worth having.
     fn is_kept(&self) -> bool {
-        let translated = self.tuples[1] != self.tuples[0].invert();
-        self.status & CONFIRMED != 0 && (self.status & SEEN_REPLY != 0 || translated)
+        self.status & CONFIRMED != 0 && self.status & (SEEN_REPLY | TRANSLATED) != 0
     }
 }
 
@@ -100,7 +99,12 @@ impl Conntrack {
 
     /// Tells at most `most` changes, oldest first.
     pub(crate) fn changes(&mut self, now: Instant, most: usize, mut tell: impl FnMut(Change)) {
-        let Self { journal, conns, .. } = self;
+        let Self {
+            journal,
+            conns,
+            asides,
+            ..
+        } = self;
         let Some(journal) = journal else { return };
         if core::mem::take(&mut journal.cleared) {
             tell(Change::Cleared);
@@ -118,13 +122,14 @@ impl Conntrack {
                 }
                 (None, None) => return,
             };
-            let Some(conn) = conns.get_mut(place as usize) else {
+            let at = place as usize;
+            let Some((conn, aside)) = conns.get_mut(at).zip(asides.get(at)) else {
                 continue;
             };
             conn.status &= !QUEUED;
             if conn.is_kept() {
                 conn.status |= KEPT;
-                tell(Change::Set(place, Session::of(conn, now)));
+                tell(Change::Set(place, Session::of(conn, aside, now)));
             } else if conn.status & KEPT != 0 {
                 conn.status &= !KEPT;
                 tell(Change::Gone(place));

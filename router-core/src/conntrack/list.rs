@@ -1,6 +1,6 @@
-//! Doubly linked lists through the array of connections: O(1) to join and to leave, no memory of their own.
+//! Doubly linked lists through the array beside the connections: O(1) to join and to leave, no memory of their own.
 
-use super::Connection;
+use super::Aside;
 
 const END: u32 = u32::MAX;
 
@@ -19,10 +19,10 @@ impl Links {
 }
 
 /// Which of a connection's links a list goes by.
-type By = fn(&mut Connection) -> &mut Links;
+type By = fn(&mut Aside) -> &mut Links;
 
-pub(super) const UNASSURED: By = |conn| &mut conn.unassured;
-pub(super) const SIBLINGS: By = |conn| &mut conn.siblings;
+pub(super) const UNASSURED: By = |aside| &mut aside.unassured;
+pub(super) const SIBLINGS: By = |aside| &mut aside.siblings;
 
 /// Both ends of a list. One that is known by its first alone does not know its last, and takes in at the front only.
 #[derive(Clone, Copy, Debug)]
@@ -49,56 +49,56 @@ impl List {
         (self.first != END).then_some(self.first)
     }
 
-    fn link(conns: &mut [Connection], id: u32, by: By) -> Option<&mut Links> {
-        conns.get_mut(id as usize).map(by)
+    fn link(asides: &mut [Aside], id: u32, by: By) -> Option<&mut Links> {
+        asides.get_mut(id as usize).map(by)
     }
 
-    pub(super) fn push_back(&mut self, conns: &mut [Connection], id: u32, by: By) {
-        if let Some(links) = Self::link(conns, id, by) {
+    pub(super) fn push_back(&mut self, asides: &mut [Aside], id: u32, by: By) {
+        if let Some(links) = Self::link(asides, id, by) {
             *links = Links {
                 prev: self.last,
                 next: END,
             };
         }
-        match Self::link(conns, self.last, by) {
+        match Self::link(asides, self.last, by) {
             Some(links) => links.next = id,
             None => self.first = id,
         }
         self.last = id;
     }
 
-    pub(super) fn push_front(&mut self, conns: &mut [Connection], id: u32, by: By) {
-        if let Some(links) = Self::link(conns, id, by) {
+    pub(super) fn push_front(&mut self, asides: &mut [Aside], id: u32, by: By) {
+        if let Some(links) = Self::link(asides, id, by) {
             *links = Links {
                 prev: END,
                 next: self.first,
             };
         }
-        match Self::link(conns, self.first, by) {
+        match Self::link(asides, self.first, by) {
             Some(links) => links.prev = id,
             None => self.last = id,
         }
         self.first = id;
     }
 
-    pub(super) fn remove(&mut self, conns: &mut [Connection], id: u32, by: By) {
-        let Some(links) = Self::link(conns, id, by) else {
+    pub(super) fn remove(&mut self, asides: &mut [Aside], id: u32, by: By) {
+        let Some(links) = Self::link(asides, id, by) else {
             return;
         };
         let Links { prev, next } = core::mem::replace(links, Links::NONE);
-        match Self::link(conns, prev, by) {
+        match Self::link(asides, prev, by) {
             Some(links) => links.next = next,
             None => self.first = next,
         }
-        match Self::link(conns, next, by) {
+        match Self::link(asides, next, by) {
             Some(links) => links.prev = prev,
             None => self.last = prev,
         }
     }
 
-    pub(super) fn pop_front(&mut self, conns: &mut [Connection], by: By) -> Option<u32> {
+    pub(super) fn pop_front(&mut self, asides: &mut [Aside], by: By) -> Option<u32> {
         let id = self.first()?;
-        self.remove(conns, id, by);
+        self.remove(asides, id, by);
         Some(id)
     }
 }

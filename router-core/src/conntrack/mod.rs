@@ -11,12 +11,13 @@
 //! Does not decide what happens to packets: it gives a [`Seen`], and the router and the nat table decide.
 //!
 //! # Cost
-//! A packet of a known connection: one look-up in the flow table, one load of the connection. A refresh writes a
-//! timestamp; the timer wheel looks at it when the slot comes up. Making and removing a connection is O(1), so is
-//! finding the oldest that never was answered when the table is full. Nothing allocates after [`Conntrack::new`]. Memory
-//! for a connection: 3 keys of 26.7 bytes at most, 8 bytes of timer links and [`CONNECTION_BYTES`]; only what was in use
-//! once is committed.
+//! A packet of a known connection: one look-up in the flow table, one line of the connection, and where its protocol has
+//! more to say than that it is a stream, a second one. A refresh writes a timestamp; the timer wheel looks at it when the
+//! slot comes up. Making and removing a connection is O(1), so is finding the oldest that never was answered when the table
+//! is full. Nothing allocates after [`Conntrack::new`]. Memory for a connection: 3 keys of 26.7 bytes at most, 8 bytes of
+//! timer links and [`CONNECTION_BYTES`]; only what was in use once is committed.
 
+mod ahead;
 mod journal;
 mod list;
 mod other;
@@ -39,6 +40,7 @@ use list::{Links, List};
 use other::SctpState;
 use tcp::TcpTrack;
 
+pub(crate) use ahead::Guess;
 pub use journal::Change;
 pub use tcp::TcpState;
 pub(crate) use track::Seen;
@@ -46,8 +48,8 @@ pub use tuple::Tuple;
 pub(crate) use tuple::has_ports;
 pub use view::{Filter, Session};
 
-/// Bytes of one connection in the array.
-pub const CONNECTION_BYTES: usize = size_of::<Connection>();
+/// Bytes of one connection in its arrays.
+pub const CONNECTION_BYTES: usize = size_of::<Connection>() + size_of::<Aside>();
 
 /// Most connections that a table can be made for.
 const MAX_LIMIT: u32 = 1 << 28;
@@ -92,6 +94,8 @@ const CONFIRMED: u8 = 8;
 const QUEUED: u8 = 16;
 /// Whoever keeps the journal has a copy.
 const KEPT: u8 = 32;
+/// Its reply is not the plain answer to its original.
+const TRANSLATED: u8 = 64;
 
 /// What belongs to the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,21 +129,38 @@ impl Action {
     };
 }
 
-/// A connection.
+/// A connection, as packets see it: what every packet looks at is one cache line, the protocol's state is the next.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Connection {
     /// By [`Dir`].
     tuples: [Tuple; 2],
+    status: u8,
     deadline: Instant,
-    proto: Proto,
     actions: [Action; 2],
-    /// Among connections that were never answered, oldest first.
+    proto: Proto,
+}
+
+const _: () = assert!(core::mem::offset_of!(Connection, proto) == 64);
+const _: () = assert!(size_of::<Connection>() == 128);
+
+/// What only the beginning and the end of a connection look at.
+#[derive(Clone, Copy, Debug)]
+struct Aside {
+    /// Among connections that were never answered, oldest first; or among free places.
     unassured: Links,
     /// Among translated connections from the same source.
     siblings: Links,
     /// Port whose address it was masqueraded to.
     masquerade: Option<PortId>,
-    status: u8,
+}
+
+impl Aside {
+    const NONE: Self = Self {
+        unassured: Links::NONE,
+        siblings: Links::NONE,
+        masquerade: None,
+    };
 }
 
 impl Connection {
@@ -150,6 +171,12 @@ impl Connection {
     /// What packets of this direction are translated to: the answer to the other direction's tuple.
     pub(crate) fn target(&self, dir: Dir) -> Tuple {
         self.tuples[dir.other().index()].invert()
+    }
+
+    /// [`target`](Self::target), where that is another tuple than the direction's own.
+    #[inline]
+    pub(crate) fn translation(&self, dir: Dir) -> Option<Tuple> {
+        (self.status & TRANSLATED != 0).then(|| self.target(dir))
     }
 
     pub(crate) const fn action(&self, dir: Dir) -> Action {
@@ -171,12 +198,16 @@ pub(crate) enum ConfirmError {
 pub(crate) struct Conntrack {
     table: FlowTable,
     conns: Vec<Connection>,
+    /// As long as `conns`.
+    asides: Vec<Aside>,
     /// Places that were used and are free, linked through `unassured`.
     free: List,
     unassured: List,
     wheel: Wheel,
     /// The connection of the packet that is on its way, if it begins one.
     pending: Box<Connection>,
+    /// Port whose address it is masqueraded to.
+    pending_masquerade: Option<PortId>,
     /// The translation that the connection had which `pending` begins anew.
     hint: Option<Tuple>,
     len: usize,
@@ -196,6 +227,7 @@ impl Conntrack {
         Self {
             table: FlowTable::new(3 * capacity as usize, seed),
             conns: Vec::with_capacity(capacity as usize),
+            asides: Vec::with_capacity(capacity as usize),
             free: List::EMPTY,
             unassured: List::EMPTY,
             wheel: Wheel::new(capacity as usize),
@@ -204,11 +236,9 @@ impl Conntrack {
                 deadline: Instant::ZERO,
                 proto: Proto::Other,
                 actions: [Action::NONE; 2],
-                unassured: Links::NONE,
-                siblings: Links::NONE,
-                masquerade: None,
                 status: 0,
             }),
+            pending_masquerade: None,
             hint: None,
             len: 0,
             capacity,
@@ -265,21 +295,9 @@ impl Conntrack {
         Some(found)
     }
 
-    /// Asks for where [`lookup`](Self::lookup) looks first.
-    #[inline]
-    pub(crate) fn prefetch(&self, tuple: &Tuple) {
-        self.table.prefetch(tuple.key());
-    }
-
     #[inline]
     fn find(&self, tuple: &Tuple) -> Option<(ConnId, Dir)> {
-        let value = self.table.get(tuple.key())?;
-        let dir = if value & 1 == 0 {
-            Dir::Original
-        } else {
-            Dir::Reply
-        };
-        Some((ConnId(value >> 1), dir))
+        Some(entry(self.table.get(tuple.key())?))
     }
 
     /// True when some connection's packets have this tuple.
@@ -296,7 +314,7 @@ impl Conntrack {
     pub(crate) fn set_reply(&mut self, reply: Tuple, masquerade: Option<PortId>) {
         self.pending.tuples[Dir::Reply.index()] = reply;
         if masquerade.is_some() {
-            self.pending.masquerade = masquerade;
+            self.pending_masquerade = masquerade;
         }
     }
 
@@ -338,14 +356,21 @@ impl Conntrack {
         // A copy of the connection that was here before may be left.
         let left = self.get(id).map_or(0, |before| before.status);
         conn.status |= CONFIRMED | left & (QUEUED | KEPT);
-        conn.unassured = Links::NONE;
-        conn.siblings = Links::NONE;
+        if reply != orig.invert() {
+            conn.status |= TRANSLATED;
+        }
         let deadline = conn.deadline;
         if let Some(place) = self.conns.get_mut(id.0 as usize) {
             *place = conn;
         }
+        if let Some(aside) = self.asides.get_mut(id.0 as usize) {
+            *aside = Aside {
+                masquerade: self.pending_masquerade,
+                ..Aside::NONE
+            };
+        }
         self.unassured
-            .push_back(&mut self.conns, id.0, list::UNASSURED);
+            .push_back(&mut self.asides, id.0, list::UNASSURED);
         self.join_siblings(id);
         self.wheel.arm(id.0, deadline);
         self.len += 1;
@@ -355,7 +380,7 @@ impl Conntrack {
 
     /// A place in the array that is free.
     fn place(&mut self) -> Option<ConnId> {
-        if let Some(id) = self.free.pop_front(&mut self.conns, list::UNASSURED) {
+        if let Some(id) = self.free.pop_front(&mut self.asides, list::UNASSURED) {
             return Some(ConnId(id));
         }
         let id = u32::try_from(self.conns.len()).ok()?;
@@ -363,6 +388,7 @@ impl Conntrack {
             return None;
         }
         self.conns.push(*self.pending);
+        self.asides.push(Aside::NONE);
         Some(ConnId(id))
     }
 
@@ -370,7 +396,7 @@ impl Conntrack {
         if let Some(conn) = self.get_mut(id) {
             conn.status &= QUEUED | KEPT;
         }
-        self.free.push_back(&mut self.conns, id.0, list::UNASSURED);
+        self.free.push_back(&mut self.asides, id.0, list::UNASSURED);
     }
 
     /// Gives up the oldest connection that was never answered (NAT-66).
@@ -394,7 +420,7 @@ impl Conntrack {
         }
         if status & ASSURED == 0 {
             self.unassured
-                .remove(&mut self.conns, id.0, list::UNASSURED);
+                .remove(&mut self.asides, id.0, list::UNASSURED);
         }
         if status & BY_SOURCE != 0 {
             self.leave_siblings(id);
@@ -424,7 +450,7 @@ impl Conntrack {
         if conn.status & ASSURED == 0 {
             conn.status |= ASSURED;
             self.unassured
-                .remove(&mut self.conns, id.0, list::UNASSURED);
+                .remove(&mut self.asides, id.0, list::UNASSURED);
         }
     }
 
@@ -445,7 +471,7 @@ impl Conntrack {
         let key = orig.source_key();
         let mut list = List::of(self.table.get(key));
         let known = list.first().is_some();
-        list.push_front(&mut self.conns, id.0, list::SIBLINGS);
+        list.push_front(&mut self.asides, id.0, list::SIBLINGS);
         let done = if known {
             self.table.replace(key, id.0).is_some()
         } else {
@@ -460,7 +486,7 @@ impl Conntrack {
         let Some(conn) = self.get(id) else { return };
         let key = conn.tuples[0].source_key();
         let mut list = List::of(self.table.get(key));
-        list.remove(&mut self.conns, id.0, list::SIBLINGS);
+        list.remove(&mut self.asides, id.0, list::SIBLINGS);
         match list.first() {
             Some(first) => {
                 self.table.replace(key, first);
@@ -499,6 +525,17 @@ impl Conntrack {
         }
         removed
     }
+}
+
+/// What a value of the table names.
+#[inline]
+const fn entry(value: u32) -> (ConnId, Dir) {
+    let dir = if value & 1 == 0 {
+        Dir::Original
+    } else {
+        Dir::Reply
+    };
+    (ConnId(value >> 1), dir)
 }
 
 /// True for protocols whose translations differ by a port or identifier.

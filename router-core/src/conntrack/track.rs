@@ -46,7 +46,7 @@ impl Conntrack {
     /// what the node itself sends.
     pub(crate) fn track(&mut self, now: Instant, ip: &Ipv4<'_>, check: bool) -> Seen {
         self.hint = None;
-        if !validate::is_valid(ip, check && self.config.checksum) {
+        if !self.is_valid(ip, check) {
             return Seen::Invalid;
         }
         if ip.protocol() == PROTOCOL_ICMP
@@ -64,13 +64,19 @@ impl Conntrack {
         }
     }
 
+    /// Whether a connection can be made of its transport header.
+    #[inline]
+    pub(super) fn is_valid(&self, ip: &Ipv4<'_>, check: bool) -> bool {
+        validate::is_valid(ip, check && self.config.checksum)
+    }
+
     /// A packet without a connection.
     fn begin(&mut self, now: Instant, ip: &Ipv4<'_>, tuple: &Tuple) -> Seen {
         let config = &self.config;
         let timers = &config.timers;
         let (proto, timeout) = match tuple.protocol {
             PROTOCOL_TCP => {
-                let Some(tcp) = Tcp::of(ip) else {
+                let Some(tcp) = Tcp::parse(ip.payload()) else {
                     return Seen::Invalid;
                 };
                 let Some(mut track) = TcpTrack::begin(&tcp, config.tcp_loose) else {
@@ -99,13 +105,13 @@ impl Conntrack {
         pending.deadline = now + timeout;
         pending.proto = proto;
         pending.actions = [super::Action::NONE; 2];
-        pending.masquerade = None;
         pending.status = 0;
+        self.pending_masquerade = None;
         Seen::New
     }
 
     /// A packet of a known connection.
-    fn continued(
+    pub(super) fn continued(
         &mut self,
         now: Instant,
         ip: &Ipv4<'_>,
@@ -125,7 +131,7 @@ impl Conntrack {
         let mut changed = false;
         let (timeout, now_assured) = match &mut conn.proto {
             Proto::Tcp(track) => {
-                let Some(tcp) = Tcp::of(ip) else {
+                let Some(tcp) = Tcp::parse(ip.payload()) else {
                     return Seen::Invalid;
                 };
                 let before = track.state;

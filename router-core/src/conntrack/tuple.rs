@@ -100,6 +100,16 @@ impl Tuple {
         ])
     }
 
+    /// The key of a packet with ports, from the addresses as they stand in its IPv4 header and the ports as they stand in
+    /// its transport header.
+    #[inline]
+    pub(crate) const fn key_of(addresses: [u8; 8], ports: [u8; 4], protocol: u8) -> FlowKey {
+        FlowKey([
+            u64::from_be_bytes(addresses),
+            (u32::from_be_bytes(ports) as u64) << 32 | protocol as u64,
+        ])
+    }
+
     /// The key under which connections from this source stand together. Bit 16 tells it from every tuple's.
     pub(crate) fn source_key(&self) -> FlowKey {
         FlowKey([

@@ -8,7 +8,9 @@ use core::time::Duration;
 
 use super::other::{STREAM_AFTER, SctpState};
 use super::tcp::{TcpState, TcpTrack};
-use super::{ASSURED, Action, CONFIRMED, ConnId, Connection, Conntrack, Proto, SEEN_REPLY, Tuple};
+use super::{
+    ASSURED, Action, Aside, CONFIRMED, ConnId, Connection, Conntrack, Proto, SEEN_REPLY, Tuple,
+};
 use crate::config::PortId;
 use crate::time::Instant;
 use crate::wire::ipv4::{PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP};
@@ -34,7 +36,7 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn of(conn: &Connection, now: Instant) -> Self {
+    pub(super) fn of(conn: &Connection, aside: &Aside, now: Instant) -> Self {
         Self {
             original: conn.tuples[0],
             reply: conn.tuples[1],
@@ -45,7 +47,7 @@ impl Session {
             },
             replied: conn.status & SEEN_REPLY != 0,
             assured: conn.status & ASSURED != 0,
-            masquerade: conn.masquerade,
+            masquerade: aside.masquerade,
         }
     }
 
@@ -110,8 +112,9 @@ impl Conntrack {
     pub(crate) fn sessions(&self, now: Instant) -> impl Iterator<Item = Session> + '_ {
         self.conns
             .iter()
-            .filter(move |conn| conn.status & CONFIRMED != 0 && conn.deadline > now)
-            .map(move |conn| Session::of(conn, now))
+            .zip(&self.asides)
+            .filter(move |(conn, _)| conn.status & CONFIRMED != 0 && conn.deadline > now)
+            .map(move |(conn, aside)| Session::of(conn, aside, now))
     }
 
     /// Removes the connections that `which` is true for; gives their number.
@@ -121,13 +124,17 @@ impl Conntrack {
     ) -> usize {
         let mut removed = 0;
         for id in 0..u32::try_from(self.conns.len()).unwrap_or(u32::MAX) {
-            let id = ConnId(id);
-            let goes = self.get(id).is_some_and(|conn: &Connection| {
-                conn.status & CONFIRMED != 0
-                    && which(&conn.tuples[0], &conn.tuples[1], conn.masquerade)
-            });
+            let at = id as usize;
+            let goes = self
+                .conns
+                .get(at)
+                .zip(self.asides.get(at))
+                .is_some_and(|(conn, aside)| {
+                    conn.status & CONFIRMED != 0
+                        && which(&conn.tuples[0], &conn.tuples[1], aside.masquerade)
+                });
             if goes {
-                self.kill(id);
+                self.kill(ConnId(id));
                 removed += 1;
             }
         }
@@ -148,15 +155,15 @@ impl Conntrack {
         pending.proto = match session.original.protocol {
             PROTOCOL_TCP => Proto::Tcp(TcpTrack::restored(session.tcp.unwrap_or_default())),
             // A stream stays one; the others have two seconds to become one, as new ones have.
-            PROTOCOL_UDP if session.assured => Proto::Udp(now),
+            PROTOCOL_UDP if session.assured => Proto::Udp(Instant::ZERO),
             PROTOCOL_UDP => Proto::Udp(now + STREAM_AFTER),
             PROTOCOL_SCTP if session.assured => Proto::Sctp(SctpState::Established),
             PROTOCOL_SCTP => Proto::Sctp(SctpState::Opening),
             _ => Proto::Other,
         };
         pending.actions = [Action::NONE; 2];
-        pending.masquerade = session.masquerade;
         pending.status = if session.replied { SEEN_REPLY } else { 0 };
+        self.pending_masquerade = session.masquerade;
         match self.confirm(now) {
             Ok(id) => {
                 if session.assured {

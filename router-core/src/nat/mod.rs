@@ -13,6 +13,7 @@
 //!
 //! Cost: see `conntrack`; the rules are walked for first packets alone. A node without a nat table has no [`Nat`].
 
+mod again;
 mod dnat;
 mod icmp_error;
 mod ports;
@@ -37,7 +38,6 @@ use crate::wire::icmpv4;
 use crate::wire::ipv4::{Ipv4, PROTOCOL_ICMP, PROTOCOL_SCTP};
 use dnat::Affinity;
 use rewrite::End;
-pub(crate) use rewrite::Form;
 use rules::{Facts, Hook, Place, Rules, Ruling};
 
 pub use rules::{ChainCounts, Count};
@@ -57,8 +57,6 @@ pub(crate) struct Context {
     from_host: bool,
     /// IPv4 bytes of the datagram.
     bytes: usize,
-    /// How its transport checksum stands.
-    form: Form,
 }
 
 impl Context {
@@ -188,21 +186,9 @@ impl Nat {
         self.conntrack.changes(now, most, tell);
     }
 
-    /// True when the table of connections is likely to be in the cache.
-    pub(crate) fn is_small(&self) -> bool {
-        self.conntrack.len() < 4096
-    }
-
-    /// Asks for what the table will want to see of a packet that comes next.
-    #[inline]
-    pub(crate) fn prefetch(&self, ip: &Ipv4<'_>) {
-        if let Some(tuple) = Tuple::of(ip) {
-            self.conntrack.prefetch(&tuple);
-        }
-    }
-
     /// A datagram has come in: which connection is it of, and where is it to go? `packet` is its IPv4 header and payload,
-    /// or, if it came in pieces, the first of them, with the datagram put together in `whole`.
+    /// or, if it came in pieces, the first of them, with the datagram put together in `whole`. Who knows already what the
+    /// packet is to the connections has put that into `context`.
     ///
     /// # Errors
     /// When a rule says that it goes no further.
@@ -211,27 +197,26 @@ impl Nat {
         now: Instant,
         packet: &mut [u8],
         whole: Option<&[u8]>,
-        (in_port, from_host, form): (PortId, bool, Form),
+        (in_port, from_host): (PortId, bool),
         fib: &Fib,
         context: &mut Context,
     ) -> Result<(), Refusal> {
         let datagram = whole.unwrap_or(packet);
+        let bytes = datagram.len();
         let Some(ip) = Ipv4::peek(datagram) else {
             return Err(DropReason::BadHeaderLength.into());
         };
-        let bytes = usize::from(ip.total_len());
-        context.form = form;
         context.in_port = (!from_host).then_some(in_port);
         context.from_host = from_host;
         context.received = Tuple::of(&ip);
         context.bytes = bytes;
-        context.seen = if whole.is_some() && !translatable_in_pieces(&ip) {
-            Seen::Invalid
-        } else {
-            // What is partial is right by definition.
-            let check = !from_host && form == Form::Complete;
-            self.conntrack.track(now, &ip, check)
-        };
+        if context.seen == Seen::Untracked {
+            context.seen = if whole.is_some() && !translatable_in_pieces(&ip) {
+                Seen::Invalid
+            } else {
+                self.conntrack.track(now, &ip, !from_host)
+            };
+        }
         match context.seen {
             Seen::New => {
                 let hook = if from_host {
@@ -260,7 +245,7 @@ impl Nat {
                         let target = self.destination(now, &tuple, place);
                         if let Some(target) = target {
                             self.conntrack.set_reply(target.invert(), None);
-                            rewrite::set_end(packet, End::Dst, &target, form);
+                            rewrite::set_end(packet, End::Dst, &target);
                         }
                     }
                     Ruling::Drop => return Err(DropReason::NatDrop.into()),
@@ -272,7 +257,7 @@ impl Nat {
                 if let Some(conn) = self.conntrack.get(id) {
                     let target = conn.target(dir);
                     if *conn.tuple(dir) != target {
-                        rewrite::set_end(packet, End::Dst, &target, form);
+                        rewrite::set_end(packet, End::Dst, &target);
                     }
                 }
             }
@@ -384,14 +369,14 @@ impl Nat {
                 let id = self.confirm(now)?;
                 self.learn(id, Dir::Original, from, hop);
                 if target != current {
-                    rewrite::set_end(packet, End::Src, &target, context.form);
+                    rewrite::set_end(packet, End::Src, &target);
                 }
             }
             Seen::Known { id, dir, .. } => {
                 if let Some(conn) = self.conntrack.get(id) {
                     let target = conn.target(dir);
                     if *conn.tuple(dir) != target {
-                        rewrite::set_end(packet, End::Src, &target, context.form);
+                        rewrite::set_end(packet, End::Src, &target);
                     }
                 }
                 self.learn(id, dir, from, hop);
@@ -467,14 +452,14 @@ impl Nat {
                 let target = self.bind(now, &current, current.src, PortChoice::default(), None)?;
                 self.confirm(now)?;
                 if target != current {
-                    rewrite::set_end(packet, End::Src, &target, context.form);
+                    rewrite::set_end(packet, End::Src, &target);
                 }
             }
             Seen::Known { id, dir, .. } => {
                 if let Some(conn) = self.conntrack.get(id) {
                     let target = conn.target(dir);
                     if *conn.tuple(dir) != target {
-                        rewrite::set_end(packet, End::Src, &target, context.form);
+                        rewrite::set_end(packet, End::Src, &target);
                     }
                 }
             }
@@ -562,32 +547,32 @@ impl Nat {
     /// Makes a packet what its sender sent, so that an error about it can quote that.
     pub(crate) fn undo(&self, packet: &mut [u8], context: &Context) {
         if let Some(received) = context.received {
-            rewrite::set_both(packet, &received, context.form);
+            rewrite::set_both(packet, &received);
         }
     }
 
     /// As [`Nat::undo`], for a packet that had left already and waited for its next hop: its connection is known by what
     /// the answer to it would be.
-    pub(crate) fn undo_sent(&mut self, now: Instant, packet: &mut [u8], form: Form) {
+    pub(crate) fn undo_sent(&mut self, now: Instant, packet: &mut [u8]) {
         let answer = Ipv4::peek(packet)
             .and_then(|ip| Tuple::of(&ip))
             .map(|tuple| tuple.invert());
         if let Some(answer) = answer
             && let Some((_, _, target)) = self.known(now, &answer)
         {
-            rewrite::set_both(packet, &target.invert(), form);
+            rewrite::set_both(packet, &target.invert());
         }
     }
 }
 
 /// Gives a packet the source that its connection is translated to.
-pub(crate) fn set_source(packet: &mut [u8], target: &Tuple, form: Form) {
-    rewrite::set_end(packet, End::Src, target, form);
+pub(crate) fn set_source(packet: &mut [u8], target: &Tuple) {
+    rewrite::set_end(packet, End::Src, target);
 }
 
 /// Gives a packet both ends of what its connection is translated to.
 pub(crate) fn set_both(packet: &mut [u8], target: &Tuple) {
-    rewrite::set_both(packet, target, Form::Complete);
+    rewrite::set_both(packet, target);
 }
 
 /// False for what would need a checksum over all pieces made anew: ICMP errors, which nobody makes so long, and SCTP, which

@@ -1,8 +1,7 @@
 //! Addresses and ports changed in place, with every checksum that covers them (NAT-50, NAT-60 to NAT-62).
 //!
 //! Checksums are updated incrementally (RFC 1624), so a wrong one stays wrong by the same amount. A UDP checksum of zero
-//! is none and stays zero; one that comes out as zero is sent as 0xffff. SCTP's CRC is no sum and is made anew. The field of
-//! a partial checksum holds the sum of the pseudo header, not complemented: addresses change it, ports do not.
+//! is none and stays zero; one that comes out as zero is sent as 0xffff. SCTP's CRC is no sum and is made anew.
 //!
 //! Cost: a few additions; for SCTP a pass over the packet.
 
@@ -10,7 +9,9 @@ use core::net::Ipv4Addr;
 
 use crate::conntrack::{Tuple, has_ports};
 use crate::wire::checksum::Sum;
-use crate::wire::ipv4::{HEADER_LEN, PROTOCOL_ICMP, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP};
+use crate::wire::ipv4::{
+    HEADER_LEN, PROTOCOL_ICMP, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP, decrement_ttl,
+};
 use crate::wire::sctp;
 
 /// One end of a packet.
@@ -20,19 +21,9 @@ pub(crate) enum End {
     Dst,
 }
 
-/// How the checksum of a packet's TCP or UDP header stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// It covers everything.
-    #[default]
-    Complete,
-    /// It covers the pseudo header, and who completes it will add the rest.
-    Partial,
-}
-
 /// Makes one end of the packet in `packet` (an IPv4 header and what follows, as much as there is) that of `target`, and
 /// the identifier of an ICMP query with either end.
-pub(crate) fn set_end(packet: &mut [u8], end: End, target: &Tuple, form: Form) {
+pub(crate) fn set_end(packet: &mut [u8], end: End, target: &Tuple) {
     let (addr, port) = match end {
         End::Src => (target.src, target.sport),
         End::Dst => (target.dst, target.dport),
@@ -61,13 +52,10 @@ pub(crate) fn set_end(packet: &mut [u8], end: End, target: &Tuple, form: Form) {
             End::Src => 0,
             End::Dst => 2,
         };
-        let addresses = delta;
         delta.replace(payload, at, port);
-        match (protocol, form) {
-            (PROTOCOL_TCP, Form::Complete) => fix(payload, 16, delta),
-            (PROTOCOL_UDP, Form::Complete) => fix_udp(payload, delta),
-            (PROTOCOL_TCP, Form::Partial) => fix_partial(payload, 16, addresses),
-            (PROTOCOL_UDP, Form::Partial) => fix_partial(payload, 6, addresses),
+        match protocol {
+            PROTOCOL_TCP => fix(payload, 16, delta),
+            PROTOCOL_UDP => fix_udp(payload, delta),
             _ => {}
         }
         if protocol == PROTOCOL_SCTP
@@ -83,6 +71,88 @@ pub(crate) fn set_end(packet: &mut [u8], end: End, target: &Tuple, form: Form) {
     }
 }
 
+/// Lowers the TTL by one and makes both ends of a whole packet those of `target`, where there is one. The header was
+/// validated and has no options; the transport header was as well.
+///
+/// As `decrement_ttl` and [`set_both`] do it, with one update of each checksum in place of six: a one's complement sum is
+/// the same in whatever order and by whatever parts it is added up.
+#[inline]
+pub(crate) fn forward(packet: &mut [u8], target: Option<&Tuple>) {
+    let Some((header, payload)) = packet.split_first_chunk_mut::<HEADER_LEN>() else {
+        return;
+    };
+    let Some(target) = target else {
+        return decrement_ttl(header);
+    };
+    let protocol = header[9];
+    if !matches!(protocol, PROTOCOL_TCP | PROTOCOL_UDP) {
+        decrement_ttl(header);
+        return set_both(packet, target);
+    }
+    let Some(ports) = payload.first_chunk_mut::<4>() else {
+        return decrement_ttl(header);
+    };
+    let old = [
+        word(header, 12),
+        word(header, 16),
+        u32::from_be_bytes(*ports),
+    ];
+    let new = [
+        target.src.to_bits(),
+        target.dst.to_bits(),
+        u32::from(target.sport) << 16 | u32::from(target.dport),
+    ];
+    // What each word took from the sum and added to it; 2^32 = 2^16 = 1 in one's complement arithmetic.
+    let [src, dst, both_ports] = core::array::from_fn(|n| u64::from(!old[n]) + u64::from(new[n]));
+    header[12..16].copy_from_slice(&new[0].to_be_bytes());
+    header[16..20].copy_from_slice(&new[1].to_be_bytes());
+    *ports = new[2].to_be_bytes();
+
+    header[8] = header[8].wrapping_sub(1);
+    let of_header = u16::from_be_bytes([header[10], header[11]]);
+    // The word with the TTL loses 0x0100.
+    let sum = u64::from(!of_header) + u64::from(!0x0100_u16) + src + dst;
+    let [a, b] = (!fold(sum)).to_be_bytes();
+    [header[10], header[11]] = [a, b];
+
+    let (at, none) = if protocol == PROTOCOL_TCP {
+        (16, false)
+    } else {
+        (6, true)
+    };
+    let Some(place) = payload.get_mut(at..at + 2) else {
+        return;
+    };
+    let of_transport = u16::from_be_bytes([place[0], place[1]]);
+    // NAT-61, NAT-62
+    if none && of_transport == 0 {
+        return;
+    }
+    let sum = !fold(u64::from(!of_transport) + src + dst + both_ports);
+    let sum = if none && sum == 0 { 0xffff } else { sum };
+    place.copy_from_slice(&sum.to_be_bytes());
+}
+
+fn word(header: &[u8; HEADER_LEN], at: usize) -> u32 {
+    let [a, b, c, d] = [0, 1, 2, 3].map(|n| header.get(at + n).copied().unwrap_or(0));
+    u32::from_be_bytes([a, b, c, d])
+}
+
+/// A one's complement sum of less than 2^35 as 16 bits.
+#[inline]
+fn fold(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "two carries at most, both added"
+    )]
+    let sum = sum as u16;
+    sum
+}
+
 fn is_icmp_error(payload: &[u8]) -> bool {
     payload
         .first()
@@ -90,9 +160,9 @@ fn is_icmp_error(payload: &[u8]) -> bool {
 }
 
 /// Makes both ends of the packet those of `target`.
-pub(crate) fn set_both(packet: &mut [u8], target: &Tuple, form: Form) {
-    set_end(packet, End::Src, target, form);
-    set_end(packet, End::Dst, target, form);
+pub(crate) fn set_both(packet: &mut [u8], target: &Tuple) {
+    set_end(packet, End::Src, target);
+    set_end(packet, End::Dst, target);
 }
 
 /// What was taken from a sum and added to it.
@@ -115,10 +185,6 @@ impl Delta {
         self.replace(bytes, at + 2, u16::from_be_bytes([c, d]));
     }
 
-    fn apply_partial(self, sum: u16) -> u16 {
-        self.0.add_u16(sum).fold()
-    }
-
     fn apply(self, checksum: u16) -> u16 {
         self.0.add_u16(!checksum).finish()
     }
@@ -129,14 +195,6 @@ fn fix(bytes: &mut [u8], at: usize, delta: Delta) {
     if let Some(place) = bytes.get_mut(at..at + 2) {
         let old = u16::from_be_bytes([place[0], place[1]]);
         place.copy_from_slice(&delta.apply(old).to_be_bytes());
-    }
-}
-
-/// [`fix`] of a partial checksum. The sum of a pseudo header is never zero, so that no rule is needed for zero.
-fn fix_partial(bytes: &mut [u8], at: usize, delta: Delta) {
-    if let Some(place) = bytes.get_mut(at..at + 2) {
-        let old = u16::from_be_bytes([place[0], place[1]]);
-        place.copy_from_slice(&delta.apply_partial(old).to_be_bytes());
     }
 }
 
@@ -190,9 +248,9 @@ mod tests {
             let old = tuple(a, b, p, q, protocol);
             let new = tuple(c, d, r, s, protocol);
             let mut bytes = build(&old, &data).bytes();
-            set_both(&mut bytes, &new, Form::Complete);
+            set_both(&mut bytes, &new);
             prop_assert_eq!(&bytes, &build(&new, &data).bytes());
-            set_both(&mut bytes, &old, Form::Complete);
+            set_both(&mut bytes, &old);
             prop_assert_eq!(bytes, build(&old, &data).bytes());
         }
 
@@ -206,8 +264,42 @@ mod tests {
             prop_assume!(sum != right_sum && right_sum != !sum);
             let mut wrong = right.clone();
             wrong[36..38].copy_from_slice(&sum.to_be_bytes());
-            set_end(&mut wrong, End::Src, &new, Form::Complete);
+            set_end(&mut wrong, End::Src, &new);
             prop_assert_ne!(wrong, build(&new, b"x").bytes());
+        }
+    }
+
+    proptest! {
+        /// What is done at once is what is done step by step, bit for bit, with checksums right and wrong.
+        #[test]
+        fn a_packet_passed_on_at_once_is_one_passed_on_step_by_step(
+            (a, b, c, d) in any::<(u32, u32, u32, u32)>(), (p, q, r, s) in any::<(u16, u16, u16, u16)>(),
+            protocol in prop::sample::select(vec![1_u8, 6, 17]),
+            data in prop::collection::vec(any::<u8>(), 0..40),
+            sums in prop_oneof![
+                4 => Just(None),
+                1 => any::<(u16, u16)>().prop_map(Some),
+                1 => prop::sample::select(vec![(0, 0), (0xffff, 0xffff), (0, 0xffff)]).prop_map(Some),
+            ],
+            translated in prop::bool::weighted(0.9),
+        ) {
+            let target = tuple(c, d, r, s, protocol);
+            let mut at_once = build(&tuple(a, b, p, q, protocol), &data).bytes();
+            if let Some((header, transport)) = sums {
+                at_once[10..12].copy_from_slice(&header.to_be_bytes());
+                let at = match protocol { 6 => 36, 17 => 26, _ => 22 };
+                if let Some(place) = at_once.get_mut(at..at + 2) {
+                    place.copy_from_slice(&transport.to_be_bytes());
+                }
+            }
+            let mut stepwise = at_once.clone();
+            forward(&mut at_once, translated.then_some(&target));
+            decrement_ttl(stepwise.first_chunk_mut().unwrap());
+            if translated {
+                set_end(&mut stepwise, End::Dst, &target);
+                set_end(&mut stepwise, End::Src, &target);
+            }
+            prop_assert_eq!(at_once, stepwise);
         }
     }
 
@@ -217,7 +309,7 @@ mod tests {
         let old = tuple(1, 2, 3, 4, 17);
         let new = tuple(9, 9, 9, 9, 17);
         let mut bytes = (ipv4(old.src, old.dst) / udp(3, 4).checksum(0) / b"x").bytes();
-        set_both(&mut bytes, &new, Form::Complete);
+        set_both(&mut bytes, &new);
         assert_eq!(
             bytes,
             (ipv4(new.src, new.dst) / udp(9, 9).checksum(0) / b"x").bytes()
@@ -230,12 +322,7 @@ mod tests {
         let old = tuple(1, 2, 3, 4, 17);
         let found = (0..=u16::MAX).any(|port| {
             let mut bytes = build(&old, b"x").bytes();
-            set_end(
-                &mut bytes,
-                End::Src,
-                &tuple(1, 2, port, 4, 17),
-                Form::Complete,
-            );
+            set_end(&mut bytes, End::Src, &tuple(1, 2, port, 4, 17));
             assert_ne!(bytes[26..28], [0, 0]);
             bytes[26..28] == [0xff, 0xff]
         });
@@ -248,7 +335,7 @@ mod tests {
         let new = tuple(9, 9, 8, 7, 6);
         let mut bytes = build(&old, b"").bytes();
         bytes.truncate(28);
-        set_both(&mut bytes, &new, Form::Complete);
+        set_both(&mut bytes, &new);
         assert_eq!(bytes, build(&new, b"").bytes()[..28]);
     }
 }

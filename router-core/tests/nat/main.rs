@@ -1,5 +1,6 @@
 //! Connection tracking and NAT, packet in, packet out (dataplane section 4).
 
+mod again;
 mod edges;
 mod fragments;
 mod host_port;

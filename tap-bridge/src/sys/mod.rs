@@ -5,7 +5,6 @@
 
 pub mod child;
 pub mod clock;
-pub mod epoll;
 pub mod eventfd;
 pub mod mount;
 pub mod netlink;
@@ -16,4 +15,3 @@ pub mod shm;
 pub mod spawn;
 pub mod tun;
 pub mod userns;
-pub mod vectored;

@@ -1,5 +1,3 @@
-mod offload;
-
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 use std::thread;

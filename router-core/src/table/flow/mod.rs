@@ -59,6 +59,21 @@ struct Place {
     way: usize,
 }
 
+/// The two buckets that a key may be in, by number; never the same.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Choices {
+    first: u32,
+    second: u32,
+}
+
+impl Choices {
+    /// Of no key: no table has these.
+    pub(crate) const NONE: Self = Self {
+        first: u32::MAX,
+        second: u32::MAX,
+    };
+}
+
 /// A step of the search for a free place: the key in `way` of the bucket of step `from` has `line` as its other bucket.
 #[derive(Clone, Copy)]
 struct Step {
@@ -151,16 +166,37 @@ impl FlowTable {
     #[inline]
     #[must_use]
     pub fn get(&self, key: FlowKey) -> Option<u32> {
-        let place = self.find(key)?;
-        value(self.lines.get(place.line)?, place.way).checked_sub(1)
+        let (first, second) = self.choices(key);
+        self.value_in(key, first, second)
     }
 
-    /// Asks for the bucket in which a key most likely is.
+    /// Asks for the bucket in which a key most likely is; gives where [`get_at`](Self::get_at) finds it.
     #[inline]
-    pub(crate) fn prefetch(&self, key: FlowKey) {
-        if let Some(line) = self.lines.get(self.choices(key).0) {
+    pub(crate) fn prefetch(&self, key: FlowKey) -> Choices {
+        let (first, second) = self.choices(key);
+        if let Some(line) = self.lines.get(first) {
             prefetch(line);
         }
+        // Both are below the number of lines, which is that of places for less than 2^31 keys.
+        #[expect(clippy::cast_possible_truncation, reason = "fewer than 2^32 lines")]
+        let (first, second) = (first as u32, second as u32);
+        Choices { first, second }
+    }
+
+    /// The value of a key that was [asked for](Self::prefetch).
+    #[inline]
+    pub(crate) fn get_at(&self, key: FlowKey, choices: Choices) -> Option<u32> {
+        self.value_in(key, choices.first as usize, choices.second as usize)
+    }
+
+    #[inline]
+    fn value_in(&self, key: FlowKey, first: usize, second: usize) -> Option<u32> {
+        let line = self.lines.get(first)?;
+        let raw = raw_of(line, key);
+        if raw != 0 || overflow(line) == 0 {
+            return raw.checked_sub(1);
+        }
+        raw_of(self.lines.get(second)?, key).checked_sub(1)
     }
 
     /// The values of many keys, each in the place of its key, up to the end of the shorter slice.
@@ -174,9 +210,7 @@ impl FlowTable {
                 }
             }
             for ((key, (first, second)), out) in keys.iter().zip(choices).zip(values) {
-                *out = self
-                    .find_in(*key, first, second)
-                    .and_then(|place| value(self.lines.get(place.line)?, place.way).checked_sub(1));
+                *out = self.value_in(*key, first, second);
             }
         }
     }
@@ -369,6 +403,22 @@ fn way_of(line: &Line, key: FlowKey) -> Option<usize> {
     }
     // At most one bit: a key stands in one place.
     (found != 0).then(|| found.trailing_zeros() as usize)
+}
+
+/// The value of a key plus one, zero when it is not in this bucket; without a branch.
+#[inline]
+fn raw_of(line: &Line, key: FlowKey) -> u32 {
+    let [k0, k1] = key.0;
+    let [a0, a1, b0, b1, c0, c1, ab, c] = line.0;
+    let mask = |x: u64, y: u64| u64::from(((x ^ k0) | (y ^ k1)) == 0).wrapping_neg();
+    let raw = (mask(a0, a1) & ab) | (mask(b0, b1) & (ab >> 32)) | (mask(c0, c1) & c);
+    // A free place may still have the key that stood there, and its value is zero.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the lower half of each word is the value"
+    )]
+    let raw = raw as u32;
+    raw
 }
 
 #[inline]

@@ -3,10 +3,8 @@
 //! Decides nothing of its own. A packet is plain when every stage of the [packet path](super) would let it pass in silence:
 //! a whole frame for this port's MAC, an IPv4 header without options whose checksum and length are right, TTL left, a
 //! believable source, a route to one next hop behind an Ethernet port, no longer than that port's MTU, and the next hop's
-//! MAC is known; between ports without a bandwidth limit, on a node that only forwards. What devices left undone on it stays
-//! so. Everything else, a traced packet too, goes the long way, untouched and in its turn: what is refused, answered, held,
-//! cut or told of is decided there alone. So leaving this path out changes no byte and no counter, which tests hold against
-//! each other.
+//! MAC is known; between ports without a bandwidth limit, on a node that only forwards. Everything else, a traced packet too, goes the long way, untouched and in its turn: what is refused, answered, held, cut or told of is decided
+//! there alone. So leaving this path out changes no byte and no counter, which tests hold against each other.
 //!
 //! ```text
 //!  the batch ─> look (header, addresses) ─> places of all sources, of all destinations ─> one after the other, in order:
@@ -14,9 +12,8 @@
 //!                                                                     else ──> receive
 //! ```
 //!
-//! On a node that tracks connections (for NAT or policies) a packet is looked at in the same way, which spares it the first
-//! stages, and what the connection table will want is asked for ahead; from conntrack on it goes the long way. Where its
-//! connection has been through there, it leaves by a remembered next hop.
+//! On a node that tracks connections (for NAT or policies) a packet is looked at in the same way, but then its connection
+//! is looked up in place of its addresses: see [`track`].
 //!
 //! What is looked at ahead of a packet's turn depends on its bytes and on the configuration, which no packet changes; the
 //! neighbour table, which packets do change, is asked when it is the packet's turn.
@@ -26,34 +23,31 @@
 //! Cost: one table look-up per packet, two where sources are validated by path, 64 at a time; and one of a neighbour per
 //! next hop and batch.
 
+mod track;
+
 use alloc::vec::Vec;
 use core::mem;
 use core::net::Ipv4Addr;
 
-use super::{Io, Router, packet};
+use super::{Io, Router};
 use crate::config::{PortConfig, PortId, PortKind, RpFilter, Snapshot};
 use crate::fib::{Fib, Leaf};
 use crate::frame::{BATCH_MAX, Frame};
-use crate::l2::{Link, Payload};
 use crate::martian;
-use crate::nat::Nat;
 use crate::neigh::NeighbourTable;
-use crate::segment::{self, Cutter};
 use crate::shape::{Shaper, Side};
 use crate::stats::{RouteKind, Stats};
 use crate::table::NextHop;
 use crate::time::Instant;
 use crate::wire::ethernet::{self, ETHERTYPE_IPV4};
-use crate::wire::ipv4::{self, Ipv4, PROTOCOL_IPIP};
+use crate::wire::ipv4::{self, PROTOCOL_IPIP};
+use track::Flows;
 
 /// Bytes of the headers that are looked at.
 const HEADERS: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN;
 
 /// How many frames ahead a frame's first line is asked for.
 const AHEAD: usize = 8;
-
-/// Next hops that are remembered on a node that tracks.
-const RECENT: usize = 64;
 
 /// No port, no way.
 const ABSENT: u16 = u16::MAX;
@@ -72,14 +66,17 @@ pub(super) struct Plain {
     /// Packets that went this way.
     #[cfg(any(test, feature = "testing"))]
     pub(super) forwarded: u64,
+    /// Of these, packets that went where their connection had gone before.
+    #[cfg(any(test, feature = "testing"))]
+    passed: u64,
     seen: [Seen; BATCH_MAX],
     /// Addresses that have to be looked up, and what the FIB says about them.
     dst: [u32; BATCH_MAX],
     dst_places: [NextHop; BATCH_MAX],
     src: [u32; BATCH_MAX],
     src_places: [NextHop; BATCH_MAX],
-    /// Next hops that connections have lately been sent to.
-    recent: [Egress; RECENT],
+    /// Of a node that tracks: what connections the packets belong to, and where connections were sent to lately.
+    flows: Flows,
 }
 
 /// What a node does with packets that are plain.
@@ -99,13 +96,9 @@ struct Seen {
     /// Place of the port that it came by in the snapshot; [`ABSENT`] for a frame that is not plain.
     slot: u16,
     /// Bytes as received.
-    received: u32,
+    received: u16,
     /// Bytes of the packet.
     total_len: u16,
-    /// What has to fit the MTU: of a superframe, a segment.
-    longest: u16,
-    /// Segments of a superframe after the first.
-    more: u16,
     /// Place of its destination among those that are looked up, and of its source: [`ABSENT`] when that is believed without.
     to: u16,
     from: u16,
@@ -117,8 +110,6 @@ impl Seen {
         slot: ABSENT,
         received: 0,
         total_len: 0,
-        longest: 0,
-        more: 0,
         to: ABSENT,
         from: ABSENT,
         rp_filter: RpFilter::Off,
@@ -152,12 +143,12 @@ impl Filter {
 /// What frames of a port are to be.
 #[derive(Clone, Copy, Debug)]
 struct Ingress {
-    /// Destination MAC as a number; a number that is none for a port whose frames are never plain.
+    /// Destination MAC as it stands in a frame; see [`MAC_MASK`].
     mac: u64,
+    /// Bits of the word with flags and fragment offset that have to be zero.
+    whole: u16,
     slot: u16,
     rp_filter: RpFilter,
-    /// Fragments are plain.
-    fragments: bool,
 }
 
 /// Where a route leads.
@@ -200,12 +191,14 @@ impl Default for Plain {
             own: Filter::default(),
             #[cfg(any(test, feature = "testing"))]
             forwarded: 0,
+            #[cfg(any(test, feature = "testing"))]
+            passed: 0,
             seen: [Seen::NOT_PLAIN; BATCH_MAX],
             dst: [0; BATCH_MAX],
             dst_places: [0; BATCH_MAX],
             src: [0; BATCH_MAX],
             src_places: [0; BATCH_MAX],
-            recent: [Egress::NOT_PLAIN; RECENT],
+            flows: Flows::default(),
         }
     }
 }
@@ -224,7 +217,7 @@ impl Plain {
         self.egress.clear();
         self.sources.clear();
         self.own = Filter::default();
-        self.recent = [Egress::NOT_PLAIN; RECENT];
+        self.flows.forget_next_hops();
         self.mode = match (snapshot.forwarding, tracks) {
             (false, _) => return self.mode = Mode::Off,
             (true, true) => Mode::Track,
@@ -264,30 +257,10 @@ impl Plain {
         fib.places(&self.dst[..plain], &mut self.dst_places[..plain]);
     }
 
-    /// Looks at the frames of a batch, and asks for what the connection table will want to see.
-    pub(super) fn look_and_prefetch(&mut self, frames: &[Frame], nat: &Nat) {
-        self.look(frames);
-        if nat.is_small() {
-            return;
-        }
-        for (frame, seen) in frames.iter().zip(&self.seen) {
-            if seen.slot != ABSENT
-                && let Some(ip) = Ipv4::peek(packet(frame))
-            {
-                nat.prefetch(&ip);
-            }
-        }
-    }
-
     /// Looks at the frames of a batch. Numbers of sources and of destinations to look up.
     fn look(&mut self, frames: &[Frame]) -> (usize, usize) {
-        let later = frames
-            .iter()
-            .skip(AHEAD)
-            .map(Some)
-            .chain(core::iter::repeat(None));
         let (mut sources, mut plain) = (0, 0);
-        for ((frame, later), seen) in frames.iter().zip(later).zip(&mut self.seen) {
+        for ((frame, later), seen) in with_later(frames).zip(&mut self.seen) {
             if let Some(later) = later {
                 later.prefetch();
             }
@@ -336,7 +309,7 @@ impl Plain {
                 RpFilter::Loose => matches!(source, Source::Behind(_)),
             }
         };
-        (believable && seen.longest <= egress.mtu).then_some((
+        (believable && seen.total_len <= egress.mtu).then_some((
             seen,
             Ipv4Addr::from_bits(*self.dst.get(to)?),
             egress,
@@ -344,8 +317,15 @@ impl Plain {
     }
 }
 
-/// A frame as far as it alone can tell, its source and its destination.
+/// Each frame, and the one that comes [`AHEAD`] frames later.
 #[inline]
+fn with_later(frames: &[Frame]) -> impl Iterator<Item = (&Frame, Option<&Frame>)> {
+    let later = frames.iter().skip(AHEAD).map(Some);
+    frames.iter().zip(later.chain(core::iter::repeat(None)))
+}
+
+/// A frame as far as it alone can tell, its source and its destination.
+#[inline(always)]
 fn look_at(frame: &Frame, ingress: &[Ingress]) -> (Seen, u32, u32) {
     const NOT_PLAIN: (Seen, u32, u32) = (Seen::NOT_PLAIN, 0, 0);
     let (Some(ingress), Some(h)) = (
@@ -354,40 +334,32 @@ fn look_at(frame: &Frame, ingress: &[Ingress]) -> (Seen, u32, u32) {
     ) else {
         return NOT_PLAIN;
     };
-    if u64::from_be_bytes([0, 0, h[0], h[1], h[2], h[3], h[4], h[5]]) != ingress.mac {
-        return NOT_PLAIN;
-    }
     let total_len = u16::from_be_bytes([h[16], h[17]]);
-    let is_fragment = u16::from_be_bytes([h[20], h[21]]) & 0x3fff != 0;
-    let (ttl, protocol) = (h[22], h[23]);
+    let ttl = h[22];
     let src = u32::from_be_bytes([h[26], h[27], h[28], h[29]]);
     let dst = u32::from_be_bytes([h[30], h[31], h[32], h[33]]);
-    // Every condition is worked out: the processor need not guess which one fails.
-    let plain = (u16::from_be_bytes([h[12], h[13]]) == ETHERTYPE_IPV4)
-        & (h[14] == 0x45)
-        & (usize::from(total_len) >= ipv4::HEADER_LEN)
-        & (usize::from(total_len) + ethernet::HEADER_LEN <= frame.len())
-        & (ttl > 1)
-        & (protocol != PROTOCOL_IPIP)
-        & (ingress.fragments | !is_fragment)
-        & !frame.mark().is_set()
-        & frame.is_as_it_came()
-        & verifies(h)
-        & is_host(src)
-        & is_host(dst);
-    if !plain {
+    // Every condition is worked out, as bits that are set where it fails: the processor need not guess which one does.
+    let link = u64::from_ne_bytes([h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]]);
+    let begin = u32::from_ne_bytes([h[12], h[13], h[14], h[15]]);
+    let fragment = u16::from_ne_bytes([h[20], h[21]]);
+    let wrong = (link ^ ingress.mac) & MAC_MASK
+        | u64::from((begin ^ BEGIN) & BEGIN_MASK)
+        | u64::from(fragment & ingress.whole)
+        | u64::from(NO_HOST[(src >> 24) as usize] | NO_HOST[(dst >> 24) as usize])
+        | u64::from(frame.mark().is_set() | !frame.is_as_it_came())
+        | u64::from((src == u32::MAX) | (dst == u32::MAX))
+        | u64::from((ttl <= 1) | (h[23] == PROTOCOL_IPIP))
+        | u64::from(usize::from(total_len) < ipv4::HEADER_LEN)
+        | u64::from(usize::from(total_len) + ethernet::HEADER_LEN > frame.head_len())
+        | u64::from(!verifies(h));
+    if wrong != 0 {
         return NOT_PLAIN;
     }
-    let Some((longest, more)) = left_to_do(frame, total_len) else {
-        return NOT_PLAIN;
-    };
     let seen = Seen {
         slot: ingress.slot,
-        // A frame is shorter than 2^17 bytes.
-        received: u32::try_from(frame.len()).unwrap_or(u32::MAX),
+        // A frame without a tail is shorter than 2^11 bytes.
+        received: u16::try_from(frame.head_len()).unwrap_or(u16::MAX),
         total_len,
-        longest,
-        more,
         to: ABSENT,
         from: ABSENT,
         rp_filter: ingress.rp_filter,
@@ -395,21 +367,24 @@ fn look_at(frame: &Frame, ingress: &[Ingress]) -> (Seen, u32, u32) {
     (seen, src, dst)
 }
 
-/// Length of a frame's longest packet on a wire, and how many there will be besides the first; none when what is left to do
-/// to the frame is not as the long way lets it pass.
-#[inline]
-fn left_to_do(frame: &Frame, total_len: u16) -> Option<(u16, u16)> {
-    if !frame.is_offloaded() {
-        return Some((total_len, 0));
+/// The bytes of a word that are the destination MAC.
+const MAC_MASK: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+/// EtherType, version and header length, as they stand in the frame.
+const BEGIN: u32 = u32::from_ne_bytes([0x08, 0x00, 0x45, 0]);
+const BEGIN_MASK: u32 = u32::from_ne_bytes([0xff, 0xff, 0xff, 0]);
+
+/// By first octet: 1 where [`martian::is_host`] is false: 0/8, 127/8, 224/4.
+static NO_HOST: [u8; 256] = {
+    let mut table = [0; 256];
+    table[0] = 1;
+    table[127] = 1;
+    let mut first = 224;
+    while first < 240 {
+        table[first] = 1;
+        first += 1;
     }
-    if !frame.is_superframe() {
-        return segment::is_sound(frame).map(|_| (total_len, 0));
-    }
-    let cutter = Cutter::new(frame).ok()?;
-    let longest = cutter.segment_len(0) - ethernet::HEADER_LEN;
-    let more = u16::try_from(cutter.count() - 1).ok()?;
-    Some((u16::try_from(longest).ok()?.min(total_len), more))
-}
+    table
+};
 
 /// Whether the checksum of an IPv4 header without options is right, in the byte order of the machine (RFC 1071 2 B).
 #[inline]
@@ -423,21 +398,13 @@ fn verifies(headers: &[u8; HEADERS]) -> bool {
     (sum & 0xffff) + (sum >> 16) == 0xffff
 }
 
-/// [`martian::is_host`], without a branch.
-#[inline]
-fn is_host(address: u32) -> bool {
-    /// By first octet: not 0/8, 127/8, 224/4.
-    const HOSTS: [u64; 4] = [!1, !(1 << 63), !0, !0xffff << 32 | 0xffff_ffff];
-    let first = (address >> 24) as usize;
-    (HOSTS[first / 64] >> (first % 64) & 1 != 0) & (address != u32::MAX)
-}
-
 impl Ingress {
     const NOT_PLAIN: Self = Self {
+        // What it stands for is seen by the slot.
         mac: u64::MAX,
+        whole: u16::MAX,
         slot: ABSENT,
         rp_filter: RpFilter::Off,
-        fragments: false,
     };
 
     fn of(slot: u16, port: &PortConfig, defragment: bool) -> Self {
@@ -450,10 +417,14 @@ impl Ingress {
         }
         let [a, b, c, d, e, f] = port.mac.0;
         Self {
-            mac: u64::from_be_bytes([0, 0, a, b, c, d, e, f]),
+            mac: u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]),
+            whole: if defragment {
+                u16::from_ne_bytes([0x3f, 0xff])
+            } else {
+                0
+            },
             slot,
             rp_filter: port.rp_filter,
-            fragments: !defragment,
         }
     }
 }
@@ -539,13 +510,12 @@ struct Run {
     slot: u16,
     frames: u64,
     bytes: u64,
-    more: u64,
 }
 
 impl Run {
     /// Adds a frame. What there is of another port is given back, to be counted.
     #[inline]
-    fn add(&mut self, slot: u16, len: u32, more: u16) -> Option<Self> {
+    fn add(&mut self, slot: u16, len: u16) -> Option<Self> {
         let other = (self.slot != slot).then(|| {
             mem::replace(
                 self,
@@ -557,7 +527,6 @@ impl Run {
         });
         self.frames += 1;
         self.bytes += u64::from(len);
-        self.more += u64::from(more);
         other
     }
 }
@@ -574,21 +543,21 @@ impl Counts {
     #[inline]
     fn add(&mut self, seen: Seen, egress: &Egress, stats: &mut Stats) {
         self.forwarded += 1;
-        if let Some(run) = self.rx.add(seen.slot, seen.received, seen.more) {
-            stats.count_rx_many(run.slot.into(), run.frames, run.bytes, run.more);
+        if let Some(run) = self.rx.add(seen.slot, seen.received) {
+            stats.count_rx_many(run.slot.into(), run.frames, run.bytes);
         }
-        let len = u32::from(seen.total_len) + 14;
-        if let Some(run) = self.tx.add(egress.slot, len, seen.more) {
-            stats.count_tx_many(run.slot.into(), run.frames, run.bytes, run.more);
+        // The frame fits its slot, which is shorter than 2^11 bytes.
+        let len = seen.total_len + 14;
+        if let Some(run) = self.tx.add(egress.slot, len) {
+            stats.count_tx_many(run.slot.into(), run.frames, run.bytes);
         }
     }
 
     /// Takes over what is left.
     pub(super) fn finish(self, stats: &mut Stats, io: &mut Io<'_>) {
         io.routes.add(RouteKind::Unicast, self.forwarded);
-        let Self { rx, tx, .. } = self;
-        stats.count_rx_many(rx.slot.into(), rx.frames, rx.bytes, rx.more);
-        stats.count_tx_many(tx.slot.into(), tx.frames, tx.bytes, tx.more);
+        stats.count_rx_many(self.rx.slot.into(), self.rx.frames, self.rx.bytes);
+        stats.count_tx_many(self.tx.slot.into(), self.tx.frames, self.tx.bytes);
     }
 }
 
@@ -615,7 +584,7 @@ impl Router {
                 ipv4::decrement_ttl(ip);
             }
         }
-        frame.truncate(ethernet::HEADER_LEN + usize::from(seen.total_len));
+        frame.set_len(ethernet::HEADER_LEN + usize::from(seen.total_len));
         counts.add(seen, egress, &mut self.stats);
         io.tx.push(egress.port, frame);
         #[cfg(any(test, feature = "testing"))]
@@ -625,69 +594,11 @@ impl Router {
         Ok(())
     }
 
-    /// Takes frame `n` of the batch that was [looked at](Plain::look_and_prefetch) past the first stages, if it is plain;
-    /// gives it back otherwise.
-    #[inline]
-    pub(super) fn track_plain(
-        &mut self,
-        n: usize,
-        mut frame: Frame,
-        io: &mut Io<'_>,
-    ) -> Result<(), Frame> {
-        let Some(seen) = self.plain.seen.get(n).filter(|seen| seen.slot != ABSENT) else {
-            return Err(frame);
-        };
-        let slot = usize::from(seen.slot);
-        let Some(port) = self.snapshot.ports.get(slot) else {
-            return Err(frame);
-        };
-        let link = Link {
-            slot,
-            from_host: false,
-            dst: port.mac,
-            payload: Payload::Ipv4,
-        };
-        frame.truncate(ethernet::HEADER_LEN + usize::from(seen.total_len));
-        let size = (seen.received as usize, 1 + usize::from(seen.more));
-        self.stats.count_rx(Some(slot), size);
-        #[cfg(any(test, feature = "testing"))]
-        {
-            self.plain.forwarded += 1;
-        }
-        self.validated(frame, link, io);
-        Ok(())
-    }
-
-    /// [`transmit`](Self::transmit) of a packet that goes where its connection went before.
-    #[inline]
-    pub(super) fn transmit_again(
-        &mut self,
-        mut frame: Frame,
-        slot: usize,
-        next_hop: Ipv4Addr,
-        io: &mut Io<'_>,
-    ) {
-        // A next hop of a port that is not plain is never found there.
-        let place = (next_hop.to_bits() as usize ^ slot) % RECENT;
-        let egress = &mut self.plain.recent[place];
-        if (usize::from(egress.slot), egress.via) != (slot, next_hop) {
-            let shaper = self.shaper.as_deref();
-            let by = |port| Egress::by(slot, port, Some(next_hop), shaper);
-            match self.snapshot.ports.get(slot).and_then(by) {
-                Some(plain) => *egress = plain,
-                None => return self.transmit(frame, slot, next_hop, io),
-            }
-        }
-        if frame.mark().is_set() || !egress.resolve(next_hop, io.now, &mut self.neighbours) {
-            return self.transmit(frame, slot, next_hop, io);
-        }
-        if let Some(link) = frame.first_mut() {
-            *link = egress.header;
-        }
-        frame.forget_tunnels();
-        let size = (frame.len(), segment::count(&frame));
-        self.stats.count_tx(slot, size);
-        io.tx.push(egress.port, frame);
+    /// Packets of known connections that took the plain path to its end.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn passed_again(&self) -> u64 {
+        self.plain.passed
     }
 
     /// Packets that took the plain path, so that a test can tell that it tests it.
@@ -699,54 +610,4 @@ impl Router {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::wire::checksum::Sum;
-
-    proptest! {
-        /// What is written for speed says what the stages say.
-        #[test]
-        fn the_branchless_checks_are_those_of_the_stages(
-            address in prop_oneof![any::<u32>(), (0_u32..=255).prop_map(|a| a << 24), Just(u32::MAX), Just(u32::MAX - 1)],
-            mut headers in proptest::array::uniform32(any::<u8>()),
-            right in any::<bool>(),
-        ) {
-            prop_assert_eq!(is_host(address), martian::is_host(Ipv4Addr::from_bits(address)));
-
-            let mut all = [0; HEADERS];
-            headers[31] = 0;
-            all[..32].copy_from_slice(&headers);
-            if right {
-                all[24..26].fill(0);
-                let sum = Sum::new().add_bytes(&all[14..]).finish();
-                all[24..26].copy_from_slice(&sum.to_be_bytes());
-            }
-            prop_assert_eq!(verifies(&all), Sum::new().add_bytes(&all[14..]).verifies());
-            prop_assert!(!right || verifies(&all));
-        }
-    }
-
-    #[test]
-    fn every_first_octet_is_judged_alike() {
-        for octet in 0..=255_u8 {
-            let address = Ipv4Addr::new(octet, 255, 255, 255);
-            assert_eq!(
-                is_host(address.to_bits()),
-                martian::is_host(address),
-                "{address}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_filter_has_what_was_put_in() {
-        let mut filter = Filter::default();
-        assert!((0..10_000).all(|a| !filter.may_have(a)));
-        for n in 0..300_u32 {
-            filter.insert(Ipv4Addr::from_bits(n * 65_537));
-        }
-        assert!((0..300).all(|n| filter.may_have(n * 65_537)));
-    }
-}
+mod tests;

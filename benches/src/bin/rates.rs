@@ -1,0 +1,129 @@
+//! `rates [-n TURNS] NAME..` measures loops of the router turn by turn, in CPU time of this thread, and prints the median
+//! of each and its ratio to the first: on a busy machine only ratios of the same run say something. `rates` alone lists the
+//! names.
+//!
+//! Every loop takes batches of 256 frames of 60 or 64 bytes through a router, copies into and out of the pool included.
+
+use std::time::Duration;
+
+use benches::crowd::Crowd;
+use benches::{Node, Random, udp_frame};
+use core::net::Ipv4Addr;
+use router_core::testing::crowd::Session;
+use rustix::time::{ClockId, clock_gettime};
+
+const IN_FLIGHT: usize = 256;
+/// Frames of one measurement of a crowd: so many that they reach all of its sessions now and then.
+const DRAWN: usize = 1 << 17;
+/// CPU time of one turn.
+const TURN: Duration = Duration::from_millis(120);
+
+type Loop = Box<dyn FnMut() -> usize>;
+type Maker = fn() -> Loop;
+
+const NAMES: [(&str, Maker); 9] = [
+    ("forward", || node(Node::new(1))),
+    ("forward-1000-neighbours", || node(Node::new(1000))),
+    ("masquerade", || node(Node::masquerading(1))),
+    ("plain-1k", || crowd(Crowd::plain(), 1000, false)),
+    ("plain-1M", || crowd(Crowd::plain(), 1_000_000, false)),
+    ("requests-1k", || crowd(opened(1000), 1000, false)),
+    ("replies-1k", || crowd(opened(1000), 1000, true)),
+    ("requests-1M", || crowd(opened(1_000_000), 1_000_000, false)),
+    ("replies-1M", || crowd(opened(1_000_000), 1_000_000, true)),
+];
+
+fn main() -> Result<(), String> {
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    let mut turns = 5;
+    if let Some(at) = words.iter().position(|w| w == "-n") {
+        let n: Vec<String> = words.splice(at..(at + 2).min(words.len()), []).collect();
+        turns = n
+            .get(1)
+            .and_then(|n| n.parse().ok())
+            .ok_or("usage: rates [-n TURNS] NAME..")?;
+    }
+    if words.is_empty() {
+        NAMES.iter().for_each(|(name, _)| println!("{name}"));
+        return Ok(());
+    }
+    let mut loops = Vec::new();
+    for word in words {
+        let (name, make) = NAMES
+            .iter()
+            .find(|(name, _)| *name == word)
+            .ok_or_else(|| format!("no loop {word}"))?;
+        loops.push((*name, make(), Vec::new()));
+    }
+    for _ in 0..turns {
+        for (_, run, times) in &mut loops {
+            times.push(measure(run));
+        }
+    }
+    let mut first = None;
+    for (name, _, mut times) in loops {
+        times.sort_by(f64::total_cmp);
+        let median = times[times.len() / 2];
+        let first = *first.get_or_insert(median);
+        println!(
+            "{name:24} {median:7.1} ns/packet   {:5.2} Mpps   rate to the first {:.2}",
+            1e3 / median,
+            first / median
+        );
+    }
+    Ok(())
+}
+
+fn cpu_time() -> Duration {
+    let t = clock_gettime(ClockId::ThreadCPUTime);
+    let part = |n: i64| u64::try_from(n).expect("a clock that began at zero");
+    Duration::from_secs(part(t.tv_sec)) + Duration::from_nanos(part(t.tv_nsec))
+}
+
+/// Nanoseconds per packet.
+fn measure(run: &mut Loop) -> f64 {
+    run();
+    let begin = cpu_time();
+    let mut packets = 0;
+    loop {
+        packets += run();
+        let spent = cpu_time().saturating_sub(begin);
+        if spent >= TURN {
+            return spent.as_secs_f64() * 1e9 / packets as f64;
+        }
+    }
+}
+
+fn node(mut node: Node) -> Loop {
+    let frames: Vec<Vec<u8>> = (0..256_u32)
+        .map(|i| udp_frame(Ipv4Addr::from(0x0a00_0007 + ((i * 19) << 8)), 64))
+        .collect();
+    Box::new(move || (0..64).map(|_| node.pass(&frames)).sum())
+}
+
+fn opened(sessions: u32) -> Crowd {
+    let mut crowd = Crowd::new(sessions);
+    crowd.grow(sessions);
+    crowd
+}
+
+fn crowd(mut crowd: Crowd, sessions: u32, replies: bool) -> Loop {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut draw = move || Session(random.next_u32() % sessions);
+    let frames: Vec<_> = (0..DRAWN)
+        .map(|_| match replies {
+            false => crowd.request(draw()),
+            true => crowd.reply(draw()),
+        })
+        .collect();
+    let mut at = 0;
+    Box::new(move || {
+        let mut sent = 0;
+        for _ in 0..64 {
+            sent += crowd.pass(&frames[at..at + IN_FLIGHT]);
+            at = (at + IN_FLIGHT) % DRAWN;
+        }
+        assert_eq!(sent, 64 * IN_FLIGHT, "nothing is lost");
+        sent
+    })
+}

@@ -1,0 +1,104 @@
+//! Connections looked up ahead of their packets' turn, a batch at a time, so that the loads of one packet wait beside those
+//! of the others.
+//!
+//! What is found is a [`Guess`]: a packet before it in the batch may end the connection, or begin one in its place. It is
+//! right as long as the connection in that place has the packet's tuple, which the table would have said then as well: a
+//! tuple is in it once.
+//!
+//! Cost: three passes over a batch, each of which asks for the line that the next one reads: bucket, connection, protocol.
+
+use super::{ASSURED, Action, CONFIRMED, ConnId, Conntrack, Dir, SEEN_REPLY, Seen, entry};
+use crate::arch;
+use crate::table::flow::{Choices, FlowKey};
+use crate::time::Instant;
+use crate::wire::ipv4::{Ipv4, PROTOCOL_UDP};
+
+/// A packet's key, and once it was looked up the connection and the direction that it most likely belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Guess {
+    key: FlowKey,
+    /// Where the table would have it.
+    choices: Choices,
+    value: u32,
+}
+
+/// The value of no entry: places are fewer than 2^28.
+const NOTHING: u32 = u32::MAX;
+
+impl Guess {
+    /// Of a packet without a key.
+    pub(crate) const NONE: Self = Self {
+        key: FlowKey([0; 2]),
+        choices: Choices::NONE,
+        value: NOTHING,
+    };
+}
+
+impl Conntrack {
+    /// Asks for where the connection of a packet with this key stands.
+    #[inline]
+    pub(crate) fn ask(&self, key: FlowKey) -> Guess {
+        Guess {
+            key,
+            choices: self.table.prefetch(key),
+            value: NOTHING,
+        }
+    }
+
+    /// Looks up what was asked for, and asks for what packets of the connection look at.
+    #[inline]
+    pub(crate) fn guess(&self, guess: &mut Guess) {
+        let Some(value) = self.table.get_at(guess.key, guess.choices) else {
+            return;
+        };
+        guess.value = value;
+        if let Some(conn) = self.get(entry(value).0) {
+            arch::prefetch(&conn.tuples);
+            arch::prefetch(&conn.proto);
+        }
+    }
+
+    /// The connection that was guessed, if it is that of the packet now, and the way that its packets of this direction
+    /// took last.
+    #[inline]
+    pub(crate) fn confirmed(&self, now: Instant, guess: &Guess) -> Option<(ConnId, Dir, Action)> {
+        let (id, dir) = entry(guess.value);
+        let conn = self.get(id)?;
+        let is = conn.status & CONFIRMED != 0
+            && conn.tuple(dir).key() == guess.key
+            && conn.deadline > now;
+        is.then_some((id, dir, conn.action(dir)))
+    }
+
+    /// [`track`](Self::track) for a packet from outside that belongs to the connection `id`, in direction `dir`.
+    #[inline]
+    pub(crate) fn track_known(
+        &mut self,
+        now: Instant,
+        ip: &Ipv4<'_>,
+        id: ConnId,
+        dir: Dir,
+    ) -> Seen {
+        if !self.is_valid(ip, true) {
+            return Seen::Invalid;
+        }
+        const STREAM: u8 = ASSURED | SEEN_REPLY;
+        let Some(conn) = self.get(id) else {
+            return Seen::Invalid;
+        };
+        // Nothing changes about a stream but how long it lives, and its protocol's state need not be looked at.
+        if ip.protocol() == PROTOCOL_UDP && conn.status & STREAM == STREAM {
+            if dir == Dir::Original || self.config.inbound_refresh {
+                self.refresh(id, now, self.config.timers.udp_stream);
+            }
+            return Seen::Known {
+                id,
+                dir,
+                established: true,
+            };
+        }
+        let tuple = *conn.tuple(dir);
+        self.hint = None;
+        self.continued(now, ip, &tuple, id, dir)
+    }
+}

@@ -1,0 +1,233 @@
+//! The plain path of a node that tracks connections.
+//!
+//! A packet whose connection and direction have been through the [packet path](super::super) under this configuration goes
+//! the same way: rules, routes and policy have said of its first packets what they would say of it. What remains is to take
+//! it into account, to translate it and to send it, in stages over the batch:
+//!
+//! ```text
+//!  the batch ─> look (header) ─> buckets of all keys ─> connections of all packets ─> one after the other, in order:
+//!                                                           known way ─> neigh ─> conntrack ─> translate, TTL, MACs ─> tx
+//!                                                           else ──> conntrack, and on from there the long way
+//!                                                           not plain ──> receive
+//! ```
+//!
+//! The connections that were looked up ahead are guesses, as packets before may end them: see `conntrack::ahead`.
+//!
+//! Cost: for a packet of a known connection one bucket and one or two lines of the connection, all asked for a stage
+//! ahead, and the batch's loads are under way together.
+
+use core::net::Ipv4Addr;
+
+use super::{ABSENT, Counts, Egress, HEADERS, Plain, look_at, with_later};
+use crate::addr::Mac;
+use crate::config::PortConfig;
+use crate::conntrack::{Guess, Tuple};
+use crate::frame::{BATCH_MAX, Frame};
+use crate::l2::{Link, Payload};
+use crate::nat::{Context, Nat};
+use crate::router::{Io, Router, packet, packet_mut};
+use crate::shape::Shaper;
+use crate::table::flow::FlowKey;
+use crate::wire::ethernet::HEADER_LEN;
+use crate::wire::ipv4::{Ipv4, PROTOCOL_TCP, PROTOCOL_UDP};
+
+/// Next hops that are remembered.
+const RECENT: usize = 64;
+
+/// What a node that tracks knows of the batch at hand, and of the one before.
+#[derive(Debug)]
+pub(super) struct Flows {
+    guesses: [Guess; BATCH_MAX],
+    /// Next hops that connections have lately been sent to.
+    recent: [Egress; RECENT],
+}
+
+impl Default for Flows {
+    fn default() -> Self {
+        Self {
+            guesses: [Guess::NONE; BATCH_MAX],
+            recent: [Egress::NOT_PLAIN; RECENT],
+        }
+    }
+}
+
+impl Flows {
+    pub(super) fn forget_next_hops(&mut self) {
+        self.recent = [Egress::NOT_PLAIN; RECENT];
+    }
+
+    /// What is remembered of a next hop, or can be. None where packets to it are not plain.
+    #[inline]
+    fn egress(
+        &mut self,
+        slot: usize,
+        next_hop: Ipv4Addr,
+        ports: &[PortConfig],
+        shaper: Option<&Shaper>,
+    ) -> Option<&mut Egress> {
+        // A next hop of a port that is not plain is never found there.
+        let place = (next_hop.to_bits() as usize ^ slot) % RECENT;
+        let egress = self.recent.get_mut(place)?;
+        if (usize::from(egress.slot), egress.via) != (slot, next_hop) {
+            *egress = Egress::by(slot, ports.get(slot)?, Some(next_hop), shaper)?;
+        }
+        Some(egress)
+    }
+}
+
+/// The key of a packet that is plain, with the frame's first bytes; none where it has no tuple.
+#[inline]
+fn key(frame: &Frame) -> Option<FlowKey> {
+    let h = frame.first::<{ HEADERS + 4 }>()?;
+    let protocol = h[23];
+    if matches!(protocol, PROTOCOL_TCP | PROTOCOL_UDP) {
+        let addresses = h[26..].first_chunk()?;
+        let ports = h[34..].first_chunk()?;
+        return Some(Tuple::key_of(*addresses, *ports, protocol));
+    }
+    let tuple = Tuple::of(&Ipv4::peek(packet(frame))?)?;
+    Some(tuple.key())
+}
+
+impl Plain {
+    /// Looks at the frames of a batch, and for the connections that they belong to.
+    pub(in crate::router) fn look_and_guess(&mut self, frames: &[Frame], nat: &Nat) {
+        let Self {
+            seen,
+            ingress,
+            flows,
+            ..
+        } = self;
+        for (((frame, later), seen), guess) in with_later(frames).zip(seen).zip(&mut flows.guesses)
+        {
+            if let Some(later) = later {
+                later.prefetch();
+            }
+            (*seen, ..) = look_at(frame, ingress);
+            *guess = if seen.slot == ABSENT {
+                Guess::NONE
+            } else {
+                key(frame).map_or(Guess::NONE, |key| nat.ask(key))
+            };
+        }
+        for guess in flows.guesses.iter_mut().take(frames.len()) {
+            nat.guess(guess);
+        }
+    }
+}
+
+impl Router {
+    /// Sends frame `n` of the batch that was [looked at](Plain::look_and_guess) where its connection went before, if it is
+    /// plain, or takes it past the first stages; gives it back when it is not plain.
+    #[inline]
+    pub(in crate::router) fn track_plain(
+        &mut self,
+        n: usize,
+        mut frame: Frame,
+        counts: &mut Counts,
+        io: &mut Io<'_>,
+    ) -> Result<(), Frame> {
+        let Self {
+            plain,
+            nat: Some(nat),
+            snapshot,
+            neighbours,
+            shaper,
+            stats,
+            ..
+        } = self
+        else {
+            return Err(frame);
+        };
+        let (Some(seen), Some(guess)) = (plain.seen.get(n), plain.flows.guesses.get(n)) else {
+            return Err(frame);
+        };
+        let (seen, guess) = (*seen, *guess);
+        if seen.slot == ABSENT {
+            return Err(frame);
+        }
+        #[cfg(any(test, feature = "testing"))]
+        {
+            plain.forwarded += 1;
+        }
+        frame.set_len(HEADER_LEN + usize::from(seen.total_len));
+        let way = nat.way(io.now, &guess, seen.slot).and_then(|way| {
+            let (flows, ports) = (&mut plain.flows, &snapshot.ports);
+            let egress = flows.egress(way.to, way.next_hop, ports, shaper.as_deref())?;
+            let may =
+                seen.total_len <= egress.mtu && egress.resolve(way.next_hop, io.now, neighbours);
+            may.then_some((way, egress))
+        });
+        let context = match way {
+            Some((way, egress)) => match nat.pass(io.now, packet_mut(&mut frame), &way) {
+                Ok(()) => {
+                    if let Some(link) = frame.first_mut() {
+                        *link = egress.header;
+                    }
+                    counts.add(seen, egress, stats);
+                    io.tx.push(egress.port, frame);
+                    #[cfg(any(test, feature = "testing"))]
+                    {
+                        self.plain.passed += 1;
+                    }
+                    return Ok(());
+                }
+                Err(context) => context,
+            },
+            None => Context::default(),
+        };
+        self.go_on_from_conntrack(frame, (seen.slot, seen.received), context, io);
+        Ok(())
+    }
+
+    /// Takes a plain packet on from conntrack, which may have been asked already. What came in is the place of its port, and
+    /// bytes.
+    fn go_on_from_conntrack(
+        &mut self,
+        frame: Frame,
+        (slot, received): (u16, u16),
+        context: Context,
+        io: &mut Io<'_>,
+    ) {
+        let slot = usize::from(slot);
+        let port = self.snapshot.ports.get(slot);
+        let link = Link {
+            slot,
+            from_host: false,
+            // What a plain frame is for.
+            dst: port.map_or(Mac::ZERO, |port| port.mac),
+            payload: Payload::Ipv4,
+        };
+        self.stats.count_rx(Some(slot), received.into());
+        self.validated(frame, link, context, io);
+    }
+
+    /// [`transmit`](Self::transmit) of a packet that goes where its connection went before.
+    #[inline]
+    pub(in crate::router) fn transmit_again(
+        &mut self,
+        mut frame: Frame,
+        slot: usize,
+        next_hop: Ipv4Addr,
+        io: &mut Io<'_>,
+    ) {
+        let (ports, shaper) = (&self.snapshot.ports, self.shaper.as_deref());
+        let egress = self
+            .plain
+            .flows
+            .egress(slot, next_hop, ports, shaper)
+            .filter(|_| !frame.mark().is_set());
+        let Some(egress) = egress else {
+            return self.transmit(frame, slot, next_hop, io);
+        };
+        if !egress.resolve(next_hop, io.now, &mut self.neighbours) {
+            return self.transmit(frame, slot, next_hop, io);
+        }
+        if let Some(link) = frame.first_mut() {
+            *link = egress.header;
+        }
+        frame.forget_tunnels();
+        self.stats.count_tx(slot, frame.len());
+        io.tx.push(egress.port, frame);
+    }
+}
