@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bandwidth;
+pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod cluster;

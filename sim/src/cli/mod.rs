@@ -5,6 +5,7 @@
 //! program in another role (daemon, node process) and are dispatched before clap sees them, as bring-up time counts.
 
 mod apply;
+mod bench;
 mod calico;
 mod completion;
 mod delete;
@@ -140,6 +141,8 @@ enum Verb {
     Stats(stats::Stats),
     /// Say what this host allows, which back end that means, and what would enable more
     Doctor(doctor::Doctor),
+    /// Measure the data plane on this machine, in less than a minute
+    Bench(bench::Bench),
     /// Print a completion script for a shell
     Completion(completion::Completion),
 }
@@ -188,6 +191,7 @@ fn run(args: Vec<OsString>) -> u8 {
         Verb::Up(verb) => verb.run(&cli.global, &ui),
         Verb::Apply(verb) => verb.run(&cli.global, apply::Existing::Accept, &ui),
         Verb::Create(verb) => verb.run(&cli.global, apply::Existing::Refuse, &ui),
+        Verb::Bench(verb) => verb.run(&ui),
         Verb::Doctor(verb) => verb.run(&ui),
         Verb::Down(verb) => verb.run(&cli.global, &ui),
         Verb::Ps(verb) => verb.run(&ui),
