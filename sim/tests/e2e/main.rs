@@ -8,6 +8,7 @@
 
 mod backends;
 mod bandwidth;
+mod bench;
 mod calico;
 mod errors;
 mod harness;
