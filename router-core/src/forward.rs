@@ -7,6 +7,7 @@ use core::net::Ipv4Addr;
 use crate::frame::{Frame, FramePool};
 use crate::icmp_error::{IcmpError, Refusal};
 use crate::options;
+use crate::segment;
 use crate::stats::DropReason;
 use crate::trace::Fit;
 use crate::wire::ethernet;
@@ -45,6 +46,19 @@ impl Size {
             total_len: ip.total_len(),
             dont_fragment: ip.dont_fragment(),
         }
+    }
+
+    /// Of the packet `ip` in `frame`: of a superframe, the size of its longest segment (Linux
+    /// `skb_gso_validate_network_len`).
+    #[inline]
+    pub(crate) fn of_frame(frame: &Frame, ip: &Ipv4<'_>) -> Self {
+        let mut size = Self::of(ip);
+        if frame.is_superframe() {
+            let longest = segment::longest(frame).saturating_sub(ethernet::HEADER_LEN);
+            size.total_len =
+                u16::try_from(longest).map_or(size.total_len, |l| l.min(size.total_len));
+        }
+        size
     }
 }
 

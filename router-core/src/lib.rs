@@ -30,6 +30,7 @@ pub mod policy;
 mod ports;
 mod random;
 pub mod router;
+pub mod segment;
 mod shape;
 pub mod stats;
 mod sync;

@@ -78,14 +78,22 @@ impl Originator {
 
     /// An identification that was not used lately toward `dst` for this protocol.
     pub(crate) fn ident(&mut self, protocol: u8, dst: Ipv4Addr) -> u16 {
+        self.idents(protocol, dst, 1)
+    }
+
+    /// The first of `n` of them, one after the other: for a packet that will be cut into so many.
+    pub(crate) fn idents(&mut self, protocol: u8, dst: Ipv4Addr, n: usize) -> u16 {
         #[expect(
             clippy::cast_possible_truncation,
             reason = "the remainder is below COUNTERS"
         )]
         let at = (random::hash(self.seed, u16::from(protocol), dst) % COUNTERS as u64) as usize;
         let ident = &mut self.idents[at];
-        *ident = ident.wrapping_add(1);
-        *ident
+        let first = ident.wrapping_add(1);
+        #[expect(clippy::cast_possible_truncation, reason = "they wrap")]
+        let last = ident.wrapping_add(n as u16);
+        *ident = last;
+        first
     }
 }
 

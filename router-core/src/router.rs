@@ -32,6 +32,7 @@ mod fragments;
 mod own;
 mod plain;
 mod policing;
+mod segments;
 mod sessions;
 mod shaping;
 mod tell;
@@ -55,13 +56,14 @@ use crate::ipip::Report;
 use crate::l2::{self, Link, Payload};
 use crate::local::{self, Delivery};
 use crate::martian;
-use crate::nat::{self, Context, Nat};
+use crate::nat::{self, Context, Form, Nat};
 use crate::neigh::{Due, NeighbourTable, NeighbourView};
 use crate::options;
 use crate::originate::{Fields, Originator};
 use crate::policy::Policy;
 use crate::ports::{ConfigError, PortIndex};
 use crate::random::{self, Rng};
+use crate::segment;
 use crate::shape::{Shaper, Side};
 use crate::stats::{Counters, DropReason, Event, RouteKind, Stats};
 use crate::time::Instant;
@@ -470,12 +472,17 @@ impl Router {
     }
 
     /// Step 1: link layer.
-    fn receive(&mut self, frame: Frame, io: &mut Io<'_>) {
+    fn receive(&mut self, mut frame: Frame, io: &mut Io<'_>) {
         let slot = self.ports.slot(frame.port());
-        self.stats.count_rx(slot, frame.len());
+        let size = (frame.len(), segment::count(&frame));
+        self.stats.count_rx(slot, size);
         io.trace.step(frame.mark(), || tell::rx(&frame));
+        io.trace.step_if(frame.mark(), || tell::superframe(&frame));
         if frame.is_cut() {
             return self.discard(frame, DropReason::FrameTooLong, io);
+        }
+        if let Err(reason) = segment::admit(&mut frame) {
+            return self.discard(frame, reason, io);
         }
         if let Some(gate) = slot.and_then(|slot| self.gate(slot, Side::Rx)) {
             return self.shape(frame, gate, io);
@@ -541,14 +548,15 @@ impl Router {
     fn validate(&self, frame: &mut Frame, link: Link, io: &mut Io<'_>) -> Result<(), DropReason> {
         io.trace
             .step(frame.mark(), || tell::accepted(frame.port(), link));
-        let ip = Ipv4::parse(packet(frame)).map_err(fault)?;
+        let available = frame.len().saturating_sub(HEADER_LEN);
+        let ip = Ipv4::parse_head(packet(frame), available).map_err(fault)?;
         io.trace.step(frame.mark(), || tell::header(&ip));
         let dst = ip.dst();
         if link.dst.is_group() && !dst.is_multicast() && !self.fib.is_broadcast(dst) {
             return Err(DropReason::UnicastInLinkBroadcast);
         }
         let len = HEADER_LEN + usize::from(ip.total_len());
-        frame.set_len(len);
+        frame.truncate(len);
         Ok(())
     }
 
@@ -571,7 +579,7 @@ impl Router {
         // 4. Connection tracking and destination NAT.
         if let Some(nat) = &mut self.nat {
             let whole = of_set.and_then(|set| set.datagram);
-            let origin = (port.id, link.from_host);
+            let origin = (port.id, link.from_host, form(frame));
             let before = tell::summary(frame);
             let entered = nat.enter(now, packet_mut(frame), whole, origin, &self.fib, context);
             io.trace.step(mark, || Step::Tracked {
@@ -641,7 +649,7 @@ impl Router {
         } else {
             forward::check_ttl(&ip)?;
         }
-        let size = of_set.map_or_else(|| Size::of(&ip), |set| set.size);
+        let size = of_set.map_or_else(|| Size::of_frame(frame, &ip), |set| set.size);
         let mtu = self.egress_mtu(&hop, dst, size, io);
         io.trace.step(mark, || tell::mtu(size, hop.port, mtu));
         forward::check_length(size, mtu)?;
@@ -687,7 +695,7 @@ impl Router {
             || !ip.options().is_empty()
             || ip.is_fragment()
             || ip.ttl() <= 1
-            || ip.total_len() > port.mtu
+            || Size::of_frame(frame, &ip).total_len > port.mtu
         {
             return None;
         }
@@ -695,7 +703,8 @@ impl Router {
             forward::decrement_ttl(frame);
         }
         if let Some(target) = target {
-            nat::set_source(packet_mut(frame), &target);
+            let form = form(frame);
+            nat::set_source(packet_mut(frame), &target, form);
         }
         Some(Verdict::Again(slot, action.next_hop))
     }
@@ -768,7 +777,7 @@ impl Router {
         {
             return self.decapsulate(frame, slot, io);
         }
-        match self.answer(packet(&frame), frame.mark(), io) {
+        match self.answer_frame(&frame, io) {
             Ok(By::Router) => self.consume(frame, io),
             Ok(By::Host) => self.deliver_to_host(frame, io),
             Err(refusal) => {
@@ -911,7 +920,16 @@ const fn fault(error: ipv4::Error) -> DropReason {
     }
 }
 
-/// What follows the Ethernet header.
+/// How the transport checksum of a packet stands.
+fn form(frame: &Frame) -> Form {
+    if frame.is_offloaded() {
+        Form::Partial
+    } else {
+        Form::Complete
+    }
+}
+
+/// What follows the Ethernet header, of a superframe as much as is in its head.
 fn packet(frame: &Frame) -> &[u8] {
     ethernet::payload(frame.bytes())
 }

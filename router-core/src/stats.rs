@@ -103,6 +103,7 @@ counters! {
         PortDown = "port-down", "The port it arrived on is administratively down or has nothing at its other end.";
         FrameTooShort = "frame-too-short", "Fewer bytes than an Ethernet header.";
         FrameTooLong = "frame-too-long", "Longer than any frame that this router can hold; the device cut it.";
+        BadOffload = "bad-offload", "What its device says is left to do to it contradicts what it carries.";
         OtherHost = "other-host", "The destination MAC is neither the port's nor a group address.";
         UnknownEtherType = "unknown-ethertype", "Neither IPv4 nor ARP.";
         VlanTagged = "vlan-tagged", "An 802.1Q or 802.1ad tag on an untagged port.";
@@ -191,6 +192,7 @@ counters! {
         IcmpErrorForbidden = "icmp-error-forbidden", "An ICMP error was withheld because RFC 1812 4.3.2.7 forbids one about such a packet.";
         NoFrame = "no-frame", "Something the router wanted to send was not made because the pool was empty.";
         Fragmented = "fragmented", "A datagram was cut into fragments.";
+        Segmented = "segmented", "A superframe was cut into the frames that a wire would have carried.";
         Reassembled = "reassembled", "All fragments of a datagram were there.";
         Encapsulated = "encapsulated", "A packet was put into an IPIP tunnel.";
         Decapsulated = "decapsulated", "A packet was taken out of an IPIP tunnel.";
@@ -272,17 +274,24 @@ impl<E: Countable> fmt::Debug for Counters<E> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PortStats {
-    /// Frames received.
+    /// Frames received; a superframe is one.
     pub rx_frames: u64,
-    /// Bytes received.
+    /// Frames that a wire would have carried for them (decision 14): segments, where one was a superframe.
+    pub rx_segments: u64,
+    /// Bytes received, the headers of a superframe once.
     pub rx_bytes: u64,
-    /// Frames handed out for sending.
+    /// Frames handed out for sending; a superframe is one.
     pub tx_frames: u64,
-    /// Bytes handed out for sending.
+    /// Frames that a wire would carry for them.
+    pub tx_segments: u64,
+    /// Bytes handed out for sending, the headers of a superframe once.
     pub tx_bytes: u64,
     /// Frames received here that were dropped, by reason.
     pub drops: Counters<DropReason>,
 }
+
+/// Bytes of a frame, and segments that it stands for.
+pub(crate) type Size = (usize, usize);
 
 /// Counters of one router since its making, from the router's view.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -294,7 +303,7 @@ pub struct Stats {
     pub generated: u64,
     /// Extra copies of a frame (floods).
     pub cloned: u64,
-    /// Frames gained by fragmentation: pieces minus one per datagram.
+    /// Frames gained by fragmentation and by cutting superframes: pieces minus one per datagram.
     pub split: u64,
     /// Frames handed out for sending.
     pub tx: u64,
@@ -360,52 +369,52 @@ impl Stats {
     }
 
     /// `slot` is the port's place in the snapshot; none when the router does not have it.
-    pub(crate) fn count_rx(&mut self, slot: Option<usize>, len: usize) {
+    pub(crate) fn count_rx(&mut self, slot: Option<usize>, size: Size) {
         self.rx += 1;
-        if let Some((_, port)) = slot.and_then(|s| self.ports.get_mut(s)) {
-            port.rx_frames += 1;
-            port.rx_bytes += len as u64;
+        if let Some(slot) = slot {
+            self.count_upper_rx(slot, size);
         }
     }
 
-    /// [`count_rx`](Self::count_rx) of so many frames with so many bytes in all.
-    pub(crate) fn count_rx_many(&mut self, slot: usize, frames: u64, bytes: u64) {
+    /// [`count_rx`](Self::count_rx) of so many frames with so many bytes in all, and `more` segments than frames.
+    pub(crate) fn count_rx_many(&mut self, slot: usize, frames: u64, bytes: u64, more: u64) {
         self.rx += frames;
         if let Some((_, port)) = self.ports.get_mut(slot) {
             port.rx_frames += frames;
+            port.rx_segments += frames + more;
             port.rx_bytes += bytes;
         }
     }
 
-    /// [`count_tx`](Self::count_tx) of so many frames with so many bytes in all.
-    pub(crate) fn count_tx_many(&mut self, slot: usize, frames: u64, bytes: u64) {
+    /// [`count_tx`](Self::count_tx) of so many frames with so many bytes in all, and `more` segments than frames.
+    pub(crate) fn count_tx_many(&mut self, slot: usize, frames: u64, bytes: u64, more: u64) {
         self.tx += frames;
         if let Some((_, port)) = self.ports.get_mut(slot) {
             port.tx_frames += frames;
+            port.tx_segments += frames + more;
             port.tx_bytes += bytes;
         }
     }
 
-    pub(crate) fn count_tx(&mut self, slot: usize, len: usize) {
+    pub(crate) fn count_tx(&mut self, slot: usize, size: Size) {
         self.tx += 1;
-        if let Some((_, port)) = self.ports.get_mut(slot) {
-            port.tx_frames += 1;
-            port.tx_bytes += len as u64;
-        }
+        self.count_upper_tx(slot, size);
     }
 
     /// A frame that arrives at an interface above a port, which received it before: a bridge's own, a tunnel device.
-    pub(crate) fn count_upper_rx(&mut self, slot: usize, len: usize) {
+    pub(crate) fn count_upper_rx(&mut self, slot: usize, (len, segments): Size) {
         if let Some((_, port)) = self.ports.get_mut(slot) {
             port.rx_frames += 1;
+            port.rx_segments += segments as u64;
             port.rx_bytes += len as u64;
         }
     }
 
     /// A frame that leaves by an interface above a port, which sends it.
-    pub(crate) fn count_upper_tx(&mut self, slot: usize, len: usize) {
+    pub(crate) fn count_upper_tx(&mut self, slot: usize, (len, segments): Size) {
         if let Some((_, port)) = self.ports.get_mut(slot) {
             port.tx_frames += 1;
+            port.tx_segments += segments as u64;
             port.tx_bytes += len as u64;
         }
     }
@@ -535,7 +544,7 @@ mod tests {
     #[test]
     fn conservation_names_both_sums_when_a_frame_is_missing() {
         let mut stats = Stats::default();
-        stats.count_rx(None, 60);
+        stats.count_rx(None, (60, 1));
         assert_eq!(stats.check_conservation(1), Ok(()));
         let error = stats.check_conservation(0).unwrap_err();
         assert_eq!((error.sources, error.sinks), (1, 0));
@@ -548,7 +557,7 @@ mod tests {
     fn statistics_survive_serialisation_by_name() {
         let mut stats = Stats::default();
         stats.set_ports([PortId(3)].into_iter());
-        stats.count_rx(Some(0), 60);
+        stats.count_rx(Some(0), (60, 1));
         stats.count_drop(Some(0), DropReason::TtlExpired);
         let json = serde_json::to_string(&stats).unwrap();
         assert!(json.contains(r#""ttl-expired":1"#), "{json}");

@@ -5,12 +5,15 @@ mod any_port;
 pub mod event_loop;
 pub mod fabric;
 pub mod memory;
+pub mod offload;
 pub mod port;
 pub mod sys;
+pub mod tails;
 pub mod tap;
 
 pub use event_loop::{AnyPort, Engine, EventLoop};
 pub use fabric::{FabricPort, Hub, HubHandle, MemberId};
 pub use memory::MemoryPort;
 pub use port::{Caps, Port, PortCounters, PortError, Rx};
+pub use tails::Tails;
 pub use tap::{TapConfig, TapError, TapPort};

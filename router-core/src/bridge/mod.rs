@@ -248,11 +248,12 @@ fn reserved(dst: Mac) -> Option<u8> {
     }
 }
 
-/// True when a frame is within the MTU of a port it leaves by; a VLAN tag does not count.
-pub(crate) fn fits(port: &PortConfig, frame: &[u8]) -> bool {
+/// True when a frame of `len` bytes that begins like `frame` is within the MTU of a port it leaves by; a VLAN tag does not
+/// count.
+pub(crate) fn fits(port: &PortConfig, frame: &[u8], len: usize) -> bool {
     let tag = match ethernet::parse(frame) {
         Some((header, _)) if [ETHERTYPE_VLAN, ETHERTYPE_QINQ].contains(&header.ethertype) => 4,
         _ => 0,
     };
-    frame.len() <= HEADER_LEN + usize::from(port.mtu) + tag
+    len <= HEADER_LEN + usize::from(port.mtu) + tag
 }

@@ -76,10 +76,10 @@ impl Conntrack {
         &mut self,
         now: Instant,
         ip: &Ipv4<'_>,
-        id: ConnId,
-        dir: Dir,
+        check: bool,
+        (id, dir): (ConnId, Dir),
     ) -> Seen {
-        if !self.is_valid(ip, true) {
+        if !self.is_valid(ip, check) {
             return Seen::Invalid;
         }
         const STREAM: u8 = ASSURED | SEEN_REPLY;

@@ -222,7 +222,7 @@ const fn before(a: u32, b: u32) -> bool {
 /// Behind the last octet of a segment; SYN and FIN count as one each.
 fn end_of(tcp: &Tcp<'_>) -> u32 {
     let flags = tcp.flags();
-    let len = u32::try_from(tcp.payload().len()).unwrap_or(0);
+    let len = u32::try_from(tcp.payload_len()).unwrap_or(0);
     let ghosts = u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
     tcp.seq().wrapping_add(len).wrapping_add(ghosts)
 }

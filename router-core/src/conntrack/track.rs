@@ -76,7 +76,7 @@ impl Conntrack {
         let timers = &config.timers;
         let (proto, timeout) = match tuple.protocol {
             PROTOCOL_TCP => {
-                let Some(tcp) = Tcp::parse(ip.payload()) else {
+                let Some(tcp) = Tcp::of(ip) else {
                     return Seen::Invalid;
                 };
                 let Some(mut track) = TcpTrack::begin(&tcp, config.tcp_loose) else {
@@ -131,7 +131,7 @@ impl Conntrack {
         let mut changed = false;
         let (timeout, now_assured) = match &mut conn.proto {
             Proto::Tcp(track) => {
-                let Some(tcp) = Tcp::parse(ip.payload()) else {
+                let Some(tcp) = Tcp::of(ip) else {
                     return Seen::Invalid;
                 };
                 let before = track.state;

@@ -12,12 +12,14 @@ use crate::wire::udp::Udp;
 const MAX_ICMP_TYPE: u8 = 18;
 
 /// True when the transport header of a whole datagram is one that Linux tracks. `checksum` says whether checksums are
-/// looked at.
+/// looked at. Where they are not, as of a superframe, only the beginning has to be there.
 pub(super) fn is_valid(ip: &Ipv4<'_>, checksum: bool) -> bool {
     let payload = ip.payload();
     match ip.protocol() {
-        PROTOCOL_UDP => Udp::parse(payload)
-            .is_some_and(|udp| !checksum || udp.checksum_verifies(ip.src(), ip.dst())),
+        PROTOCOL_UDP if checksum => {
+            Udp::parse(payload).is_some_and(|udp| udp.checksum_verifies(ip.src(), ip.dst()))
+        }
+        PROTOCOL_UDP => Udp::is_sound(ip),
         PROTOCOL_TCP => Tcp::parse(payload).is_some_and(|tcp| {
             flags_make_sense(tcp.flags())
                 && (!checksum || tcp.checksum_verifies(ip.src(), ip.dst()))

@@ -19,6 +19,7 @@ mod batch;
 pub(crate) mod hold;
 mod offload;
 mod pool;
+mod superframe;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -52,6 +53,8 @@ const DECAPSULATED: u8 = 2;
 const CUT: u8 = 4;
 /// The slot says what is left to do, or has a tail.
 const OFFLOADED: u8 = 8;
+/// What is left to do is to cut it. With [`OFFLOADED`].
+const SUPERFRAME: u8 = 16;
 
 /// What a handle points to.
 struct Slot {
@@ -156,72 +159,6 @@ impl Frame {
         usize::from(self.len)
     }
 
-    /// What is left to do to it; offsets are from the frame's first byte. Nothing, unless a device said so.
-    #[inline]
-    #[must_use]
-    pub fn offload(&self) -> Offload {
-        if self.flags & OFFLOADED == 0 {
-            return Offload::NONE;
-        }
-        self.slot
-            .offload
-            .moved(|at| at.wrapping_sub(u16::from(self.start)))
-    }
-
-    /// Says what is left to do to it. Offsets are from the frame's first byte, and stay with the bytes that they point to
-    /// when something is put in front or taken off.
-    pub fn set_offload(&mut self, offload: Offload) {
-        self.slot.offload = offload.moved(|at| at.wrapping_add(u16::from(self.start)));
-        self.flags |= OFFLOADED;
-    }
-
-    /// The bytes behind the head, of a superframe.
-    #[inline]
-    #[must_use]
-    pub fn tail(&self) -> Option<&Tail> {
-        if self.flags & OFFLOADED == 0 {
-            return None;
-        }
-        self.slot.tail.as_ref()
-    }
-
-    /// Puts bytes behind the head. A tail that it had is given back.
-    pub fn set_tail(&mut self, tail: Tail) {
-        if self.flags & OFFLOADED == 0 {
-            self.set_offload(Offload::NONE);
-        }
-        self.slot.tail = Some(tail);
-    }
-
-    /// Takes the bytes behind the head off, for whoever sends them on.
-    pub fn take_tail(&mut self) -> Option<Tail> {
-        if self.flags & OFFLOADED == 0 {
-            return None;
-        }
-        self.slot.tail.take()
-    }
-
-    /// Copies `out.len()` bytes from byte `at` on, from head and tail. Bytes that it doesn't have are zero.
-    pub fn read(&self, at: usize, out: &mut [u8]) {
-        let head = self.bytes().get(at..).unwrap_or_default();
-        let n = head.len().min(out.len());
-        let (front, back) = out.split_at_mut(n);
-        front.copy_from_slice(&head[..n]);
-        match self.tail() {
-            Some(tail) => tail.read((at + n).saturating_sub(self.head_len()), back),
-            None => back.fill(0),
-        }
-    }
-
-    /// It is as a wire would carry it again: nothing is left to do, and there is no tail.
-    pub fn forget_offload(&mut self) {
-        if self.flags & OFFLOADED != 0 {
-            self.flags &= !OFFLOADED;
-            self.slot.offload = Offload::NONE;
-            self.slot.tail = None;
-        }
-    }
-
     /// True when it has no byte.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -268,7 +205,7 @@ impl Frame {
         self.forget_offload();
         self.port = from.port;
         self.mark = from.mark;
-        self.flags = from.flags & !OFFLOADED;
+        self.flags = from.flags & !(OFFLOADED | SUPERFRAME);
     }
 
     /// True when this router put a tunnel header in front: the outer packet is the router's own, the inner is not.
@@ -289,15 +226,15 @@ impl Frame {
         self.flags |= DECAPSULATED;
     }
 
-    /// True when nothing was done to it that later stages have to know of, and nothing is left to do.
+    /// True when nothing was done to it that later stages have to know of.
     #[inline]
     pub(crate) fn is_as_it_came(&self) -> bool {
-        self.flags == 0
+        self.flags & !(OFFLOADED | SUPERFRAME) == 0
     }
 
     /// Forgets what tunnels did to it: it leaves.
     pub(crate) fn forget_tunnels(&mut self) {
-        self.flags &= OFFLOADED;
+        self.flags &= OFFLOADED | SUPERFRAME;
     }
 
     /// Everything from the present start to the slot's end: what a device may read into, before [`Frame::set_len`].

@@ -9,7 +9,7 @@
 
 use core::net::Ipv4Addr;
 
-use super::{Context, Nat, rewrite};
+use super::{Context, Form, Nat, rewrite};
 use crate::conntrack::{Action, ConnId, Dir, Guess, Seen};
 use crate::table::flow::FlowKey;
 use crate::time::Instant;
@@ -59,7 +59,7 @@ impl Nat {
     }
 
     /// Takes a packet into account that has a [`way`](Self::way), and makes of it what leaves on that way: translated, its
-    /// TTL lower by one. Its IPv4 header was validated and has no options.
+    /// TTL lower by one. Its IPv4 header was validated and has no options; `form` is how its checksum stands.
     ///
     /// # Errors
     /// When it does not belong to the connection after all: what is known of it by then, for the long way. It is as it was.
@@ -67,15 +67,18 @@ impl Nat {
     pub(crate) fn pass(
         &mut self,
         now: Instant,
+        form: Form,
         packet: &mut [u8],
         &Way { id, dir, .. }: &Way,
     ) -> Result<(), Context> {
         let seen = Ipv4::peek(packet).map_or(Seen::Invalid, |ip| {
-            self.conntrack.track_known(now, &ip, id, dir)
+            // What is partial is right by definition.
+            self.conntrack
+                .track_known(now, &ip, form == Form::Complete, (id, dir))
         });
         match (seen, self.conntrack.get(id)) {
             (Seen::Known { id: same, .. }, Some(conn)) if same == id => {
-                rewrite::forward(packet, conn.translation(dir).as_ref());
+                rewrite::forward(packet, conn.translation(dir).as_ref(), form);
                 Ok(())
             }
             _ => Err(Context {

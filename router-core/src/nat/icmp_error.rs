@@ -6,7 +6,7 @@
 //!
 //! Cost: the error's checksum is made anew.
 
-use super::rewrite::{self, End};
+use super::rewrite::{self, End, Form};
 use crate::conntrack::{Connection, Dir, has_ports};
 use crate::wire::checksum::Sum;
 use crate::wire::icmpv4::{self, REDIRECT};
@@ -36,7 +36,7 @@ pub(super) fn translate(packet: &mut [u8], conn: &Connection, dir: Dir, end: End
     }
     // Whatever router on the way sent it is still its source, unless this end is hidden.
     if moved {
-        rewrite::set_end(packet, end, &target);
+        rewrite::set_end(packet, end, &target, Form::Complete);
     }
     let sent = conn.tuple(dir.other());
     let opposite = match end {
@@ -47,7 +47,7 @@ pub(super) fn translate(packet: &mut [u8], conn: &Connection, dir: Dir, end: End
         return true;
     };
     if let Some(quoted) = message.get_mut(icmpv4::HEADER_LEN..) {
-        rewrite::set_end(quoted, opposite, sent);
+        rewrite::set_end(quoted, opposite, sent, Form::Complete);
     }
     if let Some(place) = message.get_mut(2..4) {
         place.fill(0);

@@ -38,6 +38,7 @@ use crate::wire::icmpv4;
 use crate::wire::ipv4::{Ipv4, PROTOCOL_ICMP, PROTOCOL_SCTP};
 use dnat::Affinity;
 use rewrite::End;
+pub(crate) use rewrite::Form;
 use rules::{Facts, Hook, Place, Rules, Ruling};
 
 pub use rules::{ChainCounts, Count};
@@ -57,6 +58,8 @@ pub(crate) struct Context {
     from_host: bool,
     /// IPv4 bytes of the datagram.
     bytes: usize,
+    /// How its transport checksum stands.
+    form: Form,
 }
 
 impl Context {
@@ -197,15 +200,16 @@ impl Nat {
         now: Instant,
         packet: &mut [u8],
         whole: Option<&[u8]>,
-        (in_port, from_host): (PortId, bool),
+        (in_port, from_host, form): (PortId, bool, Form),
         fib: &Fib,
         context: &mut Context,
     ) -> Result<(), Refusal> {
         let datagram = whole.unwrap_or(packet);
-        let bytes = datagram.len();
         let Some(ip) = Ipv4::peek(datagram) else {
             return Err(DropReason::BadHeaderLength.into());
         };
+        let bytes = usize::from(ip.total_len());
+        context.form = form;
         context.in_port = (!from_host).then_some(in_port);
         context.from_host = from_host;
         context.received = Tuple::of(&ip);
@@ -214,7 +218,9 @@ impl Nat {
             context.seen = if whole.is_some() && !translatable_in_pieces(&ip) {
                 Seen::Invalid
             } else {
-                self.conntrack.track(now, &ip, !from_host)
+                // What is partial is right by definition.
+                let check = !from_host && form == Form::Complete;
+                self.conntrack.track(now, &ip, check)
             };
         }
         match context.seen {
@@ -245,7 +251,7 @@ impl Nat {
                         let target = self.destination(now, &tuple, place);
                         if let Some(target) = target {
                             self.conntrack.set_reply(target.invert(), None);
-                            rewrite::set_end(packet, End::Dst, &target);
+                            rewrite::set_end(packet, End::Dst, &target, form);
                         }
                     }
                     Ruling::Drop => return Err(DropReason::NatDrop.into()),
@@ -257,7 +263,7 @@ impl Nat {
                 if let Some(conn) = self.conntrack.get(id) {
                     let target = conn.target(dir);
                     if *conn.tuple(dir) != target {
-                        rewrite::set_end(packet, End::Dst, &target);
+                        rewrite::set_end(packet, End::Dst, &target, form);
                     }
                 }
             }
@@ -369,14 +375,14 @@ impl Nat {
                 let id = self.confirm(now)?;
                 self.learn(id, Dir::Original, from, hop);
                 if target != current {
-                    rewrite::set_end(packet, End::Src, &target);
+                    rewrite::set_end(packet, End::Src, &target, context.form);
                 }
             }
             Seen::Known { id, dir, .. } => {
                 if let Some(conn) = self.conntrack.get(id) {
                     let target = conn.target(dir);
                     if *conn.tuple(dir) != target {
-                        rewrite::set_end(packet, End::Src, &target);
+                        rewrite::set_end(packet, End::Src, &target, context.form);
                     }
                 }
                 self.learn(id, dir, from, hop);
@@ -452,14 +458,14 @@ impl Nat {
                 let target = self.bind(now, &current, current.src, PortChoice::default(), None)?;
                 self.confirm(now)?;
                 if target != current {
-                    rewrite::set_end(packet, End::Src, &target);
+                    rewrite::set_end(packet, End::Src, &target, context.form);
                 }
             }
             Seen::Known { id, dir, .. } => {
                 if let Some(conn) = self.conntrack.get(id) {
                     let target = conn.target(dir);
                     if *conn.tuple(dir) != target {
-                        rewrite::set_end(packet, End::Src, &target);
+                        rewrite::set_end(packet, End::Src, &target, context.form);
                     }
                 }
             }
@@ -547,32 +553,32 @@ impl Nat {
     /// Makes a packet what its sender sent, so that an error about it can quote that.
     pub(crate) fn undo(&self, packet: &mut [u8], context: &Context) {
         if let Some(received) = context.received {
-            rewrite::set_both(packet, &received);
+            rewrite::set_both(packet, &received, context.form);
         }
     }
 
     /// As [`Nat::undo`], for a packet that had left already and waited for its next hop: its connection is known by what
     /// the answer to it would be.
-    pub(crate) fn undo_sent(&mut self, now: Instant, packet: &mut [u8]) {
+    pub(crate) fn undo_sent(&mut self, now: Instant, packet: &mut [u8], form: Form) {
         let answer = Ipv4::peek(packet)
             .and_then(|ip| Tuple::of(&ip))
             .map(|tuple| tuple.invert());
         if let Some(answer) = answer
             && let Some((_, _, target)) = self.known(now, &answer)
         {
-            rewrite::set_both(packet, &target.invert());
+            rewrite::set_both(packet, &target.invert(), form);
         }
     }
 }
 
 /// Gives a packet the source that its connection is translated to.
-pub(crate) fn set_source(packet: &mut [u8], target: &Tuple) {
-    rewrite::set_end(packet, End::Src, target);
+pub(crate) fn set_source(packet: &mut [u8], target: &Tuple, form: Form) {
+    rewrite::set_end(packet, End::Src, target, form);
 }
 
 /// Gives a packet both ends of what its connection is translated to.
 pub(crate) fn set_both(packet: &mut [u8], target: &Tuple) {
-    rewrite::set_both(packet, target);
+    rewrite::set_both(packet, target, Form::Complete);
 }
 
 /// False for what would need a checksum over all pieces made anew: ICMP errors, which nobody makes so long, and SCTP, which

@@ -1,7 +1,8 @@
 //! Addresses and ports changed in place, with every checksum that covers them (NAT-50, NAT-60 to NAT-62).
 //!
 //! Checksums are updated incrementally (RFC 1624), so a wrong one stays wrong by the same amount. A UDP checksum of zero
-//! is none and stays zero; one that comes out as zero is sent as 0xffff. SCTP's CRC is no sum and is made anew.
+//! is none and stays zero; one that comes out as zero is sent as 0xffff. SCTP's CRC is no sum and is made anew. The field of
+//! a partial checksum holds the sum of the pseudo header, not complemented: addresses change it, ports do not.
 //!
 //! Cost: a few additions; for SCTP a pass over the packet.
 
@@ -21,9 +22,19 @@ pub(crate) enum End {
     Dst,
 }
 
+/// How the checksum of a packet's TCP or UDP header stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// It covers everything.
+    #[default]
+    Complete,
+    /// It covers the pseudo header, and who completes it will add the rest.
+    Partial,
+}
+
 /// Makes one end of the packet in `packet` (an IPv4 header and what follows, as much as there is) that of `target`, and
 /// the identifier of an ICMP query with either end.
-pub(crate) fn set_end(packet: &mut [u8], end: End, target: &Tuple) {
+pub(crate) fn set_end(packet: &mut [u8], end: End, target: &Tuple, form: Form) {
     let (addr, port) = match end {
         End::Src => (target.src, target.sport),
         End::Dst => (target.dst, target.dport),
@@ -52,10 +63,13 @@ pub(crate) fn set_end(packet: &mut [u8], end: End, target: &Tuple) {
             End::Src => 0,
             End::Dst => 2,
         };
+        let addresses = delta;
         delta.replace(payload, at, port);
-        match protocol {
-            PROTOCOL_TCP => fix(payload, 16, delta),
-            PROTOCOL_UDP => fix_udp(payload, delta),
+        match (protocol, form) {
+            (PROTOCOL_TCP, Form::Complete) => fix(payload, 16, delta),
+            (PROTOCOL_UDP, Form::Complete) => fix_udp(payload, delta),
+            (PROTOCOL_TCP, Form::Partial) => fix_partial(payload, 16, addresses),
+            (PROTOCOL_UDP, Form::Partial) => fix_partial(payload, 6, addresses),
             _ => {}
         }
         if protocol == PROTOCOL_SCTP
@@ -77,7 +91,7 @@ pub(crate) fn set_end(packet: &mut [u8], end: End, target: &Tuple) {
 /// As `decrement_ttl` and [`set_both`] do it, with one update of each checksum in place of six: a one's complement sum is
 /// the same in whatever order and by whatever parts it is added up.
 #[inline]
-pub(crate) fn forward(packet: &mut [u8], target: Option<&Tuple>) {
+pub(crate) fn forward(packet: &mut [u8], target: Option<&Tuple>, form: Form) {
     let Some((header, payload)) = packet.split_first_chunk_mut::<HEADER_LEN>() else {
         return;
     };
@@ -87,7 +101,7 @@ pub(crate) fn forward(packet: &mut [u8], target: Option<&Tuple>) {
     let protocol = header[9];
     if !matches!(protocol, PROTOCOL_TCP | PROTOCOL_UDP) {
         decrement_ttl(header);
-        return set_both(packet, target);
+        return set_both(packet, target, form);
     }
     let Some(ports) = payload.first_chunk_mut::<4>() else {
         return decrement_ttl(header);
@@ -124,6 +138,11 @@ pub(crate) fn forward(packet: &mut [u8], target: Option<&Tuple>) {
         return;
     };
     let of_transport = u16::from_be_bytes([place[0], place[1]]);
+    if form == Form::Partial {
+        let sum = fold(u64::from(of_transport) + src + dst);
+        place.copy_from_slice(&sum.to_be_bytes());
+        return;
+    }
     // NAT-61, NAT-62
     if none && of_transport == 0 {
         return;
@@ -160,9 +179,9 @@ fn is_icmp_error(payload: &[u8]) -> bool {
 }
 
 /// Makes both ends of the packet those of `target`.
-pub(crate) fn set_both(packet: &mut [u8], target: &Tuple) {
-    set_end(packet, End::Src, target);
-    set_end(packet, End::Dst, target);
+pub(crate) fn set_both(packet: &mut [u8], target: &Tuple, form: Form) {
+    set_end(packet, End::Src, target, form);
+    set_end(packet, End::Dst, target, form);
 }
 
 /// What was taken from a sum and added to it.
@@ -185,6 +204,10 @@ impl Delta {
         self.replace(bytes, at + 2, u16::from_be_bytes([c, d]));
     }
 
+    fn apply_partial(self, sum: u16) -> u16 {
+        self.0.add_u16(sum).fold()
+    }
+
     fn apply(self, checksum: u16) -> u16 {
         self.0.add_u16(!checksum).finish()
     }
@@ -195,6 +218,14 @@ fn fix(bytes: &mut [u8], at: usize, delta: Delta) {
     if let Some(place) = bytes.get_mut(at..at + 2) {
         let old = u16::from_be_bytes([place[0], place[1]]);
         place.copy_from_slice(&delta.apply(old).to_be_bytes());
+    }
+}
+
+/// [`fix`] of a partial checksum. The sum of a pseudo header is never zero, so that no rule is needed for zero.
+fn fix_partial(bytes: &mut [u8], at: usize, delta: Delta) {
+    if let Some(place) = bytes.get_mut(at..at + 2) {
+        let old = u16::from_be_bytes([place[0], place[1]]);
+        place.copy_from_slice(&delta.apply_partial(old).to_be_bytes());
     }
 }
 
@@ -248,9 +279,9 @@ mod tests {
             let old = tuple(a, b, p, q, protocol);
             let new = tuple(c, d, r, s, protocol);
             let mut bytes = build(&old, &data).bytes();
-            set_both(&mut bytes, &new);
+            set_both(&mut bytes, &new, Form::Complete);
             prop_assert_eq!(&bytes, &build(&new, &data).bytes());
-            set_both(&mut bytes, &old);
+            set_both(&mut bytes, &old, Form::Complete);
             prop_assert_eq!(bytes, build(&old, &data).bytes());
         }
 
@@ -264,7 +295,7 @@ mod tests {
             prop_assume!(sum != right_sum && right_sum != !sum);
             let mut wrong = right.clone();
             wrong[36..38].copy_from_slice(&sum.to_be_bytes());
-            set_end(&mut wrong, End::Src, &new);
+            set_end(&mut wrong, End::Src, &new, Form::Complete);
             prop_assert_ne!(wrong, build(&new, b"x").bytes());
         }
     }
@@ -282,6 +313,7 @@ mod tests {
                 1 => prop::sample::select(vec![(0, 0), (0xffff, 0xffff), (0, 0xffff)]).prop_map(Some),
             ],
             translated in prop::bool::weighted(0.9),
+            form in prop::sample::select(vec![Form::Complete, Form::Partial]),
         ) {
             let target = tuple(c, d, r, s, protocol);
             let mut at_once = build(&tuple(a, b, p, q, protocol), &data).bytes();
@@ -293,11 +325,11 @@ mod tests {
                 }
             }
             let mut stepwise = at_once.clone();
-            forward(&mut at_once, translated.then_some(&target));
+            forward(&mut at_once, translated.then_some(&target), form);
             decrement_ttl(stepwise.first_chunk_mut().unwrap());
             if translated {
-                set_end(&mut stepwise, End::Dst, &target);
-                set_end(&mut stepwise, End::Src, &target);
+                set_end(&mut stepwise, End::Dst, &target, form);
+                set_end(&mut stepwise, End::Src, &target, form);
             }
             prop_assert_eq!(at_once, stepwise);
         }
@@ -309,7 +341,7 @@ mod tests {
         let old = tuple(1, 2, 3, 4, 17);
         let new = tuple(9, 9, 9, 9, 17);
         let mut bytes = (ipv4(old.src, old.dst) / udp(3, 4).checksum(0) / b"x").bytes();
-        set_both(&mut bytes, &new);
+        set_both(&mut bytes, &new, Form::Complete);
         assert_eq!(
             bytes,
             (ipv4(new.src, new.dst) / udp(9, 9).checksum(0) / b"x").bytes()
@@ -322,7 +354,12 @@ mod tests {
         let old = tuple(1, 2, 3, 4, 17);
         let found = (0..=u16::MAX).any(|port| {
             let mut bytes = build(&old, b"x").bytes();
-            set_end(&mut bytes, End::Src, &tuple(1, 2, port, 4, 17));
+            set_end(
+                &mut bytes,
+                End::Src,
+                &tuple(1, 2, port, 4, 17),
+                Form::Complete,
+            );
             assert_ne!(bytes[26..28], [0, 0]);
             bytes[26..28] == [0xff, 0xff]
         });
@@ -335,7 +372,7 @@ mod tests {
         let new = tuple(9, 9, 8, 7, 6);
         let mut bytes = build(&old, b"").bytes();
         bytes.truncate(28);
-        set_both(&mut bytes, &new);
+        set_both(&mut bytes, &new, Form::Complete);
         assert_eq!(bytes, build(&new, b"").bytes()[..28]);
     }
 }

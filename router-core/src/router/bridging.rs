@@ -4,6 +4,7 @@ use super::{Io, Router, tell};
 use crate::bridge::{self, Outlet};
 use crate::config::BridgePort;
 use crate::frame::Frame;
+use crate::segment;
 use crate::stats::{DropReason, Event};
 use crate::wire::ethernet;
 
@@ -45,7 +46,8 @@ impl Router {
 
     /// A finished frame of the node's own leaves by a bridge's interface, in place `slot`.
     pub(super) fn send_by_bridge(&mut self, frame: Frame, slot: usize, io: &mut Io<'_>) {
-        self.stats.count_upper_tx(slot, frame.len());
+        let size = (frame.len(), segment::count(&frame));
+        self.stats.count_upper_tx(slot, size);
         let outlet = ethernet::parse(frame.bytes())
             .ok_or(DropReason::FrameTooShort)
             .and_then(|(header, _)| {
@@ -73,15 +75,24 @@ impl Router {
     }
 
     /// Sends a frame to all ports of a bridge but for the one it came by, `from`, and to the bridge's own interface if
-    /// `up` names its place. The frame itself goes to the last of them, copies to the others.
+    /// `up` names its place. The frame itself goes to the last of them, copies to the others; what has something left to do
+    /// is cut or completed first.
     fn flood(
         &mut self,
-        frame: Frame,
+        mut frame: Frame,
         member: BridgePort,
         from: Option<usize>,
         up: Option<usize>,
         io: &mut Io<'_>,
     ) {
+        if frame.is_superframe() {
+            return self.cut(frame, io, |router, segment, io| {
+                router.flood(segment, member, from, up, io);
+            });
+        }
+        if let Err(error) = segment::complete(&mut frame) {
+            return self.discard(frame, error.reason(), io);
+        }
         self.stats.count(Event::BridgeFlooded);
         let mut last = None;
         let mut n = 0;
@@ -125,7 +136,7 @@ impl Router {
             .snapshot
             .ports
             .get(slot)
-            .is_some_and(|port| bridge::fits(port, frame.bytes()));
+            .is_some_and(|port| bridge::fits(port, frame.bytes(), segment::longest(&frame)));
         if fits {
             self.emit(frame, slot, io);
         } else {
@@ -136,7 +147,8 @@ impl Router {
     /// A bridge hands a frame that came by the port in place `from` to its own interface, in place `own`: from here on it
     /// is a frame received there. What is addressed to the node's end of the port it came by is for the node as well.
     fn hand_up(&mut self, mut frame: Frame, from: usize, own: usize, io: &mut Io<'_>) {
-        self.stats.count_upper_rx(own, frame.len());
+        let size = (frame.len(), segment::count(&frame));
+        self.stats.count_upper_rx(own, size);
         let mac = |slot: usize| self.snapshot.ports.get(slot).map(|port| port.mac);
         if let (Some(port), Some(bridge)) = (mac(from), mac(own))
             && let Some((header, _)) = ethernet::parse(frame.bytes())

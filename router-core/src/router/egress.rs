@@ -6,13 +6,14 @@ use super::{Io, Router, packet, tell};
 use crate::addr::Mac;
 use crate::config::PortKind;
 use crate::fib::Hop;
-use crate::forward::Cut;
+use crate::forward::{Cut, Size};
 use crate::frame::{Frame, FramePool};
 use crate::icmp_error::Refusal;
 use crate::ipip;
 use crate::martian;
 use crate::neigh::Answer;
 use crate::ports::PortIndex;
+use crate::segment;
 use crate::shape::Side;
 use crate::stats::{Discard, DropReason, Event, Stats};
 use crate::trace::{Answered, Recorder, Step};
@@ -20,10 +21,24 @@ use crate::wire::ethernet::{self, ETHERTYPE_IPV4};
 use crate::wire::ipv4::Ipv4;
 
 impl Router {
-    /// Sends a packet by `hop`, in pieces if it is longer than the port's MTU; DF was looked at before.
-    pub(super) fn send(&mut self, frame: Frame, hop: Hop, dst: Ipv4Addr, io: &mut Io<'_>) {
+    /// Sends a packet by `hop`, in pieces if it is longer than the port's MTU; DF was looked at before. A superframe whose
+    /// segments are too long is cut into these first.
+    pub(super) fn send(&mut self, mut frame: Frame, hop: Hop, dst: Ipv4Addr, io: &mut Io<'_>) {
         let next_hop = hop.via.unwrap_or(dst);
         let mtu = self.snapshot.ports.get(hop.slot).map_or(0, |p| p.mtu);
+        let size = Ipv4::peek(packet(&frame)).map(|ip| Size::of_frame(&frame, &ip));
+        if size.is_none_or(|size| size.total_len <= mtu) {
+            return self.transmit(frame, hop.slot, next_hop, io);
+        }
+        if frame.is_superframe() {
+            return self.cut(frame, io, |router, segment, io| {
+                router.send(segment, hop, dst, io);
+            });
+        }
+        // The pieces have one checksum, in the first.
+        if let Err(error) = segment::complete(&mut frame) {
+            return self.discard(frame, error.reason(), io);
+        }
         let bytes = packet(&frame);
         let Some((ip, cut)) = Ipv4::peek(bytes).and_then(|ip| Some((ip, Cut::new(&ip, mtu)?)))
         else {
@@ -156,8 +171,12 @@ impl Router {
         }
     }
 
-    pub(super) fn refuse(&mut self, frame: Frame, refusal: Refusal, io: &mut Io<'_>) {
-        if let Some(error) = refusal.error {
+    pub(super) fn refuse(&mut self, mut frame: Frame, refusal: Refusal, io: &mut Io<'_>) {
+        // The sender is told of what a wire would have carried. (Linux quotes a superframe's header, and a checksum that is
+        // partial.)
+        if let Some(error) = refusal.error
+            && segment::become_first(&mut frame).is_ok()
+        {
             // What the router put into a tunnel is somebody's packet still, and that one hears of it (IPIP-16).
             let bytes = if frame.is_encapsulated() {
                 ipip::inner(packet(&frame)).unwrap_or_default()

@@ -2,7 +2,7 @@
 
 use core::net::Ipv4Addr;
 
-use super::{DUMMY_ADDRESS, Io, Router, packet, packet_mut, tell};
+use super::{DUMMY_ADDRESS, Io, Router, form, packet, packet_mut, tell};
 use crate::addr::Mac;
 use crate::config::PortId;
 use crate::fib::Lookup;
@@ -217,7 +217,8 @@ impl Router {
     pub(super) fn give_up(&mut self, id: usize, io: &mut Io<'_>) {
         while let Some(mut frame) = self.neighbours.release(id) {
             if let Some(nat) = &mut self.nat {
-                nat.undo_sent(io.now, packet_mut(&mut frame));
+                let form = form(&frame);
+                nat.undo_sent(io.now, packet_mut(&mut frame), form);
             }
             self.refuse(
                 frame,

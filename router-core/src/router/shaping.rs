@@ -6,6 +6,7 @@ use super::egress::Bin;
 use super::{Io, Router, tell};
 use crate::config::{PortConfig, Shape};
 use crate::frame::{Frame, FramePool};
+use crate::segment;
 use crate::shape::{GateId, Shaper, Side};
 use crate::stats::DropReason;
 use crate::time::Instant;
@@ -61,6 +62,12 @@ impl Router {
             Ok(None) => io
                 .trace
                 .step_if(mark, || port.map(|port| Step::Queued { port })),
+            // Its segments may pass, as in `tbf_segment`.
+            Err((frame, DropReason::BurstExceeded)) if frame.is_superframe() => {
+                self.cut(frame, io, |router, segment, io| {
+                    router.shape(segment, id, io)
+                });
+            }
             Err((frame, reason)) => self.discard(frame, reason, io),
         }
     }
@@ -107,8 +114,10 @@ impl Router {
             return self.discard(frame, DropReason::EgressDown, io);
         };
         frame.forget_tunnels();
-        self.stats.count_tx(slot, frame.len());
+        let size = (frame.len(), segment::count(&frame));
+        self.stats.count_tx(slot, size);
         io.trace.step(frame.mark(), || tell::tx(port.id, &frame));
+        io.trace.step_if(frame.mark(), || tell::superframe(&frame));
         io.tx.push(port.id, frame);
     }
 }

@@ -11,6 +11,7 @@ use crate::forward::{self, Size};
 use crate::frame::Frame;
 use crate::l2::Link;
 use crate::neigh::NeighbourState;
+use crate::segment::Cutter;
 use crate::stats::{Event, RouteKind};
 use crate::trace::{Step, Summary};
 use crate::wire::ethernet;
@@ -39,6 +40,22 @@ pub(super) fn tx(port: PortId, frame: &Frame) -> Step {
         src,
         dst,
     }
+}
+
+/// What a frame stands for that is more than one.
+pub(super) fn superframe(frame: &Frame) -> Option<Step> {
+    let cutter = frame
+        .is_superframe()
+        .then(|| Cutter::new(frame).ok())
+        .flatten()?;
+    Some(Step::Superframe {
+        segments: cutter.count(),
+        size: cutter.size(),
+    })
+}
+
+pub(super) fn segment(frame: &Frame) -> Step {
+    Step::Segment { len: frame.len() }
 }
 
 pub(super) const fn accepted(port: PortId, link: Link) -> Step {

@@ -17,6 +17,7 @@ use crate::icmp_error::{IcmpError, Refusal};
 use crate::ipip::{self, OVERHEAD, PathMtus, Report};
 use crate::l2::{Link, Payload};
 use crate::martian;
+use crate::segment;
 use crate::stats::{DropReason, Event};
 use crate::trace::{Mark, Step};
 use crate::wire::ethernet;
@@ -127,6 +128,11 @@ impl Router {
         if frame.is_encapsulated() {
             return self.discard(frame, DropReason::TunnelNested, io);
         }
+        if frame.is_superframe() && !has_room(packet(&frame)) {
+            return self.cut(frame, io, |router, segment, io| {
+                router.encapsulate(segment, slot, device, end, io);
+            });
+        }
         let Some((port, true)) = self.snapshot.ports.get(slot).map(|p| (p.id, p.carrier)) else {
             return self.discard(frame, DropReason::EgressDown, io);
         };
@@ -147,22 +153,27 @@ impl Router {
         let Some(ip) = Ipv4::peek(packet(&frame)) else {
             return self.discard(frame, DropReason::BadHeaderLength, io);
         };
-        let ident = self.originator.ident(PROTOCOL_IPIP, end);
+        let (size, segments) = (Size::of_frame(&frame, &ip), segment::count(&frame));
+        let ident = self.originator.idents(PROTOCOL_IPIP, end, segments);
         let header = ipip::outer_header(device, &ip, src, end, ident);
         let (ttl, df) = (header[8], ip.dont_fragment());
         let len = usize::from(ip.total_len()) + header.len();
         // The way may have become narrower since the packet was measured.
         let link = self.snapshot.ports.get(hop.slot).map_or(0, |p| p.mtu);
-        if df && len > usize::from(link) {
+        if df && usize::from(size.total_len) + header.len() > usize::from(link) {
             let mtu = link.saturating_sub(OVERHEAD).max(MIN_MTU);
             let error = IcmpError::FragmentationNeeded { mtu };
             let refusal = Refusal::with(DropReason::FragmentationNeeded, error);
             return self.refuse(frame, refusal, io);
         }
-        self.stats.count_upper_tx(slot, packet(&frame).len());
+        let size = (frame.len() - ethernet::HEADER_LEN, segments);
+        self.stats.count_upper_tx(slot, size);
         if !frame.push_front(header.len()) {
             return self.discard(frame, DropReason::TunnelNested, io);
         }
+        // The Ethernet header goes along: without its type a superframe is none.
+        let link = header.len()..header.len() + ethernet::HEADER_LEN;
+        frame.bytes_mut().copy_within(link, 0);
         if let Some(place) = ethernet::payload_mut(frame.bytes_mut()).first_chunk_mut() {
             *place = header;
         }
@@ -202,7 +213,8 @@ impl Router {
         if frame.is_decapsulated() {
             return self.discard(frame, DropReason::TunnelNested, io);
         }
-        let inner = match Ipv4::parse(outer.payload()) {
+        let available = frame.len() - ethernet::HEADER_LEN - outer.header_len();
+        let inner = match Ipv4::parse_head(outer.payload(), available) {
             Ok(inner) => inner,
             Err(error) => return self.discard(frame, super::fault(error), io),
         };
@@ -212,6 +224,9 @@ impl Router {
         };
         let outer_len = outer.header_len();
         let len = usize::from(inner.total_len());
+        frame
+            .bytes_mut()
+            .copy_within(..ethernet::HEADER_LEN, outer_len);
         frame.pull_front(outer_len);
         match mark {
             ipip::Mark::Keep => {}
@@ -224,7 +239,8 @@ impl Router {
         frame.set_decapsulated();
         frame.set_port(id);
         self.stats.count(Event::Decapsulated);
-        self.stats.count_upper_rx(slot, len);
+        self.stats
+            .count_upper_rx(slot, (len, segment::count(&frame)));
         io.trace
             .step(frame.mark(), || Step::Decap { port: id, src, dst });
         let link = Link {
@@ -266,4 +282,11 @@ impl Router {
         }
         Ok(By::Router)
     }
+}
+
+/// True when a total length has room for another header in front of this packet (decision 15), and the packet is none of a
+/// tunnel already: a superframe has headers of one tunnel.
+fn has_room(packet: &[u8]) -> bool {
+    Ipv4::peek(packet)
+        .is_some_and(|ip| ip.total_len() <= u16::MAX - OVERHEAD && ip.protocol() != PROTOCOL_IPIP)
 }

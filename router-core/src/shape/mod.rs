@@ -3,7 +3,8 @@
 //! As the CNI plugin `bandwidth` sets Linux up: a token bucket filter for what leaves toward a pod, on the node's end of
 //! its link, and one for what the pod sends, before anything else is done with it. Each has a queue; a frame that finds
 //! tokens and nobody before it passes at once, others wait in order until there are tokens, and what would make the queue
-//! longer than its limit in bytes is dropped, as is a frame longer than the burst. Token buckets start full.
+//! longer than its limit in bytes is dropped, as is a frame longer than the burst. Token buckets start full. A superframe
+//! costs what its segments do, and is cut into them by the router when it is longer than the burst.
 //!
 //! Does not decide what happens to a frame that passes: the router takes it on where it stopped it (`router/shaping.rs`).
 //! Source: containernetworking/plugins `meta/bandwidth`; Linux `net/sched/sch_tbf.c`. Unlike there, frames that wait
@@ -19,6 +20,7 @@ use alloc::vec::Vec;
 use crate::config::{PortConfig, PortId, Rate};
 use crate::frame::Frame;
 use crate::frame::hold::{HoldStore, Queue};
+use crate::segment;
 use crate::stats::{Discard, DropReason};
 use crate::time::Instant;
 use bucket::Bucket;
@@ -153,7 +155,7 @@ impl Shaper {
         let Some(gate) = self.gates.get_mut(usize::from(id.0)) else {
             return Ok(Some(frame));
         };
-        let len = frame.len();
+        let len = segment::wire_len(&frame);
         if gate.bucket.is_some_and(|bucket| !bucket.holds(len)) {
             return Err((frame, DropReason::BurstExceeded));
         }
@@ -176,7 +178,7 @@ impl Shaper {
     /// The next frame that has waited at this gate and passes now.
     pub(crate) fn release(&mut self, now: Instant, id: GateId) -> Option<Frame> {
         let gate = self.gates.get_mut(usize::from(id.0))?;
-        let len = self.store.oldest(&gate.queue)?.len();
+        let len = segment::wire_len(self.store.oldest(&gate.queue)?);
         if !gate.passes(now, len) {
             return None;
         }
@@ -202,7 +204,7 @@ impl Shaper {
     }
 
     fn ready_at(&self, gate: &Gate) -> Option<Instant> {
-        let len = self.store.oldest(&gate.queue)?.len();
+        let len = segment::wire_len(self.store.oldest(&gate.queue)?);
         Some(
             gate.bucket
                 .as_ref()

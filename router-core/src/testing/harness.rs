@@ -5,9 +5,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::decode;
+use super::offload;
 use super::packet::Packet;
 use crate::config::{PortId, PortKind, Snapshot};
-use crate::frame::{BATCH_MAX, Batch, FramePool, TxBatch};
+use crate::frame::{BATCH_MAX, Batch, FramePool, Offload, TxBatch};
 use crate::router::{Limits, Router};
 use crate::stats::{DropReason, Event, Stats};
 use crate::time::{Duration, Instant};
@@ -34,8 +35,12 @@ impl From<Event> for Counter {
     }
 }
 
+/// A frame that left with something to do: port, all its bytes, and what is left to do.
+pub type Uncut = (PortId, Vec<u8>, Offload);
+
 /// A router with its frame pool, its time, and what it has sent.
 ///
+/// What leaves with something to do is recorded as the frames that a wire would carry, made the slow way.
 /// Every emitted frame is checked as [`decode::check_emitted`] says. When the harness is dropped it checks that frames
 /// were conserved and that the pool has back all that is not held.
 #[derive(Debug)]
@@ -45,6 +50,7 @@ pub struct Harness {
     tx: TxBatch,
     now: Instant,
     sent: VecDeque<(PortId, Vec<u8>)>,
+    uncut: Vec<Uncut>,
     seen: Stats,
     mark: Mark,
 }
@@ -73,6 +79,7 @@ impl Harness {
             tx: TxBatch::new(frames),
             now: Instant::ZERO,
             sent: VecDeque::new(),
+            uncut: Vec::new(),
             seen: Stats::default(),
             mark: Mark::NONE,
         }
@@ -117,6 +124,29 @@ impl Harness {
                     "a frame of {} bytes fits a slot",
                     bytes.len()
                 );
+                frame.set_port(*port);
+                frame.set_mark(self.mark);
+                assert!(
+                    batch.push(frame).is_ok(),
+                    "a chunk is no longer than a batch"
+                );
+            }
+            self.router
+                .process(self.now, &mut batch, &mut self.pool, &mut self.tx);
+            self.collect();
+        }
+    }
+
+    /// Hands in a batch of frames as an offload device does, each with what is left to do to it; heads have at most `head`
+    /// bytes.
+    ///
+    /// # Panics
+    /// As [`Harness::rx_bytes`].
+    pub fn rx_offload(&mut self, frames: &[Uncut], head: usize) {
+        for chunk in frames.chunks(BATCH_MAX) {
+            let mut batch = Batch::new();
+            for (port, bytes, offload) in chunk {
+                let mut frame = offload::frame(&mut self.pool, bytes, *offload, head);
                 frame.set_port(*port);
                 frame.set_mark(self.mark);
                 assert!(
@@ -230,14 +260,20 @@ impl Harness {
             let min_ttl = u8::from(!to_host);
             // What stations say to each other across a bridge is theirs (BR-7).
             let foreign = is_foreign(self.router.snapshot(), port, frame.bytes());
-            if !foreign && let Err(rule) = decode::check_emitted(frame.bytes(), min_ttl) {
-                panic!(
-                    "emitted on port {}: {rule}\n{}",
-                    port.0,
-                    decode::decode(frame.bytes()).join("\n")
-                );
+            let bytes = offload::bytes(&frame);
+            for wire in offload::on_wire(&bytes, frame.offload()) {
+                if !foreign && let Err(rule) = decode::check_emitted(&wire, min_ttl) {
+                    panic!(
+                        "emitted on port {}: {rule}\n{}",
+                        port.0,
+                        decode::decode(&wire).join("\n")
+                    );
+                }
+                self.sent.push_back((port, wire));
             }
-            self.sent.push_back((port, frame.bytes().to_vec()));
+            if frame.is_offloaded() {
+                self.uncut.push((port, bytes, frame.offload()));
+            }
             self.pool.free(frame);
         }
     }
@@ -245,6 +281,11 @@ impl Harness {
     /// Everything sent and not looked at yet, oldest first.
     pub fn take_all(&mut self) -> Vec<(PortId, Vec<u8>)> {
         self.sent.drain(..).collect()
+    }
+
+    /// The frames that left with something to do since this was asked last; their wire frames are among the others.
+    pub fn take_uncut(&mut self) -> Vec<Uncut> {
+        core::mem::take(&mut self.uncut)
     }
 
     /// The oldest frame sent by `port` and not looked at yet.

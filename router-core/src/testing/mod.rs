@@ -9,11 +9,12 @@ pub mod calico;
 pub mod crowd;
 pub mod decode;
 mod harness;
+pub mod offload;
 mod oracle;
 pub mod packet;
 pub mod topology;
 
-pub use harness::{Counter, Harness};
+pub use harness::{Counter, Harness, Uncut};
 pub use oracle::{Answer, SlowFib};
 pub use packet::{
     Packet, arp_reply, arp_request, echo_reply, echo_request, eth, fragmentation_needed, fragments,

@@ -41,6 +41,8 @@ enum Layer {
         seq: u32,
         ack: u32,
         flags: u8,
+        window: u16,
+        options: Vec<u8>,
         checksum: Option<u16>,
     },
     Icmp {
@@ -143,6 +145,8 @@ pub fn tcp(src: u16, dst: u16, flags: u8) -> Packet {
         seq: 0,
         ack: 0,
         flags,
+        window: 0,
+        options: Vec::new(),
         checksum: None,
     }
     .into()
@@ -325,8 +329,12 @@ impl Packet {
         ttl(value: u8) Layer::Ipv4(ip) => ip.ttl = value);
     field!(/// Protocol number.
         protocol(value: u8) Layer::Ipv4(ip) => ip.protocol = Some(value));
-    field!(/// IPv4 options, a multiple of 4 bytes.
-        options(bytes: &[u8]) Layer::Ipv4(ip) => ip.options = bytes.to_vec());
+    field!(/// IPv4 or TCP options, a multiple of 4 bytes.
+        options(bytes: &[u8])
+        Layer::Ipv4(ip) => ip.options = bytes.to_vec(),
+        Layer::Tcp { options, .. } => *options = bytes.to_vec());
+    field!(/// TCP window, not scaled.
+        window(value: u16) Layer::Tcp { window, .. } => *window = value);
     field!(/// TCP sequence number.
         seq(value: u32) Layer::Tcp { seq, .. } => *seq = value);
     field!(/// TCP acknowledgement number.
@@ -455,6 +463,8 @@ impl Layer {
                 seq,
                 ack,
                 flags,
+                window,
+                options,
                 checksum,
             } => {
                 put16(&mut out, *src);
@@ -463,7 +473,12 @@ impl Layer {
                     put16(&mut out, (word >> 16) as u16);
                     put16(&mut out, (word & 0xffff) as u16);
                 }
-                out.extend([0x50, *flags, 0, 0, 0, 0, 0, 0]);
+                let words =
+                    u8::try_from(5 + options.len() / 4).expect("at most 40 bytes of options");
+                out.extend([words << 4, *flags]);
+                put16(&mut out, *window);
+                out.extend([0; 4]);
+                out.extend(options);
                 let sum = transport_checksum(outer, 6, &out, &rest);
                 set16(&mut out, 16, checksum.unwrap_or(sum));
             }

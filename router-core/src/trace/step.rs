@@ -28,6 +28,23 @@ pub enum Step {
         /// Destination MAC.
         dst: Mac,
     },
+    /// The frame that came in or left before this step stands for several.
+    Superframe {
+        /// Frames that a wire would carry for it.
+        segments: usize,
+        /// Payload bytes of each of them but the last.
+        size: usize,
+    },
+    /// A superframe was cut into the frames that it stands for, each of which goes on by itself.
+    Segmented {
+        /// Their number.
+        segments: usize,
+    },
+    /// One of those frames.
+    Segment {
+        /// Bytes, Ethernet header included.
+        len: usize,
+    },
     /// The frame is for this router: by its MAC, or by a group address.
     Accepted {
         /// Ingress port.
@@ -89,7 +106,7 @@ pub enum Step {
         port: PortId,
         /// Its MTU, bytes of IPv4 packet.
         mtu: u16,
-        /// Total length of the packet, bytes.
+        /// Total length of the packet, bytes; of a superframe that of a segment.
         len: u16,
         /// The result.
         fit: Fit,

@@ -107,6 +107,14 @@ impl fmt::Display for Sentence<'_> {
                 src,
                 dst,
             } => write!(f, "received by {}: {len} bytes, {src} > {dst}", port(p)),
+            Step::Superframe { segments, size } => {
+                write!(
+                    f,
+                    "superframe: {segments} segments of {size} bytes of payload"
+                )
+            }
+            Step::Segmented { segments } => write!(f, "cut into {segments} segments"),
+            Step::Segment { len } => write!(f, "segment of {len} bytes"),
             Step::Accepted {
                 from_host: true, ..
             } => f.write_str("sent by the node itself"),

@@ -52,6 +52,15 @@ impl<'a> Ipv4<'a> {
     /// # Errors
     /// The first check that failed.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
+        Self::parse_head(bytes, bytes.len())
+    }
+
+    /// [`parse`](Self::parse) of the beginning of a packet of `available` bytes: a superframe's head. The view has as much of
+    /// the payload as is here.
+    ///
+    /// # Errors
+    /// The first check that failed.
+    pub fn parse_head(bytes: &'a [u8], available: usize) -> Result<Self, Error> {
         let (fixed, rest) = bytes.split_first_chunk().ok_or(Error::HeaderLength)?;
         if fixed[0] >> 4 != 4 {
             return Err(Error::Version);
@@ -65,9 +74,11 @@ impl<'a> Ipv4<'a> {
         if !Sum::new().add_bytes(fixed).add_bytes(options).verifies() {
             return Err(Error::Checksum);
         }
+        let header_len = HEADER_LEN + options_len;
         let payload = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]))
-            .checked_sub(HEADER_LEN + options_len)
-            .and_then(|len| rest.get(..len))
+            .checked_sub(header_len)
+            .filter(|len| header_len + len <= available)
+            .and_then(|len| rest.get(..len.min(rest.len())))
             .ok_or(Error::TotalLength)?;
         Ok(Self {
             fixed,
@@ -105,6 +116,12 @@ impl<'a> Ipv4<'a> {
     #[must_use]
     pub const fn header_len(&self) -> usize {
         HEADER_LEN + self.options.len()
+    }
+
+    /// Bytes that follow the header according to it, those of a superframe that are not here included.
+    #[must_use]
+    pub fn payload_len(&self) -> usize {
+        usize::from(self.total_len()).saturating_sub(self.header_len())
     }
 
     /// Identification.

@@ -3,7 +3,7 @@
 use core::net::Ipv4Addr;
 
 use super::checksum::Sum;
-use super::ipv4::PROTOCOL_TCP;
+use super::ipv4::{Ipv4, PROTOCOL_TCP};
 
 /// Bytes of a header without options.
 pub const HEADER_LEN: usize = 20;
@@ -20,6 +20,8 @@ pub const PSH: u8 = 0x08;
 pub const ACK: u8 = 0x10;
 /// URG
 pub const URG: u8 = 0x20;
+/// CWR (RFC 3168)
+pub const CWR: u8 = 0x80;
 
 /// A segment whose header is all there.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +29,7 @@ pub struct Tcp<'a> {
     header: &'a [u8; HEADER_LEN],
     payload: &'a [u8],
     segment: &'a [u8],
+    payload_len: usize,
 }
 
 impl<'a> Tcp<'a> {
@@ -38,11 +41,23 @@ impl<'a> Tcp<'a> {
         if offset < HEADER_LEN {
             return None;
         }
+        let payload = bytes.get(offset..)?;
         Some(Self {
             header,
-            payload: bytes.get(offset..)?,
+            payload,
             segment: bytes,
+            payload_len: payload.len(),
         })
+    }
+
+    /// The segment in a whole packet whose length was validated. Of a superframe only the head is there, and its payload is
+    /// still as long as it says.
+    #[must_use]
+    pub fn of(ip: &Ipv4<'a>) -> Option<Self> {
+        let mut tcp = Self::parse(ip.payload())?;
+        let header_len = ip.payload().len() - tcp.payload.len();
+        tcp.payload_len = ip.payload_len().saturating_sub(header_len);
+        Some(tcp)
     }
 
     /// Source port.
@@ -88,6 +103,12 @@ impl<'a> Tcp<'a> {
     pub fn options(&self) -> &'a [u8] {
         let end = self.segment.len() - self.payload.len();
         self.segment.get(HEADER_LEN..end).unwrap_or_default()
+    }
+
+    /// Bytes that follow header and options, those of a superframe that are not here included.
+    #[must_use]
+    pub const fn payload_len(&self) -> usize {
+        self.payload_len
     }
 
     /// What follows header and options.

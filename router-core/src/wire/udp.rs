@@ -3,7 +3,7 @@
 use core::net::Ipv4Addr;
 
 use super::checksum::Sum;
-use super::ipv4::PROTOCOL_UDP;
+use super::ipv4::{Ipv4, PROTOCOL_UDP};
 
 /// Bytes of the header.
 pub const HEADER_LEN: usize = 8;
@@ -28,6 +28,18 @@ impl<'a> Udp<'a> {
             header,
             datagram: bytes.get(..len)?,
         })
+    }
+
+    /// True when the datagram of a whole packet, whose length was validated, is one as far as its header tells. Of a
+    /// superframe only the head is there.
+    #[must_use]
+    pub fn is_sound(ip: &Ipv4<'_>) -> bool {
+        ip.payload()
+            .first_chunk::<HEADER_LEN>()
+            .is_some_and(|header| {
+                let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+                (HEADER_LEN..=ip.payload_len()).contains(&len)
+            })
     }
 
     /// Source port.

@@ -53,6 +53,7 @@ pub(super) fn run_inside(mut launch: Connection, rootless: bool) -> u8 {
             name: "eth0".to_owned(),
             ifindex: Some(4),
             device,
+            offload: true,
         };
         findings.push((
             Ability::Tap,

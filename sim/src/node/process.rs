@@ -111,6 +111,11 @@ pub fn main(words: &[OsString]) -> ExitCode {
 /// arrives can cause.
 pub fn run(args: &NodeArgs) -> io::Result<()> {
     set_command_name(&format!("podwire-{}", args.role.as_str()));
+    // Deadlines are kept to the microsecond instead of the usual fifty, for links that delay frames.
+    let slack = std::num::NonZeroU64::new(1000);
+    if let Err(errno) = rustix::thread::set_current_timer_slack(slack) {
+        tracing::debug!("the timers stay lax: {errno}");
+    }
     let control = adopt(args.control_fd)?;
     let process = NodeProcess::new(control)?;
     tracing::info!("{} {} has started", args.role.as_str(), args.name);

@@ -338,6 +338,7 @@ impl Workshop {
             // What the kernel gives by itself needs no wish: these are plain devices.
             ifindex: (plan.ifindex != FIRST_IFINDEX).then_some(plan.ifindex),
             device: self.device.clone(),
+            offload: false,
         };
         let mut made = tap::create(&config);
         if let Err(TapError::Attach { source, .. }) = &made

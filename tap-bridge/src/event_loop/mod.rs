@@ -5,11 +5,12 @@
 //!
 //! Order of one [`EventLoop::turn`]:
 //!
-//! 1. Ports in memory are asked for frames. With work at hand the kernel is asked for events without waiting; else the
-//!    loop announces sleep to these ports, asks them once more, and sleeps until the engine's next deadline, the
-//!    caller's limit, or an event.
+//! 1. Ports in memory are asked for frames. With work at hand the kernel is asked for events without waiting. Else the
+//!    loop looks for some for a few microseconds, if that has been paying ([`spin`]), letting others run in between; then
+//!    it announces sleep to these ports, asks them once more, and sleeps until the engine's next deadline, the caller's
+//!    limit, or an event.
 //! 2. The clock is read.
-//! 3. Ready ports are read in turn, [`RX_BUDGET`] frames each, until a batch is full. mio reports an event once only
+//! 3. Ready ports are read in turn, [`RX_BUDGET`] frames each, until a batch is full. An event is reported once only
 //!    (edge), so a port stays on the ready list until it says that it is drained; where the batch ends the next breath
 //!    goes on, and who had his turn goes to the back.
 //! 4. The engine processes the batch and, when due, its timers.
@@ -20,21 +21,22 @@
 //!
 //! Cost per breath: one clock reading and one epoll_wait besides what ports and engine do; no allocation after start-up.
 
+mod spin;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::unix::SourceFd;
-use mio::{Events, Poll, Waker};
 use router_core::{Batch, FramePool, Instant, PortId, Router, TxBatch};
 
+use self::spin::Spin;
 use crate::port::{Port as _, PortCounters, PortError, Rx};
 use crate::sys::clock;
+use crate::sys::epoll::{Epoll, Events, Waker};
 
 pub use crate::any_port::AnyPort;
 pub use mio::{Interest, Token};
@@ -49,6 +51,10 @@ const EVENTS: usize = 256;
 /// Tokens from here on are the loop's own: one per [`PortId`], then the waker's.
 const FIRST_OWN_TOKEN: usize = WAKER.0 - (1 << 16);
 const WAKER: Token = Token(usize::MAX);
+
+fn number(token: Token) -> u64 {
+    token.0 as u64
+}
 
 /// What is in the middle of the loop.
 pub trait Engine {
@@ -105,9 +111,10 @@ pub struct EventLoop<E> {
     pool: FramePool,
     rx: Batch,
     tx: TxBatch,
-    poll: Poll,
+    epoll: Epoll,
     waker: Arc<Waker>,
     events: Events,
+    spin: Spin,
     /// By number. Numbers are small and rise, and the lookup is on the packet path.
     ports: Vec<Option<Box<Entry>>>,
     ready: VecDeque<PortId>,
@@ -127,16 +134,17 @@ impl<E: Engine> EventLoop<E> {
     /// # Errors
     /// When the system gives no epoll or eventfd descriptor.
     pub fn new(engine: E, pool_frames: usize) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let epoll = Epoll::new()?;
+        let waker = Arc::new(Waker::new(&epoll, number(WAKER))?);
         Ok(Self {
             engine,
             pool: FramePool::new(pool_frames),
             rx: Batch::new(),
             tx: TxBatch::new(pool_frames),
-            poll,
+            epoll,
             waker,
             events: Events::with_capacity(EVENTS),
+            spin: Spin::new(),
             ports: Vec::new(),
             ready: VecDeque::new(),
             polled: Vec::new(),
@@ -188,18 +196,12 @@ impl<E: Engine> EventLoop<E> {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let port = port.into();
-        let both = Interest::READABLE | Interest::WRITABLE;
         for (n, fd) in port.descriptors().into_iter().flatten().enumerate() {
-            let token = Token(FIRST_OWN_TOKEN + index);
+            let token = number(Token(FIRST_OWN_TOKEN + index));
             // Writable matters for the first descriptor only (a doorbell always is).
-            let interest = if n == 0 && port.is_polled() {
-                both
-            } else {
-                Interest::READABLE
-            };
-            let registry = self.poll.registry();
-            if let Err(e) = registry.register(&mut SourceFd(&fd.as_raw_fd()), token, interest) {
-                deregister_port(&self.poll, &port);
+            let writable = n == 0 && port.is_polled();
+            if let Err(e) = self.epoll.add(fd, token, true, writable) {
+                deregister_port(&self.epoll, &port);
                 return Err(e);
             }
         }
@@ -221,7 +223,7 @@ impl<E: Engine> EventLoop<E> {
     pub fn remove_port(&mut self, id: PortId) -> Option<AnyPort> {
         let entry = self.ports.get_mut(usize::from(id.0))?.take()?;
         if !entry.failed {
-            deregister_port(&self.poll, &entry.port);
+            deregister_port(&self.epoll, &entry.port);
         }
         self.ready.retain(|&p| p != id);
         self.polled.retain(|&p| p != id);
@@ -285,8 +287,12 @@ impl<E: Engine> EventLoop<E> {
         if token.0 >= FIRST_OWN_TOKEN {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let registry = self.poll.registry();
-        registry.register(&mut SourceFd(&fd.as_raw_fd()), token, interest)
+        self.epoll.add(
+            fd,
+            number(token),
+            interest.is_readable(),
+            interest.is_writable(),
+        )
     }
 
     /// Ends what [`EventLoop::register`] began. To be called before the descriptor is closed.
@@ -294,8 +300,7 @@ impl<E: Engine> EventLoop<E> {
     /// # Errors
     /// `NotFound` when it wasn't registered.
     pub fn deregister(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        let registry = self.poll.registry();
-        registry.deregister(&mut SourceFd(&fd.as_raw_fd()))
+        self.epoll.delete(fd)
     }
 
     /// Calls the engine outside a breath (to apply a configuration, to flush neighbours) and sends what it emits.
@@ -359,46 +364,83 @@ impl<E: Engine> EventLoop<E> {
     fn wait(&mut self, max_wait: Option<Duration>) -> io::Result<()> {
         self.tokens.clear();
         self.ask_polled();
-        let limit = if self.ready.is_empty() {
-            self.sleep_limit(max_wait)
-        } else if self.starved {
-            let limit = self.sleep_limit(max_wait).unwrap_or(STARVED_WAIT);
-            Some(limit.min(STARVED_WAIT))
-        } else {
-            Some(Duration::ZERO)
-        };
-        let sleeps = self.ready.is_empty() && limit != Some(Duration::ZERO);
-        let limit = if sleeps && !self.prepare_sleep() {
-            Some(Duration::ZERO)
-        } else {
-            limit
-        };
-        let polled = self.poll.poll(&mut self.events, limit);
-        if sleeps {
-            self.end_sleep();
+        if !self.ready.is_empty() {
+            let limit = if self.starved {
+                let limit = self.sleep_limit(max_wait).unwrap_or(STARVED_WAIT);
+                limit.min(STARVED_WAIT)
+            } else {
+                Duration::ZERO
+            };
+            return self.poll(Some(limit));
         }
-        match polled {
-            Ok(()) => {}
-            // A signal: nothing was reported.
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => self.events.clear(),
-            Err(e) => return Err(e),
+        let limit = self.sleep_limit(max_wait);
+        if limit == Some(Duration::ZERO) {
+            return self.poll(limit);
         }
-        // `mark_ready` needs the whole of self.
-        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        for event in &events {
-            let token = event.token();
-            if token == WAKER {
-                continue;
+        let start = clock::monotonic();
+        let slept = self.look(start, limit)?;
+        if let Some(limit) = slept {
+            self.sleep(limit)?;
+        }
+        // Only what came by itself says whether looking pays: a deadline was known before.
+        if !self.events.is_empty() || !self.ready.is_empty() {
+            self.spin.paused(clock::monotonic().since(start));
+        }
+        Ok(())
+    }
+
+    /// Looks for work for as long as that has been paying, letting others run in between. None when there is some; else how
+    /// long to sleep.
+    fn look(
+        &mut self,
+        start: Instant,
+        limit: Option<Duration>,
+    ) -> io::Result<Option<Option<Duration>>> {
+        let budget = self.spin.budget();
+        if budget.is_zero() {
+            return Ok(Some(limit));
+        }
+        let end = limit.map_or(budget, |limit| limit.min(budget));
+        loop {
+            self.poll(Some(Duration::ZERO))?;
+            self.ask_polled();
+            if !self.ready.is_empty() || !self.events.is_empty() {
+                return Ok(None);
             }
+            let passed = clock::monotonic().since(start);
+            if passed >= end {
+                return Ok(Some(limit.map(|limit| limit.saturating_sub(passed))));
+            }
+            rustix::thread::sched_yield();
+        }
+    }
+
+    fn sleep(&mut self, limit: Option<Duration>) -> io::Result<()> {
+        let limit = if self.prepare_sleep() {
+            limit
+        } else {
+            Some(Duration::ZERO)
+        };
+        let polled = self.poll(limit);
+        self.end_sleep();
+        polled?;
+        self.ask_polled();
+        Ok(())
+    }
+
+    /// Asks the kernel for events, and notes whom they concern.
+    fn poll(&mut self, limit: Option<Duration>) -> io::Result<()> {
+        self.epoll.wait(&mut self.events, limit)?;
+        for n in 0..self.events.len() {
+            let token = self.events.token(n).and_then(|t| usize::try_from(t).ok());
+            let Some(token) = token.map(Token).filter(|&t| t != WAKER) else {
+                continue;
+            };
             match token.0.checked_sub(FIRST_OWN_TOKEN) {
                 Some(port) => self.mark_ready(PortId(u16::try_from(port).unwrap_or(u16::MAX))),
                 None if self.tokens.contains(&token) => {}
                 None => self.tokens.push(token),
             }
-        }
-        self.events = events;
-        if sleeps {
-            self.ask_polled();
         }
         Ok(())
     }
@@ -481,7 +523,7 @@ impl<E: Engine> EventLoop<E> {
                 self.touched.push(id);
             }
             if let Err(error) = entry.port.tx(&mut self.pool, frame) {
-                fail_entry(&self.poll, entry);
+                fail_entry(&self.epoll, entry);
                 self.failures.push((id, error));
             }
         }
@@ -493,7 +535,7 @@ impl<E: Engine> EventLoop<E> {
             if !entry.failed
                 && let Err(error) = entry.port.flush()
             {
-                fail_entry(&self.poll, entry);
+                fail_entry(&self.epoll, entry);
                 self.failures.push((id, error));
             }
         }
@@ -501,23 +543,23 @@ impl<E: Engine> EventLoop<E> {
 
     fn fail(&mut self, id: PortId, error: PortError) {
         if let Some(Some(entry)) = self.ports.get_mut(usize::from(id.0)) {
-            fail_entry(&self.poll, entry);
+            fail_entry(&self.epoll, entry);
             self.failures.push((id, error));
         }
     }
 }
 
-fn fail_entry(poll: &Poll, entry: &mut Entry) {
+fn fail_entry(epoll: &Epoll, entry: &mut Entry) {
     if !entry.failed {
         entry.failed = true;
-        deregister_port(poll, &entry.port);
+        deregister_port(epoll, &entry.port);
     }
 }
 
 /// Takes a port's descriptors off epoll. Closing would not do: a duplicate elsewhere keeps the registration alive.
-fn deregister_port(poll: &Poll, port: &AnyPort) {
+fn deregister_port(epoll: &Epoll, port: &AnyPort) {
     for fd in port.descriptors().into_iter().flatten() {
         // It fails only for a descriptor that isn't registered, which is what is wanted.
-        let _ = poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
+        let _ = epoll.delete(fd);
     }
 }

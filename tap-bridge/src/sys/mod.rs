@@ -5,6 +5,7 @@
 
 pub mod child;
 pub mod clock;
+pub mod epoll;
 pub mod eventfd;
 pub mod mount;
 pub mod netlink;
@@ -15,3 +16,4 @@ pub mod shm;
 pub mod spawn;
 pub mod tun;
 pub mod userns;
+pub mod vectored;

@@ -8,6 +8,7 @@
 //! Source: memfd_create(2), fcntl(2) "File sealing", mmap(2). Cost: a handful of system calls per mapping, none later.
 
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,6 +72,8 @@ struct Mapping {
 
 // SAFETY: the mapping belongs to this value alone wherever it goes, and mmap'ed memory is not tied to a thread.
 unsafe impl Send for Mapping {}
+// SAFETY: shared, it gives out atomic cells and stretches that nobody can look into, whichever thread asks.
+unsafe impl Sync for Mapping {}
 
 impl Mapping {
     fn new(fd: BorrowedFd<'_>, words: usize, protection: ProtFlags) -> io::Result<Self> {
@@ -90,6 +93,36 @@ impl Mapping {
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { start, words })
     }
+}
+
+impl Mapping {
+    /// Bytes `at .. at + len`; none when they aren't all there.
+    fn stretch(&self, at: usize, len: usize) -> Option<NonNull<u8>> {
+        let end = at.checked_add(len)?;
+        if end > self.words * size_of::<u64>() {
+            return None;
+        }
+        // SAFETY: `at` is at most `end`, which lies in the mapping or one byte behind it (checked above), and a mapping is
+        // no longer than isize::MAX.
+        Some(unsafe { self.start.cast::<u8>().add(at) })
+    }
+}
+
+/// Bytes of shared memory, to hand to a system call that reads them. They can't be looked at here: somebody else may be
+/// writing them.
+#[derive(Clone, Copy, Debug)]
+pub struct Stretch<'a> {
+    pub(super) start: NonNull<u8>,
+    pub(super) len: usize,
+    of: PhantomData<&'a Mapping>,
+}
+
+/// Bytes of shared memory, to hand to a system call that writes them.
+#[derive(Debug)]
+pub struct StretchMut<'a> {
+    pub(super) start: NonNull<u8>,
+    pub(super) len: usize,
+    of: PhantomData<&'a Mapping>,
 }
 
 impl Drop for Mapping {
@@ -114,6 +147,26 @@ impl WriteMapping {
     pub fn new(fd: impl AsFd, words: usize) -> io::Result<Self> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         Ok(Self(Mapping::new(fd.as_fd(), words, protection)?))
+    }
+
+    /// Bytes `at .. at + len`, for a system call to read; none when they aren't all there.
+    #[must_use]
+    pub fn stretch(&self, at: usize, len: usize) -> Option<Stretch<'_>> {
+        Some(Stretch {
+            start: self.0.stretch(at, len)?,
+            len,
+            of: PhantomData,
+        })
+    }
+
+    /// Bytes `at .. at + len`, for a system call to write; none when they aren't all there.
+    #[must_use]
+    pub fn stretch_mut(&self, at: usize, len: usize) -> Option<StretchMut<'_>> {
+        Some(StretchMut {
+            start: self.0.stretch(at, len)?,
+            len,
+            of: PhantomData,
+        })
     }
 
     /// All cells.
@@ -153,6 +206,16 @@ impl ReadMapping {
         Ok(Self(Mapping::new(fd.as_fd(), words, ProtFlags::READ)?))
     }
 
+    /// Bytes `at .. at + len`, for a system call to read; none when they aren't all there.
+    #[must_use]
+    pub fn stretch(&self, at: usize, len: usize) -> Option<Stretch<'_>> {
+        Some(Stretch {
+            start: self.0.stretch(at, len)?,
+            len,
+            of: PhantomData,
+        })
+    }
+
     /// All cells.
     #[must_use]
     pub fn cells(&self) -> &[ReadCell] {
@@ -180,6 +243,18 @@ mod tests {
             (42, 7)
         );
         assert_eq!((reader.cells().len(), writer.cells().len()), (512, 512));
+    }
+
+    #[test]
+    fn a_stretch_lies_in_its_mapping_or_is_none() {
+        let fd = create("podwire-test", 512).unwrap();
+        let memory = WriteMapping::new(fd, 512).unwrap();
+        assert_eq!(memory.stretch(4000, 96).unwrap().len, 96);
+        assert!(memory.stretch_mut(4096, 0).is_some());
+        for (at, len) in [(4000, 97), (4097, 0), (usize::MAX, 1), (1, usize::MAX)] {
+            assert!(memory.stretch(at, len).is_none(), "{at} {len}");
+            assert!(memory.stretch_mut(at, len).is_none(), "{at} {len}");
+        }
     }
 
     #[test]

@@ -9,19 +9,27 @@ use std::os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::FdFlags;
-use rustix::ioctl::{Opcode, Setter, Updater, ioctl, opcode};
+use rustix::io::{Errno, FdFlags};
+use rustix::ioctl::{IntegerSetter, Opcode, Setter, Updater, ioctl, opcode};
 
 /// Longest interface name, bytes, without the terminating zero (Linux IFNAMSIZ − 1).
 pub const NAME_MAX: usize = 15;
 
 // The numbers encode the size of an int whatever the argument really points to (if_tun.h).
 const TUNSETIFF: Opcode = opcode::write::<c_int>(b'T', 202);
+const TUNSETOFFLOAD: Opcode = opcode::write::<c_uint>(b'T', 208);
+const TUNGETIFF: Opcode = opcode::read::<c_uint>(b'T', 210);
+const TUNSETVNETHDRSZ: Opcode = opcode::write::<c_int>(b'T', 216);
 const TUNSETIFINDEX: Opcode = opcode::write::<c_uint>(b'T', 218);
 const TUNSETCARRIER: Opcode = opcode::write::<c_int>(b'T', 226);
 
 const IFF_TAP: u16 = 0x0002;
 const IFF_NO_PI: u16 = 0x1000;
+const IFF_VNET_HDR: u16 = 0x4000;
+
+/// What a device may leave to its reader (if_tun.h TUN_F_*), most first: checksums, TCP segmentation with ECN, and UDP
+/// segmentation (Linux 6.2); without the last; checksums alone.
+const OFFLOADS: [usize; 3] = [0x6f, 0x0f, 0x01];
 
 /// `struct ifreq` as TUNSETIFF uses it: the name, then the flags, then the rest of a 24-byte union.
 #[repr(C)]
@@ -61,15 +69,15 @@ pub fn set_ifindex(fd: BorrowedFd<'_>, ifindex: u32) -> io::Result<()> {
 }
 
 /// Makes the TAP interface `name` in the network namespace of the calling thread and attaches `fd` to it, without packet
-/// information in front of frames.
+/// information in front of frames; with a virtio-net header in front of each one where `vnet`.
 ///
 /// # Errors
 /// `InvalidInput` for a name longer than [`NAME_MAX`]; EPERM without CAP_NET_ADMIN; EBUSY when the name or the index is
-/// in use.
-pub fn attach(fd: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+/// in use; EINVAL where the kernel knows no such header.
+pub fn attach(fd: BorrowedFd<'_>, name: &str, vnet: bool) -> io::Result<()> {
     let mut request = IfReq {
         name: [0; 16],
-        flags: IFF_TAP | IFF_NO_PI,
+        flags: IFF_TAP | IFF_NO_PI | if vnet { IFF_VNET_HDR } else { 0 },
         rest: [0; 22],
     };
     if name.len() > NAME_MAX {
@@ -82,6 +90,54 @@ pub fn attach(fd: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     // SAFETY: the request above is complete and `fd` is open for the length of the borrow.
     unsafe { ioctl(fd, update) }?;
     Ok(())
+}
+
+/// Sets the length of the virtio-net header of the interface of `fd`, bytes: 10 or 12.
+///
+/// # Errors
+/// EINVAL for another length; EBADFD when `fd` is attached to no interface.
+pub fn set_header_len(fd: BorrowedFd<'_>, len: c_int) -> io::Result<()> {
+    // SAFETY: TUNSETVNETHDRSZ reads one int through its argument, and a Setter of c_int points to exactly that.
+    let request = unsafe { Setter::<TUNSETVNETHDRSZ, c_int>::new(len) };
+    // SAFETY: the request above is complete and `fd` is open for the length of the borrow.
+    unsafe { ioctl(fd, request) }?;
+    Ok(())
+}
+
+/// Lets the interface of `fd` leave to its reader as much as this kernel can: checksums, segmentation, and less where it
+/// refuses. Nothing is not an error.
+///
+/// # Errors
+/// EBADFD when `fd` is attached to no interface.
+pub fn set_offloads(fd: BorrowedFd<'_>) -> io::Result<()> {
+    for offloads in OFFLOADS {
+        // SAFETY: TUNSETOFFLOAD takes a set of flags as its argument's value and follows no pointer.
+        let request = unsafe { IntegerSetter::<TUNSETOFFLOAD>::new_usize(offloads) };
+        // SAFETY: the request above is complete and `fd` is open for the length of the borrow.
+        match unsafe { ioctl(fd, request) } {
+            Err(Errno::INVAL) => {}
+            other => return Ok(other?),
+        }
+    }
+    Ok(())
+}
+
+/// Whether frames of the interface of `fd` have a virtio-net header, of which length it may be.
+///
+/// # Errors
+/// EBADFD when `fd` is attached to no interface, ENOTTY when it is no TUN device.
+pub fn has_header(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut request = IfReq {
+        name: [0; 16],
+        flags: 0,
+        rest: [0; 22],
+    };
+    // SAFETY: TUNGETIFF writes one struct ifreq (40 bytes: asserted above) through its argument, and the Updater points to
+    // `request`, which outlives the call and any bit pattern of which is valid.
+    let update = unsafe { Updater::<TUNGETIFF, IfReq>::new(&mut request) };
+    // SAFETY: the request above is complete and `fd` is open for the length of the borrow.
+    unsafe { ioctl(fd, update) }?;
+    Ok(request.flags & IFF_VNET_HDR != 0)
 }
 
 /// Switches the carrier of the interface of `fd` on or off.
@@ -146,6 +202,20 @@ pub(crate) mod testing {
         };
         request.name[..name.len()].copy_from_slice(name.as_bytes());
         request
+    }
+
+    /// Has the kernel cut what a socket sends into datagrams of so many bytes (udp(7) UDP_SEGMENT).
+    pub(crate) fn set_udp_segment(fd: std::os::fd::RawFd, size: c_int) -> io::Result<()> {
+        const UDP_SEGMENT: c_int = 103;
+        // SAFETY: UDP_SEGMENT reads one int, which `size` is and whose length is said.
+        let status = unsafe {
+            libc::setsockopt(fd, libc::SOL_UDP, UDP_SEGMENT, (&raw const size).cast(), 4)
+        };
+        if status == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 
     /// Sets the interface up or down (netdevice(7) SIOCSIFFLAGS).

@@ -1,20 +1,25 @@
-//! Plain TAP devices: one Ethernet frame per system call.
+//! TAP devices: one frame per system call, of a superframe the whole.
 //!
 //! Decides what an interface may be called, which way of making it is taken, and which error of a device means "down"
 //! (a counted drop: the pod's side will come up again) and which "gone" (the port is of no use any more). Doesn't decide
 //! the interface's addresses, MTU or flags: these belong to whoever holds its network namespace.
 //!
-//! The plain device comes from the `tun-tap` crate. A fixed interface index or a device node in another place are not
-//! in its reach; these go through [`crate::sys::tun`].
+//! Two kinds of device. With offloads ([`TapConfig::offload`]) every frame has a virtio-net header ([`vnet`]) in front: the
+//! pod's kernel leaves checksums and segmentation to whoever needs them. What a device was asked for is a property of its
+//! descriptor, so that it survives being handed to another process ([`has_offloads`]). The plain device comes from the
+//! `tun-tap` crate; a fixed interface index or a device node in another place are not in its reach and go through
+//! [`crate::sys::tun`].
 //!
 //! Source: Linux `Documentation/networking/tuntap.rst`, `drivers/net/tun.c`. Cost: one read or write per frame.
 
+mod offload;
 mod port;
 #[cfg(test)]
 mod tests;
+pub mod vnet;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -36,6 +41,8 @@ pub struct TapConfig {
     pub ifindex: Option<u32>,
     /// Device node to open instead of [`DEVICE`].
     pub device: Option<PathBuf>,
+    /// With a virtio-net header and as many offloads as the kernel has; where it knows no such header, a plain device.
+    pub offload: bool,
 }
 
 impl TapConfig {
@@ -46,6 +53,7 @@ impl TapConfig {
             name: name.into(),
             ifindex: None,
             device: None,
+            offload: false,
         }
     }
 }
@@ -91,6 +99,14 @@ pub enum TapError {
         /// What ioctl(2) said.
         source: io::Error,
     },
+    /// The offloads could not be set up: TUNSETVNETHDRSZ, TUNSETOFFLOAD.
+    #[error("{name}: set offloads: {source}")]
+    Offload {
+        /// Interface that was made.
+        name: String,
+        /// What ioctl(2) said.
+        source: io::Error,
+    },
     /// The carrier could not be switched: TUNSETCARRIER.
     #[error("descriptor {fd}: set carrier: {source}")]
     Carrier {
@@ -122,20 +138,37 @@ impl TapError {
 /// See [`TapError`]; no interface is left behind.
 pub fn create(config: &TapConfig) -> Result<OwnedFd, TapError> {
     let name = checked_name(&config.name)?;
-    if config.ifindex.is_none() && config.device.is_none() {
-        return tun::create_plain(name).map_err(|source| {
-            // The crate opens and attaches in one step. Only open(2) gives these three here: TUNSETIFF says EPERM where
-            // a privilege is missing.
-            if open_failed(&source) && !errno_is(&source, Errno::PERM) {
-                open_error(name, Path::new(DEVICE), source)
-            } else {
-                TapError::Attach {
+    if config.offload {
+        match open_and_attach(name, config, true) {
+            Err(TapError::Attach { source, .. }) if errno_is(&source, Errno::INVAL) => {}
+            other => {
+                let fd = other?;
+                set_offloads(fd.as_fd()).map_err(|source| TapError::Offload {
                     name: name.into(),
                     source,
-                }
+                })?;
+                return Ok(fd);
             }
-        });
+        }
     }
+    if config.ifindex.is_some() || config.device.is_some() {
+        return open_and_attach(name, config, false);
+    }
+    tun::create_plain(name).map_err(|source| {
+        // The crate opens and attaches in one step. Only open(2) gives these three here: TUNSETIFF says EPERM where
+        // a privilege is missing.
+        if open_failed(&source) && !errno_is(&source, Errno::PERM) {
+            open_error(name, Path::new(DEVICE), source)
+        } else {
+            TapError::Attach {
+                name: name.into(),
+                source,
+            }
+        }
+    })
+}
+
+fn open_and_attach(name: &str, config: &TapConfig, vnet: bool) -> Result<OwnedFd, TapError> {
     let device = config
         .device
         .as_deref()
@@ -148,11 +181,24 @@ pub fn create(config: &TapConfig) -> Result<OwnedFd, TapError> {
             source,
         })?;
     }
-    tun::attach(fd.as_fd(), name).map_err(|source| TapError::Attach {
+    tun::attach(fd.as_fd(), name, vnet).map_err(|source| TapError::Attach {
         name: name.into(),
         source,
     })?;
     Ok(fd)
+}
+
+fn set_offloads(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let len = vnet::HEADER.try_into().expect("ten is a small number");
+    tun::set_header_len(fd, len)?;
+    tun::set_offloads(fd)
+}
+
+/// Whether the device behind a descriptor that [`create`] made has a virtio-net header in front of its frames. A descriptor
+/// that is attached to no interface has none.
+#[must_use]
+pub fn has_offloads(fd: impl AsFd) -> bool {
+    tun::has_header(fd.as_fd()).unwrap_or(false)
 }
 
 /// Switches the carrier of a TAP interface. Off and on again brings its operational state from UNKNOWN to UP.

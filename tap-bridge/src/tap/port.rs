@@ -1,13 +1,20 @@
 //! A TAP interface as a port.
 
-use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use router_core::frame::MAX_FRAME;
 use router_core::{Batch, Frame, FramePool};
 use rustix::io::Errno;
 
+use super::offload::Vnet;
 use crate::port::{Caps, Port, PortCounters, PortError, Rx};
+use crate::sys::vectored;
+use crate::tails::Tails;
+
+/// Bytes that a device may hand in per call of [`Port::rx`], so that one that sends superframes delays others no more than
+/// one that sends small frames, and what is under way fits the cache (decision 17).
+const RX_BYTES: u64 = 256 << 10;
 
 /// The router's side of a TAP interface. What the pod sends is read, what is written the pod receives.
 #[derive(Debug)]
@@ -16,10 +23,12 @@ pub struct TapPort {
     name: String,
     caps: Caps,
     counters: PortCounters,
+    /// None for the plain device.
+    vnet: Option<Vnet>,
 }
 
 impl TapPort {
-    /// A port on the interface that `fd` is attached to. `fd` must be nonblocking, as [`super::create`] makes it; `name`
+    /// A port on the plain interface that `fd` is attached to. `fd` must be nonblocking, as [`super::create`] makes it; `name`
     /// is for messages, `mtu` what [`Port::caps`] tells.
     #[must_use]
     pub fn new(fd: OwnedFd, name: &str, mtu: u16) -> Self {
@@ -31,7 +40,17 @@ impl TapPort {
                 offload: false,
             },
             counters: PortCounters::default(),
+            vnet: None,
         }
+    }
+
+    /// The same port for a device with a virtio-net header, as [`super::has_offloads`] tells. Tails of superframes are put
+    /// into `tails`.
+    #[must_use]
+    pub fn with_offload(mut self, tails: Arc<Tails>) -> Self {
+        self.caps.offload = true;
+        self.vnet = Some(Vnet::new(tails));
+        self
     }
 
     fn gone(&self, operation: &'static str, errno: Errno) -> PortError {
@@ -40,6 +59,40 @@ impl TapPort {
             operation,
             source: errno.into(),
         }
+    }
+}
+
+/// What a device gave when it was asked for a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    /// One, or its beginning.
+    Frame,
+    /// One whose virtio-net header can't be true.
+    Malformed,
+    /// None.
+    Nothing,
+}
+
+/// Says how much of the frame's room was filled; of a longer frame these bytes are the beginning. Whatever its length, the
+/// router says what becomes of it, so that each frame is in its books.
+pub(super) fn set_len(frame: &mut Frame, len: usize) {
+    if len > MAX_FRAME {
+        frame.set_cut();
+    }
+    frame.set_len(len.min(MAX_FRAME));
+}
+
+fn read_plain(fd: BorrowedFd<'_>, frame: &mut Frame) -> Result<Read, Errno> {
+    // The driver cuts a frame that is longer than the buffer without saying so: the byte behind the slot tells.
+    let mut beyond = [0];
+    match vectored::read(fd, &mut [], frame.room_mut(), None, &mut beyond) {
+        // End of file: no interface says that, and there is no frame to hand in.
+        Ok(0) | Err(Errno::AGAIN) => Ok(Read::Nothing),
+        Ok(len) => {
+            set_len(frame, len);
+            Ok(Read::Frame)
+        }
+        Err(errno) => Err(errno),
     }
 }
 
@@ -60,59 +113,52 @@ impl Port for TapPort {
         batch: &mut Batch,
         budget: usize,
     ) -> Result<Rx, PortError> {
+        let until = self.counters.rx_bytes + RX_BYTES;
         for _ in 0..budget.min(batch.room()) {
+            if self.counters.rx_bytes >= until {
+                break;
+            }
             let Some(mut frame) = pool.alloc() else {
                 return Ok(Rx::More);
             };
-            // The driver cuts a frame that is longer than the buffer without saying so: the byte behind the slot tells.
-            let mut beyond = [0];
-            let read = rustix::io::retry_on_intr(|| {
-                rustix::io::readv(
-                    &self.fd,
-                    &mut [
-                        IoSliceMut::new(frame.room_mut()),
-                        IoSliceMut::new(&mut beyond),
-                    ],
-                )
-            });
+            let read = match &mut self.vnet {
+                Some(vnet) => vnet.read(self.fd.as_fd(), &mut frame),
+                None => read_plain(self.fd.as_fd(), &mut frame),
+            };
             match read {
-                // End of file: no interface says that, and there is no frame to hand in.
-                Ok(0) => {
-                    pool.free(frame);
-                    return Ok(Rx::Drained);
-                }
-                // Whatever its length, the router says what becomes of it, so that each frame is in its books.
-                Ok(len) => {
-                    if len > MAX_FRAME {
-                        frame.set_cut();
-                    }
-                    let len = len.min(MAX_FRAME);
-                    frame.set_len(len);
+                Ok(Read::Frame) => {
                     self.counters.rx_frames += 1;
-                    self.counters.rx_bytes += len as u64;
+                    self.counters.rx_bytes += frame.len() as u64;
                     if let Err(frame) = batch.push(frame) {
                         // Not reached: the loop is bounded by the batch's room.
                         pool.free(frame);
                     }
                 }
+                Ok(Read::Malformed) => {
+                    self.counters.rx_errors += 1;
+                    pool.free(frame);
+                }
+                Ok(Read::Nothing) => {
+                    pool.free(frame);
+                    return Ok(Rx::Drained);
+                }
+                // An interface that is merely down has nothing to read and says EAGAIN, so every other error means that it
+                // was deleted: EBADFD when it is detached, EIO and EFAULT (shut-down queue) while it is on its way out.
                 Err(errno) => {
                     pool.free(frame);
-                    return match errno {
-                        Errno::AGAIN => Ok(Rx::Drained),
-                        // An interface that is merely down has nothing to read and says EAGAIN, so every other error
-                        // means that it was deleted: EBADFD when it is detached, EIO and EFAULT (shut-down queue) while
-                        // it is on its way out.
-                        errno => Err(self.gone("read", errno)),
-                    };
+                    return Err(self.gone("read", errno));
                 }
             }
         }
         Ok(Rx::More)
     }
 
-    fn tx(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), PortError> {
-        let written = rustix::io::retry_on_intr(|| rustix::io::write(&self.fd, frame.bytes()));
+    fn tx(&mut self, pool: &mut FramePool, mut frame: Frame) -> Result<(), PortError> {
         let len = frame.len() as u64;
+        let written = match &mut self.vnet {
+            Some(vnet) => vnet.write(self.fd.as_fd(), &mut frame),
+            None => rustix::io::retry_on_intr(|| rustix::io::write(&self.fd, frame.bytes())),
+        };
         pool.free(frame);
         match written {
             Ok(_) => {

@@ -1,3 +1,5 @@
+mod offload;
+
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 use std::thread;

@@ -3,8 +3,10 @@
 //! Decides nothing of its own. A packet is plain when every stage of the [packet path](super) would let it pass in silence:
 //! a whole frame for this port's MAC, an IPv4 header without options whose checksum and length are right, TTL left, a
 //! believable source, a route to one next hop behind an Ethernet port, no longer than that port's MTU, and the next hop's
-//! MAC is known; between ports without a bandwidth limit, on a node that only forwards. Everything else, a traced packet too, goes the long way, untouched and in its turn: what is refused, answered, held, cut or told of is decided
-//! there alone. So leaving this path out changes no byte and no counter, which tests hold against each other.
+//! MAC is known; between ports without a bandwidth limit, on a node that only forwards. What devices left undone on it stays
+//! so. Everything else, a traced packet too, goes the long way, untouched and in its turn: what is refused, answered, held,
+//! cut or told of is decided there alone. So leaving this path out changes no byte and no counter, which tests hold against
+//! each other.
 //!
 //! ```text
 //!  the batch ─> look (header, addresses) ─> places of all sources, of all destinations ─> one after the other, in order:
@@ -35,6 +37,7 @@ use crate::fib::{Fib, Leaf};
 use crate::frame::{BATCH_MAX, Frame};
 use crate::martian;
 use crate::neigh::NeighbourTable;
+use crate::segment::{self, Cutter};
 use crate::shape::{Shaper, Side};
 use crate::stats::{RouteKind, Stats};
 use crate::table::NextHop;
@@ -96,9 +99,13 @@ struct Seen {
     /// Place of the port that it came by in the snapshot; [`ABSENT`] for a frame that is not plain.
     slot: u16,
     /// Bytes as received.
-    received: u16,
+    received: u32,
     /// Bytes of the packet.
     total_len: u16,
+    /// What has to fit the MTU: of a superframe, a segment.
+    longest: u16,
+    /// Segments of a superframe after the first.
+    more: u16,
     /// Place of its destination among those that are looked up, and of its source: [`ABSENT`] when that is believed without.
     to: u16,
     from: u16,
@@ -110,6 +117,8 @@ impl Seen {
         slot: ABSENT,
         received: 0,
         total_len: 0,
+        longest: 0,
+        more: 0,
         to: ABSENT,
         from: ABSENT,
         rp_filter: RpFilter::Off,
@@ -309,7 +318,7 @@ impl Plain {
                 RpFilter::Loose => matches!(source, Source::Behind(_)),
             }
         };
-        (believable && seen.total_len <= egress.mtu).then_some((
+        (believable && seen.longest <= egress.mtu).then_some((
             seen,
             Ipv4Addr::from_bits(*self.dst.get(to)?),
             egress,
@@ -350,21 +359,42 @@ fn look_at(frame: &Frame, ingress: &[Ingress]) -> (Seen, u32, u32) {
         | u64::from((src == u32::MAX) | (dst == u32::MAX))
         | u64::from((ttl <= 1) | (h[23] == PROTOCOL_IPIP))
         | u64::from(usize::from(total_len) < ipv4::HEADER_LEN)
-        | u64::from(usize::from(total_len) + ethernet::HEADER_LEN > frame.head_len())
+        | u64::from(usize::from(total_len) + ethernet::HEADER_LEN > frame.len())
         | u64::from(!verifies(h));
     if wrong != 0 {
         return NOT_PLAIN;
     }
+    let Some((longest, more)) = left_to_do(frame, total_len) else {
+        return NOT_PLAIN;
+    };
     let seen = Seen {
         slot: ingress.slot,
-        // A frame without a tail is shorter than 2^11 bytes.
-        received: u16::try_from(frame.head_len()).unwrap_or(u16::MAX),
+        // A frame is shorter than 2^17 bytes.
+        received: u32::try_from(frame.len()).unwrap_or(u32::MAX),
         total_len,
+        longest,
+        more,
         to: ABSENT,
         from: ABSENT,
         rp_filter: ingress.rp_filter,
     };
     (seen, src, dst)
+}
+
+/// Length of a frame's longest packet on a wire, and how many there will be besides the first; none when what is left to do
+/// to the frame is not as the long way lets it pass.
+#[inline]
+fn left_to_do(frame: &Frame, total_len: u16) -> Option<(u16, u16)> {
+    if !frame.is_offloaded() {
+        return Some((total_len, 0));
+    }
+    if !frame.is_superframe() {
+        return segment::is_sound(frame).map(|_| (total_len, 0));
+    }
+    let cutter = Cutter::new(frame).ok()?;
+    let longest = cutter.segment_len(0) - ethernet::HEADER_LEN;
+    let more = u16::try_from(cutter.count() - 1).ok()?;
+    Some((u16::try_from(longest).ok()?.min(total_len), more))
 }
 
 /// The bytes of a word that are the destination MAC.
@@ -510,12 +540,13 @@ struct Run {
     slot: u16,
     frames: u64,
     bytes: u64,
+    more: u64,
 }
 
 impl Run {
     /// Adds a frame. What there is of another port is given back, to be counted.
     #[inline]
-    fn add(&mut self, slot: u16, len: u16) -> Option<Self> {
+    fn add(&mut self, slot: u16, len: u32, more: u16) -> Option<Self> {
         let other = (self.slot != slot).then(|| {
             mem::replace(
                 self,
@@ -527,6 +558,7 @@ impl Run {
         });
         self.frames += 1;
         self.bytes += u64::from(len);
+        self.more += u64::from(more);
         other
     }
 }
@@ -543,21 +575,21 @@ impl Counts {
     #[inline]
     fn add(&mut self, seen: Seen, egress: &Egress, stats: &mut Stats) {
         self.forwarded += 1;
-        if let Some(run) = self.rx.add(seen.slot, seen.received) {
-            stats.count_rx_many(run.slot.into(), run.frames, run.bytes);
+        if let Some(run) = self.rx.add(seen.slot, seen.received, seen.more) {
+            stats.count_rx_many(run.slot.into(), run.frames, run.bytes, run.more);
         }
-        // The frame fits its slot, which is shorter than 2^11 bytes.
-        let len = seen.total_len + 14;
-        if let Some(run) = self.tx.add(egress.slot, len) {
-            stats.count_tx_many(run.slot.into(), run.frames, run.bytes);
+        let len = u32::from(seen.total_len) + 14;
+        if let Some(run) = self.tx.add(egress.slot, len, seen.more) {
+            stats.count_tx_many(run.slot.into(), run.frames, run.bytes, run.more);
         }
     }
 
     /// Takes over what is left.
     pub(super) fn finish(self, stats: &mut Stats, io: &mut Io<'_>) {
         io.routes.add(RouteKind::Unicast, self.forwarded);
-        stats.count_rx_many(self.rx.slot.into(), self.rx.frames, self.rx.bytes);
-        stats.count_tx_many(self.tx.slot.into(), self.tx.frames, self.tx.bytes);
+        let Self { rx, tx, .. } = self;
+        stats.count_rx_many(rx.slot.into(), rx.frames, rx.bytes, rx.more);
+        stats.count_tx_many(tx.slot.into(), tx.frames, tx.bytes, tx.more);
     }
 }
 
@@ -584,7 +616,7 @@ impl Router {
                 ipv4::decrement_ttl(ip);
             }
         }
-        frame.set_len(ethernet::HEADER_LEN + usize::from(seen.total_len));
+        frame.truncate(ethernet::HEADER_LEN + usize::from(seen.total_len));
         counts.add(seen, egress, &mut self.stats);
         io.tx.push(egress.port, frame);
         #[cfg(any(test, feature = "testing"))]

@@ -18,14 +18,15 @@
 
 use core::net::Ipv4Addr;
 
-use super::{ABSENT, Counts, Egress, HEADERS, Plain, look_at, with_later};
+use super::{ABSENT, Counts, Egress, HEADERS, Plain, Seen, look_at, with_later};
 use crate::addr::Mac;
 use crate::config::PortConfig;
 use crate::conntrack::{Guess, Tuple};
 use crate::frame::{BATCH_MAX, Frame};
 use crate::l2::{Link, Payload};
 use crate::nat::{Context, Nat};
-use crate::router::{Io, Router, packet, packet_mut};
+use crate::router::{Io, Router, form, packet, packet_mut};
+use crate::segment;
 use crate::shape::Shaper;
 use crate::table::flow::FlowKey;
 use crate::wire::ethernet::HEADER_LEN;
@@ -150,46 +151,47 @@ impl Router {
         {
             plain.forwarded += 1;
         }
-        frame.set_len(HEADER_LEN + usize::from(seen.total_len));
+        frame.truncate(HEADER_LEN + usize::from(seen.total_len));
         let way = nat.way(io.now, &guess, seen.slot).and_then(|way| {
             let (flows, ports) = (&mut plain.flows, &snapshot.ports);
             let egress = flows.egress(way.to, way.next_hop, ports, shaper.as_deref())?;
             let may =
-                seen.total_len <= egress.mtu && egress.resolve(way.next_hop, io.now, neighbours);
+                seen.longest <= egress.mtu && egress.resolve(way.next_hop, io.now, neighbours);
             may.then_some((way, egress))
         });
         let context = match way {
-            Some((way, egress)) => match nat.pass(io.now, packet_mut(&mut frame), &way) {
-                Ok(()) => {
-                    if let Some(link) = frame.first_mut() {
-                        *link = egress.header;
+            Some((way, egress)) => {
+                match nat.pass(io.now, form(&frame), packet_mut(&mut frame), &way) {
+                    Ok(()) => {
+                        if let Some(link) = frame.first_mut() {
+                            *link = egress.header;
+                        }
+                        counts.add(seen, egress, stats);
+                        io.tx.push(egress.port, frame);
+                        #[cfg(any(test, feature = "testing"))]
+                        {
+                            self.plain.passed += 1;
+                        }
+                        return Ok(());
                     }
-                    counts.add(seen, egress, stats);
-                    io.tx.push(egress.port, frame);
-                    #[cfg(any(test, feature = "testing"))]
-                    {
-                        self.plain.passed += 1;
-                    }
-                    return Ok(());
+                    Err(context) => context,
                 }
-                Err(context) => context,
-            },
+            }
             None => Context::default(),
         };
-        self.go_on_from_conntrack(frame, (seen.slot, seen.received), context, io);
+        self.go_on_from_conntrack(frame, seen, context, io);
         Ok(())
     }
 
-    /// Takes a plain packet on from conntrack, which may have been asked already. What came in is the place of its port, and
-    /// bytes.
+    /// Takes a plain packet on from conntrack, which may have been asked already.
     fn go_on_from_conntrack(
         &mut self,
         frame: Frame,
-        (slot, received): (u16, u16),
+        seen: Seen,
         context: Context,
         io: &mut Io<'_>,
     ) {
-        let slot = usize::from(slot);
+        let slot = usize::from(seen.slot);
         let port = self.snapshot.ports.get(slot);
         let link = Link {
             slot,
@@ -198,7 +200,8 @@ impl Router {
             dst: port.map_or(Mac::ZERO, |port| port.mac),
             payload: Payload::Ipv4,
         };
-        self.stats.count_rx(Some(slot), received.into());
+        let size = (seen.received as usize, 1 + usize::from(seen.more));
+        self.stats.count_rx(Some(slot), size);
         self.validated(frame, link, context, io);
     }
 
@@ -227,7 +230,8 @@ impl Router {
             *link = egress.header;
         }
         frame.forget_tunnels();
-        self.stats.count_tx(slot, frame.len());
+        let size = (frame.len(), segment::count(&frame));
+        self.stats.count_tx(slot, size);
         io.tx.push(egress.port, frame);
     }
 }

@@ -1,0 +1,95 @@
+//! Frames of a TAP device with a virtio-net header: whole superframes in and out.
+//!
+//! Decides where the bytes of a frame go: as many as a slot takes into its head, the rest of a superframe into a tail, and
+//! from both straight to the next device. Before a read nobody knows what will come, so a tail stands ready for each; one
+//! that was not needed is used for the next.
+//!
+//! Cost: one readv or writev per frame, which copies it once; nothing else touches its payload.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use router_core::Frame;
+use router_core::frame::MAX_FRAME;
+use rustix::io::Errno;
+
+use super::port::{Read, set_len};
+use super::vnet;
+use crate::sys::vectored;
+use crate::tails::{Spare, TAIL_BYTES, Tails, stretch_of};
+
+#[derive(Debug)]
+pub(super) struct Vnet {
+    tails: Arc<Tails>,
+    /// For a tail that doesn't lie in shared memory. Made when one comes.
+    scratch: Vec<u8>,
+}
+
+impl Vnet {
+    pub(super) fn new(tails: Arc<Tails>) -> Self {
+        Self {
+            tails,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Reads one frame. Of a superframe for which there is no tail, and of a longer frame than a device with the MTU of a
+    /// slot has, only the beginning comes, with a word about that.
+    pub(super) fn read(&mut self, fd: BorrowedFd<'_>, frame: &mut Frame) -> Result<Read, Errno> {
+        let mut header = [0; vnet::HEADER];
+        let mut beyond = [0];
+        let spare = self.tails.take();
+        let tail = spare.as_ref().and_then(Spare::stretch_mut);
+        let read = vectored::read(fd, &mut header, frame.room_mut(), tail, &mut beyond);
+        let len = match read {
+            Ok(0) | Err(Errno::AGAIN) => return Ok(Read::Nothing),
+            // The kernel had a frame that its own header has no word for, and has dropped it (virtio_net_hdr_from_skb).
+            Err(Errno::INVAL) => return Ok(Read::Malformed),
+            Err(errno) => return Err(errno),
+            Ok(len) => len,
+        };
+        let Some(len) = len.checked_sub(vnet::HEADER) else {
+            return Ok(Read::Malformed);
+        };
+        set_len(frame, len);
+        if len > MAX_FRAME && spare.is_none() {
+            return Ok(Read::Frame);
+        }
+        let Ok(offload) = vnet::parse(&header, frame.bytes()) else {
+            return Ok(Read::Malformed);
+        };
+        match spare {
+            Some(spare) if frame.is_cut() => {
+                let rest = len - MAX_FRAME;
+                if offload.gso.is_some() && rest <= TAIL_BYTES {
+                    frame.reset();
+                    frame.set_len(MAX_FRAME);
+                    frame.set_offload(offload);
+                    frame.set_tail(spare.filled(rest));
+                }
+            }
+            _ if offload.partial.is_some() => frame.set_offload(offload),
+            _ => {}
+        }
+        Ok(Read::Frame)
+    }
+
+    /// Writes one frame with its tail, from wherever that lies.
+    pub(super) fn write(&mut self, fd: BorrowedFd<'_>, frame: &mut Frame) -> Result<usize, Errno> {
+        let header = vnet::write(frame.offload(), frame.bytes());
+        let Some(tail) = frame.take_tail() else {
+            return vectored::write(fd, &header, frame.bytes(), None);
+        };
+        let stretch = stretch_of(&tail);
+        if stretch.is_none() {
+            self.scratch.resize(header.len() + frame.head_len(), 0);
+            self.scratch[..header.len()].copy_from_slice(&header);
+            self.scratch[header.len()..].copy_from_slice(frame.bytes());
+            let at = self.scratch.len();
+            self.scratch.resize(at + tail.len(), 0);
+            tail.read(0, &mut self.scratch[at..]);
+            return vectored::write(fd, &[], &self.scratch, None);
+        }
+        vectored::write(fd, &header, frame.bytes(), stretch)
+    }
+}
