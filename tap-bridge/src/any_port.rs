@@ -8,6 +8,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use router_core::{Batch, Frame, FramePool};
 
 use crate::fabric::FabricPort;
+use crate::layer::Layered;
 use crate::memory::MemoryPort;
 use crate::port::{Caps, Port, PortCounters, PortError, Rx};
 use crate::tap::TapPort;
@@ -22,15 +23,27 @@ pub enum AnyPort {
     Fabric(Box<FabricPort>),
     /// One end of an in-process pair.
     Memory(MemoryPort),
+    /// Any of these with layers around it.
+    Layered(Box<Layered>),
 }
 
 impl AnyPort {
+    /// The port itself, without what is around it.
+    #[must_use]
+    pub fn plain(&self) -> &Self {
+        match self {
+            Self::Layered(layered) => layered.port(),
+            port => port,
+        }
+    }
+
     /// Descriptors that become readable (or writable) when [`Port::rx`] has work. None for ports without system calls.
     pub(crate) fn descriptors(&self) -> [Option<BorrowedFd<'_>>; 2] {
         match self {
             Self::Tap(p) => [Some(p.as_fd()), None],
             Self::Fabric(p) => p.descriptors().map(Some),
             Self::Memory(_) => [None, None],
+            Self::Layered(p) => p.port().descriptors(),
         }
     }
 
@@ -39,6 +52,7 @@ impl AnyPort {
         match self {
             Self::Tap(_) => false,
             Self::Fabric(_) | Self::Memory(_) => true,
+            Self::Layered(p) => p.port().is_polled(),
         }
     }
 
@@ -48,6 +62,7 @@ impl AnyPort {
             Self::Tap(_) => false,
             Self::Fabric(p) => p.has_frames(),
             Self::Memory(p) => p.pending() > 0,
+            Self::Layered(p) => p.port().has_frames(),
         }
     }
 
@@ -55,14 +70,17 @@ impl AnyPort {
     pub(crate) fn prepare_sleep(&mut self) -> bool {
         match self {
             Self::Fabric(p) => p.prepare_sleep(),
+            Self::Layered(p) => p.port_mut().prepare_sleep(),
             Self::Tap(_) | Self::Memory(_) => !self.has_frames(),
         }
     }
 
     /// Takes back what [`AnyPort::prepare_sleep`] announced.
     pub(crate) fn end_sleep(&mut self) {
-        if let Self::Fabric(p) = self {
-            p.end_sleep();
+        match self {
+            Self::Fabric(p) => p.end_sleep(),
+            Self::Layered(p) => p.port_mut().end_sleep(),
+            Self::Tap(_) | Self::Memory(_) => {}
         }
     }
 }
@@ -73,6 +91,7 @@ macro_rules! each {
             AnyPort::Tap($port) => $call,
             AnyPort::Fabric($port) => $call,
             AnyPort::Memory($port) => $call,
+            AnyPort::Layered($port) => $call,
         }
     };
 }

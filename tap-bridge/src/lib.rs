@@ -4,6 +4,7 @@
 mod any_port;
 pub mod event_loop;
 pub mod fabric;
+pub mod layer;
 pub mod memory;
 pub mod offload;
 pub mod port;

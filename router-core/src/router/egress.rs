@@ -191,7 +191,7 @@ impl Router {
     pub(super) fn discard(&mut self, frame: Frame, reason: DropReason, io: &mut Io<'_>) {
         self.stats.count_drop(self.ports.slot(frame.port()), reason);
         io.trace.step(frame.mark(), || Step::Dropped { reason });
-        io.pool.free(frame);
+        io.trace.end(frame, reason, io.pool);
     }
 
     pub(super) fn consume(&mut self, frame: Frame, io: &mut Io<'_>) {
@@ -213,6 +213,6 @@ impl Discard for Bin<'_> {
     fn discard(&mut self, frame: Frame, reason: DropReason) {
         self.stats.count_drop(self.ports.slot(frame.port()), reason);
         self.trace.step(frame.mark(), || Step::Dropped { reason });
-        self.pool.free(frame);
+        self.trace.end(frame, reason, self.pool);
     }
 }

@@ -18,6 +18,7 @@
 
 mod answers;
 mod judged;
+mod kept;
 mod mark;
 mod packet;
 mod recorder;
@@ -26,6 +27,7 @@ mod text;
 mod translated;
 
 pub use answers::{Answers, WAITING_MAX};
+pub use kept::KEPT_MAX;
 pub use mark::{Mark, Role};
 pub use packet::{Summary, Transport};
 pub use recorder::{ARMED_MAX, Record, Recorder, STEPS_MAX, TooManyTraces, Trace};

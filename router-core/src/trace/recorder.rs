@@ -3,7 +3,10 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::kept::Kept;
 use super::{Mark, Step};
+use crate::frame::{Frame, FramePool};
+use crate::stats::DropReason;
 use crate::time::Instant;
 
 /// Traces that may be armed at a time.
@@ -51,6 +54,7 @@ impl core::error::Error for TooManyTraces {}
 pub struct Recorder {
     now: Instant,
     armed: Vec<(u8, Trace)>,
+    dropped: Kept,
 }
 
 impl Recorder {
@@ -117,6 +121,33 @@ impl Recorder {
         } else {
             trace.lost += 1;
         }
+    }
+
+    /// Keeps dropped frames from now on, or no longer.
+    pub fn want_drops(&mut self, wanted: bool, pool: &mut FramePool) {
+        self.dropped.set_wanted(wanted, pool);
+    }
+
+    /// True while dropped frames are kept.
+    #[must_use]
+    pub fn wants_drops(&self) -> bool {
+        self.dropped.is_wanted()
+    }
+
+    /// Shows every frame that was dropped since the last call, in order, and frees it. Returns how many others were
+    /// dropped and not kept, for want of room.
+    pub fn look_at_drops(
+        &mut self,
+        pool: &mut FramePool,
+        look: impl FnMut(&Frame, DropReason),
+    ) -> u64 {
+        self.dropped.look(pool, look)
+    }
+
+    /// The end of a frame that was counted as dropped: the pool, now or when somebody has looked at it.
+    #[inline]
+    pub(crate) fn end(&mut self, frame: Frame, reason: DropReason, pool: &mut FramePool) {
+        self.dropped.end(frame, reason, pool);
     }
 
     /// The time of the steps that follow.

@@ -22,6 +22,7 @@
 //! Cost per breath: one clock reading and one epoll_wait besides what ports and engine do; no allocation after start-up.
 
 mod spin;
+mod layers;
 #[cfg(test)]
 mod tests;
 
