@@ -7,6 +7,7 @@
 mod apply;
 mod bench;
 mod calico;
+mod capture;
 mod completion;
 mod delete;
 mod demo;
@@ -137,6 +138,8 @@ enum Verb {
     Ping(ping::Ping),
     /// Follow one packet through the lab: every hop, every decision, with its reason
     Trace(trace::Trace),
+    /// Capture packets of pods, nodes and ports: a line each, or a pcapng file
+    Capture(capture::Capture),
     /// Show counters by node, port and reason for drops
     Stats(stats::Stats),
     /// Say what this host allows, which back end that means, and what would enable more
@@ -208,6 +211,7 @@ fn run(args: Vec<OsString>) -> u8 {
         Verb::Nat(verb) => verb.run(&cli.global, &ui),
         Verb::Ping(verb) => verb.run(&cli.global, &ui),
         Verb::Trace(verb) => verb.run(&cli.global, &ui),
+        Verb::Capture(verb) => verb.run(&cli.global, &ui),
         Verb::Stats(verb) => verb.run(&cli.global, &ui),
         Verb::Completion(verb) => verb.run(&ui),
     };

@@ -3,6 +3,7 @@
 //! Decides which lab is meant ([`Client::find`]), what its absence or refusal means for the exit code, and how long is
 //! waited. Doesn't print. [`launch`] starts a lab, [`enter`] runs programs in it, [`runtime`] knows the places.
 
+pub mod capture;
 pub mod enter;
 pub mod forward;
 pub mod launch;

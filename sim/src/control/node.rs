@@ -12,6 +12,8 @@ use router_core::trace::Record;
 use router_core::{ChainCounts, Filter, Mac, PortId, Session, Snapshot, Tracking};
 use serde::{Deserialize, Serialize};
 
+use super::capture::{CaptureCounts, CaptureOrder};
+
 /// A numbered message in either direction: the reply carries the number of its request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Numbered<T> {
@@ -111,6 +113,19 @@ pub enum NodeRequest {
     TraceEnd {
         /// The trace.
         trace: u8,
+    },
+    /// Captures packets into a ring from now on. Two descriptors come along: the ring's memory and its reader's bell. Answer:
+    /// [`NodeReply::Done`].
+    CaptureBegin {
+        /// Chosen by the daemon.
+        capture: u32,
+        /// What.
+        order: CaptureOrder,
+    },
+    /// Captures no longer. Answer: [`NodeReply::Captured`], without counts for a capture that was not begun.
+    CaptureEnd {
+        /// Which.
+        capture: u32,
     },
     /// End. Answer: [`NodeReply::Done`], then the end of the connection.
     Shutdown,
@@ -214,6 +229,11 @@ pub enum NodeReply {
         restored: u64,
         /// How many could not be.
         lost: u64,
+    },
+    /// To [`NodeRequest::CaptureEnd`].
+    Captured {
+        /// Place by place.
+        counts: Vec<CaptureCounts>,
     },
     /// It could not be done; nothing was changed.
     Failed {

@@ -13,6 +13,7 @@ use router_core::config::NatConfig;
 use router_core::{ChainCounts, Filter, PortId, Session};
 use serde::{Deserialize, Serialize};
 
+use super::capture::{CaptureCounts, CapturePlace};
 use super::node::NodeStats;
 use crate::ipam::calico::Block;
 use crate::kube::{Object, ObjectKind, Stored};
@@ -167,6 +168,18 @@ pub enum Request {
         /// Which.
         wanted: Box<Wanted>,
     },
+    /// Capture packets. Answers: [`Response::CaptureBegun`], then [`Response::CaptureRing`] for each node; then
+    /// nothing until [`Request::CaptureEnd`], or the end of the connection, which ends it as well.
+    Capture {
+        /// Where.
+        places: Vec<CapturePlace>,
+        /// Which packets, as pcap-filter writes it.
+        filter: String,
+        /// Bytes of each; 0 is all.
+        snaplen: u32,
+    },
+    /// Ends the capture of this connection. Answer: [`Response::Captured`].
+    CaptureEnd,
     /// All counters. Answer: [`Response::Stats`].
     Stats,
     /// Remove the lab. Answer: [`Response::Done`] when every device is gone; the daemon then exits.
@@ -295,6 +308,23 @@ pub enum Response {
     Trace {
         /// What was found out.
         collected: Box<Collected>,
+    },
+    /// To [`Request::Capture`]: so many rings follow. One descriptor comes along: the bell that nodes ring.
+    CaptureBegun {
+        /// How many.
+        rings: usize,
+    },
+    /// The ring of one node. One descriptor comes along: its memory.
+    CaptureRing {
+        /// The node; none for what is behind the gateway.
+        node: Option<String>,
+        /// Length of the ring.
+        words: usize,
+    },
+    /// To [`Request::CaptureEnd`].
+    Captured {
+        /// By node; those that did not answer are left out.
+        nodes: Vec<(Option<String>, Vec<CaptureCounts>)>,
     },
     /// To [`Request::Stats`].
     Stats {

@@ -144,6 +144,7 @@ pub struct Lab {
     /// What the name server was told last.
     pub(super) published: Option<Zone>,
     pub(super) traces: Numbers,
+    pub(super) next_capture: u32,
 }
 
 /// Milliseconds since the Unix epoch.
@@ -191,6 +192,7 @@ impl Lab {
             next_member: 1,
             published: None,
             traces: Numbers::default(),
+            next_capture: 0,
         };
         lab.prepare_files()?;
         if backend == Backend::Tap {

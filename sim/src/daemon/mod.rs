@@ -9,6 +9,7 @@
 //! ended children, the reconcile loop and signals; one per program.
 
 mod annotate;
+mod capture;
 pub mod children;
 mod effects;
 mod gateway;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use router_core::{Mac, PortId, Snapshot};
 use tap_bridge::fabric::{HubHandle, MemberId};
 
+use super::capture::CaptureMemory;
 use super::children::Children;
 use super::host_side::HostSide;
 use super::logs::Logs;
@@ -89,6 +90,8 @@ pub struct NodeRuntime {
     underlay: Underlay,
     ports: BTreeMap<PortId, Port>,
     journal: Option<JournalMemory>,
+    /// By number.
+    pub(super) captures: BTreeMap<u32, CaptureMemory>,
     /// The host namespace, on the back end that has one.
     pub host: Option<HostSide>,
 }
@@ -114,6 +117,7 @@ impl NodeRuntime {
             underlay,
             ports: BTreeMap::new(),
             journal: None,
+            captures: BTreeMap::new(),
             host: None,
         };
         node.handle = Some(node.spawn(around)?);
@@ -344,6 +348,7 @@ impl NodeRuntime {
         let snapshot = Box::new(snapshot);
         let mut tickets = vec![self.post(NodeRequest::Configure { snapshot }, &[])?];
         self.hand_journal_over()?;
+        tickets.extend(self.resume_captures()?);
         tickets.push(self.join(around)?);
         for (id, port) in self.ports.clone() {
             tickets.push(self.add_port(id, port)?);

@@ -21,7 +21,7 @@ use crate::control::proto::{ErrorKind, LogSource, Request, Response};
 pub const MAX_CLIENTS: usize = 64;
 
 /// How long a client may take to greet, and to take an answer.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often a followed log looks whether its reader is still there.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
@@ -154,6 +154,12 @@ impl Server {
                     connection.set_deadline(Some(Instant::now() + CLIENT_TIMEOUT));
                     connection.send(&response, &[])?;
                 }
+                // Lasts as long as the client wants.
+                Request::Capture {
+                    places,
+                    filter,
+                    snaplen,
+                } => self.capture(&mut connection, places, &filter, snaplen)?,
                 request => {
                     let (response, fds) = self.answer(request);
                     let fds: Vec<BorrowedFd<'_>> = fds.iter().map(|fd| fd.as_fd()).collect();
@@ -272,7 +278,7 @@ impl Server {
     }
 }
 
-fn refusal(error: LabError) -> Response {
+pub(super) fn refusal(error: LabError) -> Response {
     let (kind, message) = match error {
         LabError::Unavailable(message) => (ErrorKind::Unsupported, message),
         LabError::Failed { kind, message } => (kind, message),
@@ -363,7 +369,11 @@ fn answer(lab: &mut Lab, request: Request) -> Result<(Response, Vec<OwnedFd>), L
         Request::Stats => Response::Stats {
             nodes: lab.stats()?,
         },
-        Request::Logs { .. } | Request::Trace { .. } | Request::Down => {
+        Request::CaptureEnd => {
+            let message = "this connection has no capture";
+            return Err(LabError::new(ErrorKind::Invalid, message));
+        }
+        Request::Logs { .. } | Request::Trace { .. } | Request::Capture { .. } | Request::Down => {
             return Err(LabError::internal("a request that is served elsewhere"));
         }
     };

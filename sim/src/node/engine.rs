@@ -8,6 +8,8 @@
 //! Bounded: frames come from the router's pool, an exchange ends after 32 rounds, a full channel loses
 //! the packet; all of it is counted. Without stacks the cost is one comparison per breath.
 
+mod capture;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::Ipv4Addr;
@@ -21,6 +23,7 @@ use router_core::{
 };
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tap_bridge::Engine;
+use tap_bridge::layer::capture::{Captures, Probe};
 use tap_bridge::port::PortCounters;
 
 use super::journal::{Journal, Left};
@@ -48,6 +51,8 @@ struct Attached {
     due: Option<Instant>,
     channels: Vec<(ChannelId, OwnedFd)>,
     counters: PortCounters,
+    /// Where captures look.
+    probe: Option<Probe>,
 }
 
 /// The engine of a node process.
@@ -66,6 +71,9 @@ pub struct NodeEngine {
     /// Traced packets that left by ports behind which there are no marks.
     answers: Answers,
     journal: Option<Journal>,
+    captures: Captures,
+    /// There is a capture.
+    capturing: bool,
 }
 
 impl NodeEngine {
@@ -82,6 +90,8 @@ impl NodeEngine {
             drops: 0,
             answers: Answers::default(),
             journal: None,
+            captures: Captures::default(),
+            capturing: false,
         }
     }
 
@@ -157,6 +167,7 @@ impl NodeEngine {
         for (&id, attached) in self.stacks.iter_mut().filter(|(_, a)| a.is_host) {
             attached.stack.reconfigure(host_config(snapshot, id));
         }
+        self.name_captures();
         Ok(())
     }
 
@@ -181,6 +192,7 @@ impl NodeEngine {
             due: None,
             channels: Vec::new(),
             counters: PortCounters::default(),
+            probe: self.captures.probe(id),
         };
         self.stacks.insert(id, attached);
         true
@@ -264,6 +276,7 @@ impl NodeEngine {
                 stack,
                 channels,
                 counters,
+                probe,
                 ..
             } = attached;
             let Some((_, fd)) = channels.iter().find(|(c, _)| *c == id) else {
@@ -283,6 +296,8 @@ impl NodeEngine {
                 channels,
                 counters,
                 drops: &mut self.drops,
+                probe: probe.as_ref(),
+                now,
             };
             stack.send_icmp(now, &buf[..len], &mut sink);
             self.exchange(now, pool, tx);
@@ -332,6 +347,9 @@ impl NodeEngine {
             };
             attached.counters.tx_frames += 1;
             attached.counters.tx_bytes += frame.len() as u64;
+            if let Some(probe) = &attached.probe {
+                probe.tx(now, &frame);
+            }
             // The answer needs a frame, and this one is empty from here on; so the last one of the pool will do.
             let mut bytes = [0; router_core::frame::MAX_FRAME];
             let len = frame.len().min(bytes.len());
@@ -344,6 +362,8 @@ impl NodeEngine {
                 channels: &attached.channels,
                 counters: &mut attached.counters,
                 drops: &mut self.drops,
+                probe: attached.probe.as_ref(),
+                now,
             };
             attached.stack.receive(now, &bytes[..len], &mut sink);
             attached.due = attached.stack.poll_timeout(now);
@@ -360,6 +380,7 @@ impl Engine for NodeEngine {
         if !self.stacks.is_empty() {
             self.exchange(now, pool, tx);
         }
+        self.capture_drops(now, pool);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -387,6 +408,8 @@ impl Engine for NodeEngine {
                 channels: &attached.channels,
                 counters: &mut attached.counters,
                 drops: &mut self.drops,
+                probe: attached.probe.as_ref(),
+                now,
             };
             attached.stack.handle_timeout(now, &mut sink);
             attached.due = attached.stack.poll_timeout(now);
@@ -394,6 +417,7 @@ impl Engine for NodeEngine {
         if !self.stacks.is_empty() {
             self.exchange(now, pool, tx);
         }
+        self.capture_drops(now, pool);
     }
 }
 
@@ -429,6 +453,8 @@ struct NodeSink<'a> {
     channels: &'a [(ChannelId, OwnedFd)],
     counters: &'a mut PortCounters,
     drops: &'a mut u64,
+    probe: Option<&'a Probe>,
+    now: Instant,
 }
 
 impl Sink for NodeSink<'_> {
@@ -441,6 +467,9 @@ impl Sink for NodeSink<'_> {
             frame.set_port(self.port);
             self.counters.rx_frames += 1;
             self.counters.rx_bytes += bytes.len() as u64;
+            if let Some(probe) = self.probe {
+                probe.rx(self.now, std::slice::from_ref(&frame));
+            }
             self.inbox.push_back(frame);
         } else {
             *self.drops += 1;

@@ -4,6 +4,8 @@
 //! doesn't end for anything that arrives on a port, and refuses what it can't do; it ends when the daemon says so or
 //! the control socket closes, with which everything that it owns goes. Logs to stderr.
 
+mod capture;
+
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
@@ -177,6 +179,9 @@ impl NodeProcess {
     pub fn run(mut self) -> io::Result<()> {
         let mut tokens = Vec::new();
         loop {
+            if self.event_loop.engine().is_capturing() {
+                self.flush_captures();
+            }
             let wait = (!self.ready.is_empty()).then_some(Duration::ZERO);
             tokens.clear();
             tokens.extend_from_slice(self.event_loop.turn(wait)?);
@@ -268,6 +273,7 @@ impl NodeProcess {
         let wanted = match &request {
             NodeRequest::AddPort { attachment, .. } => attachment.descriptors(),
             NodeRequest::OpenIcmp { .. } => 1,
+            NodeRequest::CaptureBegin { .. } => 2,
             NodeRequest::KeepJournal { left, .. } => 1 + usize::from(left.is_some()),
             _ => 0,
         };
@@ -329,6 +335,10 @@ impl NodeProcess {
             NodeRequest::TraceInject { trace, port, frame } => self.inject(trace, port, &frame)?,
             NodeRequest::TraceSteps { trace, from } => return self.trace_steps(trace, from),
             NodeRequest::TraceEnd { trace } => self.event_loop.engine_mut().end_trace(trace),
+            NodeRequest::CaptureBegin { capture, order } => {
+                self.begin_capture(capture, order, fd, fds.next())?;
+            }
+            NodeRequest::CaptureEnd { capture } => return Ok(self.end_capture(capture)),
             NodeRequest::Shutdown => self.ending = true,
         }
         Ok(NodeReply::Done)
@@ -389,7 +399,9 @@ impl NodeProcess {
         };
         self.event_loop
             .add_port(id, port)
-            .map_err(|error| failed("poll", error))
+            .map_err(|error| failed("poll", error))?;
+        self.place_probe(id);
+        Ok(())
     }
 
     fn attach_stack(&mut self, id: PortId, mtu: u16, attachment: &Attachment) {
@@ -502,7 +514,10 @@ impl NodeProcess {
         let ports = router.snapshot().ports.iter().map(|port| TracePort {
             id: port.id,
             name: port.name.clone(),
-            fabric: matches!(self.event_loop.port(port.id), Some(AnyPort::Fabric(_))),
+            fabric: matches!(
+                self.event_loop.port(port.id).map(AnyPort::plain),
+                Some(AnyPort::Fabric(_))
+            ),
         });
         Ok(NodeReply::Trace {
             records: recorded.records.get(from..).unwrap_or_default().to_vec(),

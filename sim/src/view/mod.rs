@@ -7,6 +7,7 @@ pub mod age;
 pub mod ip;
 pub mod kube;
 pub mod nat;
+pub mod packet;
 pub mod ps;
 pub mod stats;
 pub mod sysctl;

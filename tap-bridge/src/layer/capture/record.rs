@@ -129,6 +129,13 @@ impl Record<'_> {
     }
 }
 
+/// When the packet in these words was captured; none for anything else.
+#[must_use]
+pub fn time_of(words: &[u64]) -> Option<u64> {
+    let is_packet = words.first()? >> 32 & 0xff == PACKET;
+    is_packet.then_some(*words.get(2)?)
+}
+
 /// The record in these words; its bytes are copied to `bytes` first. None when it makes no sense.
 pub fn decode<'a>(words: &[u64], bytes: &'a mut Vec<u8>) -> Option<Record<'a>> {
     let (&first, &second) = (words.first()?, words.get(1)?);
@@ -180,6 +187,8 @@ mod tests {
         assert_eq!(words.len(), record.words());
         assert_eq!(words[0] & LOW, words.len() as u64);
         let mut bytes = vec![9; 40];
+        let at = matches!(record, Record::Packet { .. }).then_some(u64::MAX);
+        assert_eq!(time_of(&words), at);
         assert_eq!(decode(&words, &mut bytes).as_ref(), Some(record));
     }
 
@@ -215,6 +224,7 @@ mod tests {
         #[test]
         fn rubbish_is_none(words in prop::collection::vec(prop_oneof![any::<u64>(), 0..9_u64 << 32], 0..8)) {
             let mut bytes = Vec::new();
+            let _ = time_of(&words);
             if let Some(record) = decode(&words, &mut bytes) {
                 prop_assert_eq!(record.words(), words.len());
             }
