@@ -27,7 +27,9 @@ pub(super) struct Kept {
 impl Kept {
     pub(super) fn set_wanted(&mut self, wanted: bool, pool: &mut FramePool) {
         if !wanted {
-            self.frames.drain(..).for_each(|(frame, _)| pool.free(frame));
+            self.frames
+                .drain(..)
+                .for_each(|(frame, _)| pool.free(frame));
             self.frames = Vec::new();
         } else if !self.wanted {
             self.frames = Vec::with_capacity(KEPT_MAX);

@@ -21,8 +21,8 @@
 //!
 //! Cost per breath: one clock reading and one epoll_wait besides what ports and engine do; no allocation after start-up.
 
-mod spin;
 mod layers;
+mod spin;
 #[cfg(test)]
 mod tests;
 
