@@ -65,7 +65,7 @@ impl Router {
             // Its segments may pass, as in `tbf_segment`.
             Err((frame, DropReason::BurstExceeded)) if frame.is_superframe() => {
                 self.cut(frame, io, |router, segment, io| {
-                    router.shape(segment, id, io)
+                    router.shape(segment, id, io);
                 });
             }
             Err((frame, reason)) => self.discard(frame, reason, io),

@@ -187,7 +187,6 @@ pub fn on_wire(frame: &[u8], offload: Offload) -> Vec<Vec<u8>> {
 ///
 /// # Panics
 /// When the pool is empty.
-#[must_use]
 pub fn frame(pool: &mut FramePool, bytes: &[u8], offload: Offload, head: usize) -> Frame {
     let mut frame = pool.alloc().expect("a frame for the packet");
     let (first, rest) = bytes.split_at(bytes.len().min(head).min(MAX_FRAME));

@@ -18,7 +18,7 @@ fn node(burst: u32) -> Harness {
         tx: Some(rate),
     };
     Harness::new(with_port(resolved(node_a()), POD2, |port| {
-        port.shape = shape
+        port.shape = shape;
     }))
 }
 
