@@ -1,10 +1,10 @@
 //! A superframe in segments.
 
-use super::layout::{IPV6_LEN, Layout};
+use super::Layout;
 use super::{Error, is_sound};
 use crate::frame::{Frame, FramePool, MAX_FRAME};
 use crate::wire::checksum::Sum;
-use crate::wire::ipv4::{self, PROTOCOL_TCP, PROTOCOL_UDP};
+use crate::wire::ipv4;
 use crate::wire::tcp::{CWR, FIN, PSH};
 
 /// A superframe, and how it is cut.
@@ -99,30 +99,22 @@ impl<'a> Cutter<'a> {
         } else {
             write_ipv4(ip, network_len, n);
         }
-        let protocol = if at.is_tcp() {
+        if at.is_tcp() {
             let last = n + 1 == self.count();
             let offset = u32::try_from(self.payload(n).0).ok()?;
             write_tcp(transport_header, offset, n == 0, last)?;
-            PROTOCOL_TCP
         } else {
             transport_header
                 .get_mut(4..6)?
                 .copy_from_slice(&transport_len.to_be_bytes());
-            PROTOCOL_UDP
-        };
+        }
         let field = usize::from(at.partial().offset);
         transport_header.get_mut(field..field + 2)?.fill(0);
-        let addresses = if at.is_v6() {
-            ip.get(8..IPV6_LEN)?
-        } else {
-            ip.get(12..ipv4::HEADER_LEN)?
-        };
         // Headers are multiples of 4 bytes long, so that each part begins at an even offset.
-        let checksum = sum
+        let checksum = at
+            .pseudo_sum(front, transport_len)?
+            .add_sum(sum)
             .add_bytes(transport_header)
-            .add_bytes(addresses)
-            .add_u16(protocol.into())
-            .add_u16(transport_len)
             .finish();
         transport_header
             .get_mut(field..field + 2)?

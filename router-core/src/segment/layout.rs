@@ -1,6 +1,7 @@
 //! Where the headers of a frame stand, down to TCP or UDP.
 
 use crate::frame::{Frame, Partial};
+use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN};
 use crate::wire::ipv4::{self, PROTOCOL_IPIP, PROTOCOL_TCP, PROTOCOL_UDP};
 use crate::wire::{tcp, udp};
@@ -109,6 +110,29 @@ impl Layout {
     #[must_use]
     pub const fn is_tunnelled(&self) -> bool {
         self.outer != self.network
+    }
+
+    /// True when all headers of `other` stand where they do here, and are of the same kinds.
+    pub(super) fn is_alike(&self, other: &Self) -> bool {
+        let key = |l: &Self| (l.outer, l.network, l.transport, l.payload, l.v6, l.tcp);
+        key(self) == key(other)
+    }
+
+    /// The sum of the pseudo header of a transport header and payload of `len` bytes; `headers` are the frame's.
+    pub(super) fn pseudo_sum(&self, headers: &[u8], len: u16) -> Option<Sum> {
+        let ip = headers.get(usize::from(self.network)..)?;
+        let addresses = if self.v6 {
+            ip.get(8..IPV6_LEN)?
+        } else {
+            ip.get(12..ipv4::HEADER_LEN)?
+        };
+        let protocol = if self.tcp { PROTOCOL_TCP } else { PROTOCOL_UDP };
+        Some(
+            Sum::new()
+                .add_bytes(addresses)
+                .add_u16(protocol.into())
+                .add_u16(len),
+        )
     }
 
     /// Bytes of all headers, Ethernet's included.

@@ -1,5 +1,5 @@
 //! What a device left undone on a frame, done: a superframe cut into the frames that a wire would have carried, a partial
-//! checksum completed, and the way back (`coalesce`).
+//! checksum completed, and the way back ([`coalesce()`]).
 //!
 //! ```text
 //!   superframe   Ethernet | [IPv4] | IPv4/IPv6 | TCP/UDP | payload ..............   checksum partial
@@ -21,12 +21,14 @@
 //!
 //! Cost: the payload is copied once and summed once.
 
+mod coalesce;
 mod complete;
 mod cut;
 mod layout;
 #[cfg(test)]
 mod tests;
 
+pub use coalesce::{Cant, Train, coalesce};
 pub use complete::{become_first, complete, linearize};
 pub use cut::{Cutter, segment};
 pub use layout::Layout;

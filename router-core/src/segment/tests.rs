@@ -11,22 +11,22 @@ use crate::frame::{FramePool, Gso, MAX_FRAME, Offload, Partial};
 use crate::testing::offload::{self, on_wire};
 use crate::testing::{Packet, eth, ipv4, payload, tcp, udp};
 
-const A: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
-const B: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 2);
-const END_A: Ipv4Addr = Ipv4Addr::new(172, 16, 30, 3);
-const END_B: Ipv4Addr = Ipv4Addr::new(172, 16, 30, 4);
+pub(super) const A: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
+pub(super) const B: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 2);
+pub(super) const END_A: Ipv4Addr = Ipv4Addr::new(172, 16, 30, 3);
+pub(super) const END_B: Ipv4Addr = Ipv4Addr::new(172, 16, 30, 4);
 
-const PSH_ACK: u8 = 0x18;
-const FIN: u8 = 0x01;
-const CWR: u8 = 0x80;
+pub(super) const PSH_ACK: u8 = 0x18;
+pub(super) const FIN: u8 = 0x01;
+pub(super) const CWR: u8 = 0x80;
 
-fn link() -> Packet {
+pub(super) fn link() -> Packet {
     eth(Mac([2, 0, 0, 0, 0, 2]), Mac([2, 0, 0, 0, 0, 1]))
 }
 
 /// Headers in front of TCP and UDP, and how long they are.
 #[derive(Clone, Copy, Debug)]
-enum Net {
+pub(super) enum Net {
     V4,
     V4Options,
     Ipip,
@@ -34,10 +34,10 @@ enum Net {
     V6,
 }
 
-const NETS: [Net; 5] = [Net::V4, Net::V4Options, Net::Ipip, Net::Vlan, Net::V6];
+pub(super) const NETS: [Net; 5] = [Net::V4, Net::V4Options, Net::Ipip, Net::Vlan, Net::V6];
 
 /// A frame whose last headers are `transport`, built as if it were one packet.
-fn whole(net: Net, ident: u16, transport: Packet) -> Vec<u8> {
+pub(super) fn whole(net: Net, ident: u16, transport: Packet) -> Vec<u8> {
     let v4 = || ipv4(A, B).id(ident).df();
     match net {
         Net::V4 => (link() / v4() / transport).bytes(),
@@ -65,7 +65,7 @@ fn v6(packet: Vec<u8>) -> Vec<u8> {
     (link().ethertype(0x86dd) / payload([&ip, transport].concat())).bytes()
 }
 
-fn data(len: usize) -> Vec<u8> {
+pub(super) fn data(len: usize) -> Vec<u8> {
     (0..len)
         .map(|n| u8::try_from(n * 7 % 251).unwrap())
         .collect()

@@ -34,6 +34,13 @@ impl Sum {
         self
     }
 
+    /// Adds another sum.
+    #[must_use]
+    pub const fn add_sum(self, other: Self) -> Self {
+        // A sum of a packet is far below 2^63.
+        Self(self.0 + other.0)
+    }
+
     /// Adds one 16-bit number.
     #[must_use]
     pub const fn add_u16(mut self, word: u16) -> Self {
