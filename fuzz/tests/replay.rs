@@ -45,6 +45,28 @@ fn the_reassembly_seeds_complete_datagrams() {
     assert_eq!(complete, [1, 1, 1, 0, 0, 1, 0]);
 }
 
+/// Inputs that are all refused would cut nothing and put nothing together.
+#[test]
+fn the_seeds_of_superframes_are_cut_and_put_together() {
+    let cut: Vec<_> = targets::segment::seeds()
+        .iter()
+        .map(|seed| targets::segment::play(seed))
+        .collect();
+    let most = |n: usize| cut.iter().flatten().filter(|&&made| made >= n).count();
+    assert!(
+        most(1) > 20 && most(3) > 10 && cut.contains(&None),
+        "{cut:?}"
+    );
+    let trains: Vec<_> = targets::coalesce::seeds()
+        .iter()
+        .map(|seed| targets::coalesce::play(seed))
+        .collect();
+    assert!(
+        trains.iter().filter(|&&n| n >= 3).count() > 40,
+        "{trains:?}"
+    );
+}
+
 /// A regression without a reason is a riddle a year later.
 #[test]
 fn every_regression_has_a_reason() {

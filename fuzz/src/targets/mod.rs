@@ -1,5 +1,6 @@
 //! The targets. Each states what must hold for every input; a panic is the finding.
 
+pub mod coalesce;
 #[cfg(feature = "podwire")]
 pub mod control_frame;
 pub mod fabric_peer;
@@ -10,6 +11,7 @@ pub mod nat;
 pub mod parse_frame;
 pub mod reassembly;
 pub mod router_bytes;
+pub mod segment;
 
 /// A target.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +61,16 @@ pub const ALL: &[Target] = &[
         name: "nat",
         run: nat::run,
         seeds: nat::seeds,
+    },
+    Target {
+        name: "segment",
+        run: segment::run,
+        seeds: segment::seeds,
+    },
+    Target {
+        name: "coalesce",
+        run: coalesce::run,
+        seeds: coalesce::seeds,
     },
     #[cfg(feature = "podwire")]
     Target {

@@ -9,6 +9,7 @@
 use core::time::Duration;
 
 use router_core::config::PermanentNeighbour;
+use router_core::testing::offload::partial;
 use router_core::{Limits, PortId};
 
 use crate::bench::{Bench, ones_complement_sum};
@@ -142,8 +143,14 @@ impl World {
     }
 
     /// A frame in, and the packets that came out.
-    fn exchange(&mut self, port: PortId, frame: &[u8]) -> Vec<(PortId, Vec<u8>)> {
-        self.bench.receive(port, frame);
+    /// With `open` a transport checksum is left to whoever sends it on.
+    fn exchange(&mut self, port: PortId, frame: &[u8], open: bool) -> Vec<(PortId, Vec<u8>)> {
+        if open && frame[23] == UDP {
+            let (frame, offload) = partial(frame);
+            self.bench.receive_offload(port, &frame, &[], Some(offload));
+        } else {
+            self.bench.receive(port, frame);
+        }
         let sent = self.bench.take_sent();
         for (port, frame) in &sent {
             // INV-5: nobody speaks to the pods first here, but for the host port, whose answers are the node's.
@@ -165,6 +172,7 @@ impl World {
         pod: (PortId, [u8; 4]),
         pod_port: u16,
         peer: ([u8; 4], u16),
+        open: bool,
     ) {
         let sent = self.exchange(
             pod.0,
@@ -173,6 +181,7 @@ impl World {
                 POD_MAC.0,
                 &packet(protocol, (pod.1, pod_port), peer, false, &[]),
             ),
+            open,
         );
         let [(ETH0, out)] = &sent[..] else {
             panic!("one packet leaves: {sent:02x?}");
@@ -202,7 +211,7 @@ impl World {
         }
     }
 
-    fn answer(&mut self, m: Mapping) {
+    fn answer(&mut self, m: Mapping, open: bool) {
         let reply = packet(
             m.protocol,
             (m.peer, m.peer_port),
@@ -210,7 +219,7 @@ impl World {
             true,
             &[],
         );
-        let sent = self.exchange(ETH0, &frame(ROUTER_MAC.0, PEER_MAC.0, &reply));
+        let sent = self.exchange(ETH0, &frame(ROUTER_MAC.0, PEER_MAC.0, &reply), open);
         let [(to, inside)] = &sent[..] else {
             panic!("one packet arrives for {m:?}: {sent:02x?}");
         };
@@ -242,7 +251,7 @@ impl World {
         message[2..4].copy_from_slice(&sum.to_be_bytes());
         let from = OUTSIDE[usize::from(op >> 3) % 3];
         let error = ipv4(ICMP, from, NODE.octets(), &[], &message);
-        let sent = self.exchange(ETH0, &frame(ROUTER_MAC.0, PEER_MAC.0, &error));
+        let sent = self.exchange(ETH0, &frame(ROUTER_MAC.0, PEER_MAC.0, &error), false);
         if quoted < 8 {
             assert!(
                 !sent.iter().any(|(port, _)| *port != ETH0),
@@ -301,9 +310,10 @@ pub fn play(bytes: &[u8]) -> usize {
                 let pod_port = [0, 53, 600, 4000, 4001, 65535][which % 6];
                 let peer_port = if op & 4 != 0 { 53 } else { 8080 };
                 let peer = OUTSIDE[usize::from(op >> 3 & 3) % 3];
-                world.outbound(protocol, pod, pod_port, (peer, peer_port));
+                let open = which & 128 != 0;
+                world.outbound(protocol, pod, pod_port, (peer, peer_port), open);
             }
-            (2 | 3, Some(mapping)) => world.answer(mapping),
+            (2 | 3, Some(mapping)) => world.answer(mapping, which & 128 != 0),
             (4 | 5, Some(mapping)) => {
                 let quoted = usize::from(input.byte() % 16);
                 world.report(mapping, op & 31, quoted);
@@ -319,7 +329,7 @@ pub fn play(bytes: &[u8]) -> usize {
                     let sum = !ones_complement_sum(&frame[34..]);
                     frame[36..38].copy_from_slice(&sum.to_be_bytes());
                 }
-                world.exchange(ETH0, &frame);
+                world.exchange(ETH0, &frame, false);
             }
             (7, _) if op & 16 != 0 => {
                 world
@@ -340,9 +350,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     for op in 0..64 {
         all.extend([op, op % 6]);
+        all.extend([op, 0x80 | op % 6]);
     }
     for which in 0..8 {
-        all.extend([0x40, which, 0x60, which]);
+        all.extend([0x40, which, 0x60, which, 0x40, 0x80 | which]);
         all.extend([0x80 | which, which, 8 + which, 0xa0 | which, which, which]);
     }
     let hostile = [0xc1, 0x40, 12, 3, 4, 0, 0, 0, 0, 5, 0x78, 0x45, 0, 0, 20];

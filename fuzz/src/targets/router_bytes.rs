@@ -4,7 +4,7 @@
 
 use core::time::Duration;
 
-use router_core::frame::MAX_FRAME;
+use router_core::frame::{Gso, GsoKind, MAX_FRAME, Offload, Partial};
 use router_core::{Limits, PortId, Stats};
 
 use crate::bench::{Bench, ones_complement_sum, repair};
@@ -47,7 +47,8 @@ pub fn play(bytes: &[u8]) -> Stats {
                 }
                 bench.receive(PortId(u16::from(op & 7)), &frame);
             }
-            0xc0..=0xdf => bench.advance(Duration::from_millis(u64::from(input.word()))),
+            0xd8..=0xdf => left_undone(&mut bench, PortId(u16::from(op & 7)), &mut input),
+            0xc0..=0xd7 => bench.advance(Duration::from_millis(u64::from(input.word()))),
             0xe0..=0xef => {
                 let next = snapshot(&mut input);
                 bench.reconfigure(next);
@@ -68,6 +69,66 @@ pub fn play(bytes: &[u8]) -> Stats {
     bench.router().stats().clone()
 }
 
+/// A frame that a device has left something undone on: what it says of it, right or wrong, and the frame.
+fn left_undone(bench: &mut Bench, port: PortId, input: &mut Input<'_>) {
+    let how = input.byte();
+    let (start, offset, size) = (input.word(), input.word(), input.word());
+    // Bytes of a tail are all alike: it is their number that matters.
+    let tail = vec![
+        how;
+        if how & 0x10 != 0 {
+            usize::from(input.word())
+        } else {
+            0
+        }
+    ];
+    let length = usize::from(input.word()) % (MAX_FRAME + 1);
+    let mut head = input.bytes(length).to_vec();
+    if how & 0x40 != 0 {
+        repair(&mut head);
+        set_total_len(&mut head, tail.len());
+    }
+    let own = own_partial(&head).filter(|_| how & 1 != 0);
+    let kind = [GsoKind::TcpV4, GsoKind::TcpV6, GsoKind::Udp][usize::from(how >> 2 & 3) % 3];
+    let offload = Offload {
+        partial: own.or((how & 0x20 != 0).then_some(Partial { start, offset })),
+        gso: (how & 2 != 0).then_some(Gso {
+            kind,
+            size,
+            ecn: false,
+        }),
+    };
+    bench.receive_offload(port, &head, &tail, Some(offload));
+}
+
+/// Makes the total length that of the head and `more` bytes.
+fn set_total_len(frame: &mut [u8], more: usize) {
+    if frame.len() < 34 {
+        return;
+    }
+    let total = u16::try_from(frame.len() - 14 + more).unwrap_or(u16::MAX);
+    let packet = &mut frame[14..];
+    let header = usize::from(packet[0] & 15) * 4;
+    packet[2..4].copy_from_slice(&total.to_be_bytes());
+    packet[10..12].fill(0);
+    let sum = !ones_complement_sum(&packet[..header]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// What a device says that leaves the checksum of this TCP or UDP packet to others.
+fn own_partial(frame: &[u8]) -> Option<Partial> {
+    let header = u16::from(frame.get(14)? & 15) * 4;
+    let offset = match frame.get(23)? {
+        6 => 16,
+        17 => 6,
+        _ => return None,
+    };
+    Some(Partial {
+        start: 14 + header,
+        offset,
+    })
+}
+
 /// A step that receives `frame` on `port`.
 fn step(port: u8, repaired: bool, frame: &[u8]) -> Vec<u8> {
     let mut bytes = vec![port | if repaired { 0x40 } else { 0 }];
@@ -76,6 +137,29 @@ fn step(port: u8, repaired: bool, frame: &[u8]) -> Vec<u8> {
             .expect("a short frame")
             .to_be_bytes(),
     );
+    bytes.extend(frame);
+    bytes
+}
+
+/// UDP from 1000 to 53, with 12 bytes.
+const DATAGRAM: [u8; 20] = [
+    3, 232, 0, 53, 0, 20, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
+];
+
+/// TCP from 1000 to 80, PSH and ACK, with one byte.
+const SEGMENT: [u8; 21] = [
+    3, 232, 0, 80, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x18, 1, 0, 0, 0, 0, 0, b'x',
+];
+
+/// A step that receives `frame` with something left to do: see [`left_undone`] for `how`.
+fn undone(port: u8, how: u8, size: u16, tail: u16, frame: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0xd8 | port, how, 0, 36, 0, 2];
+    bytes.extend(size.to_be_bytes());
+    if how & 0x10 != 0 {
+        bytes.extend(tail.to_be_bytes());
+    }
+    let len = u16::try_from(frame.len()).expect("a short frame");
+    bytes.extend(len.to_be_bytes());
     bytes.extend(frame);
     bytes
 }
@@ -276,6 +360,17 @@ pub fn seeds() -> Vec<Vec<u8>> {
             frame[20] = 0x20;
             frame
         }),
+        // An open checksum, a superframe of two, one of TCP with a tail, to a pod, far away and to the node; and lies.
+        undone(1, 0x41, 0, 0, &ipv4(pod_a, far, 64, 17, &DATAGRAM)),
+        undone(1, 0x4b, 5, 0, &ipv4(pod_a, pod_b, 64, 17, &DATAGRAM)),
+        undone(1, 0x53, 1000, 5000, &ipv4(pod_a, far, 64, 6, &SEGMENT)),
+        undone(1, 0x53, 1000, 65_000, &ipv4(pod_a, far, 64, 6, &SEGMENT)),
+        undone(1, 0x53, 700, 3000, &ipv4(pod_a, node, 64, 6, &SEGMENT)),
+        undone(1, 0x53, 700, 3000, &ipv4(pod_a, far, 1, 6, &SEGMENT)),
+        undone(1, 0x53, 1900, 3000, &ipv4(pod_a, far, 64, 6, &SEGMENT)),
+        undone(1, 0x53, 0, 3000, &ipv4(pod_a, far, 64, 6, &SEGMENT)),
+        undone(1, 0x62, 7, 0, &ipv4(pod_a, far, 64, 6, &SEGMENT)),
+        undone(1, 0x60, 0, 0, &ipv4(pod_a, far, 64, 99, &SEGMENT)),
         vec![0xe0, 0x71, 0xff, 0x0f],
         vec![0xe0, 0x80, 0xff, 0x0f],
         vec![0xe0, 0, 0xff, 0x0f],

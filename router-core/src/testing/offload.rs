@@ -130,7 +130,13 @@ pub fn on_wire(frame: &[u8], offload: Offload) -> Vec<Vec<u8>> {
         return alloc::vec![bytes];
     };
     let p = places(frame);
-    let (headers, payload) = frame.split_at(p.payload);
+    // What is behind the packet is padding.
+    let ends = p.ips.iter().map(|&ip| match frame[ip] >> 4 {
+        6 => ip + 40 + usize::from(word(frame, ip + 4)),
+        _ => ip + usize::from(word(frame, ip + 2)),
+    });
+    let end = ends.fold(frame.len(), usize::min);
+    let (headers, payload) = frame[..end].split_at(p.payload);
     let pieces: Vec<&[u8]> = payload.chunks(gso.size.into()).collect();
     let last = pieces.len() - 1;
     let mut out = Vec::new();

@@ -1,0 +1,10 @@
+//! `coalesce`: see [`fuzz::targets::coalesce`].
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::targets::coalesce::run(bytes));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::process::ExitCode {
+    fuzz::driver::main("coalesce")
+}
