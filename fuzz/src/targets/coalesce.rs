@@ -59,11 +59,14 @@ pub fn play(bytes: &[u8]) -> usize {
         wire.push(on_wire(&bytes, offload).remove(0));
         frames.push(offload::frame(&mut pool, &bytes, offload, MAX_FRAME));
     }
-    let longest = (0..frames.len())
-        .map(|n| check(&frames[n..], &wire[n..]))
-        .max();
+    let (mut at, mut longest) = (0, 0);
+    while at < frames.len() {
+        let count = check(&frames[at..], &wire[at..]);
+        longest = longest.max(count);
+        at += count.max(1);
+    }
     frames.into_iter().for_each(|frame| pool.free(frame));
-    longest.unwrap_or(0)
+    longest
 }
 
 /// A packet of the flow.
