@@ -359,21 +359,21 @@ fn look_at(frame: &Frame, ingress: &[Ingress]) -> (Seen, u32, u32) {
         | u64::from((src == u32::MAX) | (dst == u32::MAX))
         | u64::from((ttl <= 1) | (h[23] == PROTOCOL_IPIP))
         | u64::from(usize::from(total_len) < ipv4::HEADER_LEN)
-        | u64::from(usize::from(total_len) + ethernet::HEADER_LEN > frame.len())
+        | u64::from(usize::from(total_len) + ethernet::HEADER_LEN > frame.head_len())
+            & u64::from(!frame.is_offloaded())
         | u64::from(!verifies(h));
     if wrong != 0 {
         return NOT_PLAIN;
     }
-    let Some((longest, more)) = left_to_do(frame, total_len) else {
+    let Some(sizes) = sizes(frame, total_len) else {
         return NOT_PLAIN;
     };
     let seen = Seen {
         slot: ingress.slot,
-        // A frame is shorter than 2^17 bytes.
-        received: u32::try_from(frame.len()).unwrap_or(u32::MAX),
+        received: sizes.received,
         total_len,
-        longest,
-        more,
+        longest: sizes.longest,
+        more: sizes.more,
         to: ABSENT,
         from: ABSENT,
         rp_filter: ingress.rp_filter,
@@ -381,20 +381,48 @@ fn look_at(frame: &Frame, ingress: &[Ingress]) -> (Seen, u32, u32) {
     (seen, src, dst)
 }
 
-/// Length of a frame's longest packet on a wire, and how many there will be besides the first; none when what is left to do
-/// to the frame is not as the long way lets it pass.
+/// See [`Seen`].
+struct Sizes {
+    received: u32,
+    longest: u16,
+    more: u16,
+}
+
+/// Sizes of a frame with a packet of this length; none when what is left to do to the frame is not as the long way lets it
+/// pass.
 #[inline]
-fn left_to_do(frame: &Frame, total_len: u16) -> Option<(u16, u16)> {
-    if !frame.is_offloaded() {
-        return Some((total_len, 0));
+fn sizes(frame: &Frame, total_len: u16) -> Option<Sizes> {
+    if frame.is_offloaded() {
+        return sizes_offloaded(frame, total_len);
     }
+    Some(Sizes {
+        // A head is shorter than 2^11 bytes.
+        received: u32::try_from(frame.head_len()).unwrap_or(u32::MAX),
+        longest: total_len,
+        more: 0,
+    })
+}
+
+fn sizes_offloaded(frame: &Frame, total_len: u16) -> Option<Sizes> {
+    let len = frame.len();
+    if usize::from(total_len) + ethernet::HEADER_LEN > len {
+        return None;
+    }
+    let received = u32::try_from(len).ok()?;
     if !frame.is_superframe() {
-        return segment::is_sound(frame).map(|_| (total_len, 0));
+        return segment::is_sound(frame).map(|_| Sizes {
+            received,
+            longest: total_len,
+            more: 0,
+        });
     }
     let cutter = Cutter::new(frame).ok()?;
     let longest = cutter.segment_len(0) - ethernet::HEADER_LEN;
-    let more = u16::try_from(cutter.count() - 1).ok()?;
-    Some((u16::try_from(longest).ok()?.min(total_len), more))
+    Some(Sizes {
+        received,
+        longest: u16::try_from(longest).ok()?.min(total_len),
+        more: u16::try_from(cutter.count() - 1).ok()?,
+    })
 }
 
 /// The bytes of a word that are the destination MAC.
