@@ -2,13 +2,16 @@
 //! of each and its ratio to the first: on a busy machine only ratios of the same run say something. `rates` alone lists the
 //! names.
 //!
-//! Every loop takes batches of 256 frames of 60 or 64 bytes through a router, copies into and out of the pool included.
+//! The loops of routers take batches of 256 frames of 60 or 64 bytes through one, copies into and out of the pool included;
+//! those of tables look up keys that are there, 64 at a time where the table can.
 
 use std::time::Duration;
 
 use benches::crowd::Crowd;
 use benches::{Node, Random, udp_frame};
 use core::net::Ipv4Addr;
+use hashbrown::HashMap;
+use router_core::table::flow::{FlowKey, FlowTable};
 use router_core::testing::crowd::Session;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -21,7 +24,7 @@ const TURN: Duration = Duration::from_millis(120);
 type Loop = Box<dyn FnMut() -> usize>;
 type Maker = fn() -> Loop;
 
-const NAMES: [(&str, Maker); 9] = [
+const NAMES: [(&str, Maker); 13] = [
     ("forward", || node(Node::new(1))),
     ("forward-1000-neighbours", || node(Node::new(1000))),
     ("masquerade", || node(Node::masquerading(1))),
@@ -31,6 +34,10 @@ const NAMES: [(&str, Maker); 9] = [
     ("replies-1k", || crowd(opened(1000), 1000, true)),
     ("requests-1M", || crowd(opened(1_000_000), 1_000_000, false)),
     ("replies-1M", || crowd(opened(1_000_000), 1_000_000, true)),
+    ("flows-1M", || flows(1_000_000)),
+    ("flows-10M", || flows(10_000_000)),
+    ("hashbrown-1M", || hashbrown(1_000_000)),
+    ("hashbrown-10M", || hashbrown(10_000_000)),
 ];
 
 fn main() -> Result<(), String> {
@@ -99,6 +106,46 @@ fn node(mut node: Node) -> Loop {
         .map(|i| udp_frame(Ipv4Addr::from(0x0a00_0007 + ((i * 19) << 8)), 64))
         .collect();
     Box::new(move || (0..64).map(|_| node.pass(&frames)).sum())
+}
+
+/// So many keys, and some of them in no order.
+fn keys(count: usize) -> (Vec<FlowKey>, Vec<FlowKey>) {
+    let mut random = Random(1);
+    let mut word = || u64::from(random.next_u32()) << 32 | u64::from(random.next_u32());
+    let there: Vec<_> = (0..count).map(|_| FlowKey([word(), word()])).collect();
+    let mut random = Random(3);
+    let asked = (0..1 << 20)
+        .map(|_| there[random.next_u32() as usize % count])
+        .collect();
+    (there, asked)
+}
+
+fn flows(count: usize) -> Loop {
+    let (there, asked) = keys(count);
+    let mut table = FlowTable::new(count, 1);
+    for (n, key) in (0..).zip(&there) {
+        table.insert(*key, n).expect("within the capacity");
+    }
+    let mut values = [None; 64];
+    Box::new(move || {
+        let mut found = 0;
+        for keys in asked.chunks(64) {
+            table.get_batch(keys, &mut values);
+            found += values.iter().flatten().count();
+        }
+        assert_eq!(found, asked.len());
+        found
+    })
+}
+
+fn hashbrown(count: usize) -> Loop {
+    let (there, asked) = keys(count);
+    let table: HashMap<FlowKey, u32> = there.iter().copied().zip(0..).collect();
+    Box::new(move || {
+        let found = asked.iter().filter(|key| table.contains_key(*key)).count();
+        assert_eq!(found, asked.len());
+        found
+    })
 }
 
 fn opened(sessions: u32) -> Crowd {

@@ -8,7 +8,7 @@ use crate::sync::{AtomicU16, Ordering};
 
 #[expect(
     unsafe_code,
-    reason = "lazily committed lines, prefetch; see the module"
+    reason = "lazily committed lines, huge pages, prefetch; see the module"
 )]
 mod memory;
 // Loom's atomics are no plain memory.
@@ -19,7 +19,7 @@ mod avx2;
 #[expect(unsafe_code, reason = "intrinsics and an instruction; see the module")]
 mod avx512;
 
-pub(crate) use memory::{Line, prefetch, zeroed_lines};
+pub(crate) use memory::{Line, Lines, prefetch, room_for, shared};
 
 /// Work whose code may differ by processor without being written for one: that counts bits, say. It is compiled for the
 /// processor as far down as it is inlined: `#[inline(always)]` belongs on everything in it.

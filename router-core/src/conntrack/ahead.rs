@@ -5,11 +5,12 @@
 //! right as long as the connection in that place has the packet's tuple, which the table would have said then as well: a
 //! tuple is in it once.
 //!
-//! Cost: three passes over a batch, each of which asks for the line that the next one reads: bucket, connection, protocol.
+//! Cost: four passes over a batch, each of which asks for the lines that the next one reads: bucket, other bucket where the
+//! key may be in that, connection.
 
 use super::{ASSURED, Action, CONFIRMED, ConnId, Conntrack, Dir, SEEN_REPLY, Seen, entry};
 use crate::arch;
-use crate::table::flow::{Choices, FlowKey};
+use crate::table::flow::{Choices, First, FlowKey};
 use crate::time::Instant;
 use crate::wire::ipv4::{Ipv4, PROTOCOL_UDP};
 
@@ -24,6 +25,8 @@ pub(crate) struct Guess {
 
 /// The value of no entry: places are fewer than 2^28.
 const NOTHING: u32 = u32::MAX;
+/// To be looked for in the other bucket.
+const OTHER: u32 = u32::MAX - 1;
 
 impl Guess {
     /// Of a packet without a key.
@@ -45,17 +48,28 @@ impl Conntrack {
         }
     }
 
-    /// Looks up what was asked for, and asks for what packets of the connection look at.
+    /// Looks up what was asked for, and asks for what packets of the connections look at.
+    pub(crate) fn guess(&self, guesses: &mut [Guess]) {
+        for guess in &mut *guesses {
+            guess.value = match self.table.first_of(guess.key, guess.choices) {
+                First::Value(value) => self.found(value),
+                First::Nothing => NOTHING,
+                First::Other => OTHER,
+            };
+        }
+        for guess in guesses.iter_mut().filter(|guess| guess.value == OTHER) {
+            let value = self.table.second_of(guess.key, guess.choices);
+            guess.value = value.map_or(NOTHING, |value| self.found(value));
+        }
+    }
+
     #[inline]
-    pub(crate) fn guess(&self, guess: &mut Guess) {
-        let Some(value) = self.table.get_at(guess.key, guess.choices) else {
-            return;
-        };
-        guess.value = value;
+    fn found(&self, value: u32) -> u32 {
         if let Some(conn) = self.get(entry(value).0) {
             arch::prefetch(&conn.tuples);
             arch::prefetch(&conn.proto);
         }
+        value
     }
 
     /// The connection that was guessed, if it is that of the packet now, and the way that its packets of this direction

@@ -31,6 +31,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::arch;
 use crate::config::PortId;
 use crate::config::nat::ConntrackConfig;
 use crate::table::flow::{FlowTable, InsertError};
@@ -226,7 +227,7 @@ impl Conntrack {
         let capacity = config.limit.clamp(1, MAX_LIMIT);
         Self {
             table: FlowTable::new(3 * capacity as usize, seed),
-            conns: Vec::with_capacity(capacity as usize),
+            conns: arch::room_for(capacity as usize),
             asides: Vec::with_capacity(capacity as usize),
             free: List::EMPTY,
             unassured: List::EMPTY,

@@ -33,9 +33,8 @@ impl Nat {
     }
 
     /// Looks up what was asked for.
-    #[inline]
-    pub(crate) fn guess(&self, guess: &mut Guess) {
-        self.conntrack.guess(guess);
+    pub(crate) fn guess(&self, guesses: &mut [Guess]) {
+        self.conntrack.guess(guesses);
     }
 
     /// The way that packets of the guessed connection and direction take, if the packet that it was guessed for belongs to

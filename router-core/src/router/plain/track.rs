@@ -111,9 +111,8 @@ impl Plain {
                 key(frame).map_or(Guess::NONE, |key| nat.ask(key))
             };
         }
-        for guess in flows.guesses.iter_mut().take(frames.len()) {
-            nat.guess(guess);
-        }
+        let guesses = flows.guesses.get_mut(..frames.len());
+        nat.guess(guesses.unwrap_or_default());
     }
 }
 

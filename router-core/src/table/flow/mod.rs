@@ -11,13 +11,11 @@
 //!
 //! # Cost
 //! A hit: one or two cache lines; a miss: one, seldom two. [`FlowTable::get_batch`] has all first lines of a batch on
-//! their way at once. An insertion: the two lines, and at a load above 0.7 a search now and then, bounded by
+//! their way at once, and then all second ones that are wanted. An insertion: the two lines, and at a load above 0.7 a search now and then, bounded by
 //! `REACH` buckets. Nothing allocates after [`FlowTable::new`]; there is no scan and no rehash. Memory: 64 bytes for
 //! every 2.4 keys of the capacity, 26.7 bytes per key, and 1 kB; the system has to give only what was ever written to.
 
-use alloc::boxed::Box;
-
-use crate::arch::{Line, prefetch, zeroed_lines};
+use crate::arch::{Line, Lines, prefetch};
 use crate::random::Rng;
 
 /// Keys in a bucket.
@@ -46,7 +44,7 @@ pub enum InsertError {
 #[derive(Debug)]
 pub struct FlowTable {
     /// Words 0..6 of a line: keys. 6 and 7: three values (plus one, zero is a free place) and the count, 32 bits each.
-    lines: Box<[Line]>,
+    lines: Lines,
     secret: [u64; 4],
     len: usize,
     capacity: usize,
@@ -64,6 +62,16 @@ struct Place {
 pub(crate) struct Choices {
     first: u32,
     second: u32,
+}
+
+/// What the first bucket of a key says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum First {
+    Value(u32),
+    /// The key is not in the table.
+    Nothing,
+    /// It may be in its other bucket.
+    Other,
 }
 
 impl Choices {
@@ -92,7 +100,7 @@ impl FlowTable {
         let lines = (capacity * 5).div_ceil(4 * WAYS) + SPARE;
         let mut rng = Rng::new(seed);
         Self {
-            lines: zeroed_lines(lines),
+            lines: Lines::zeroed(lines),
             secret: core::array::from_fn(|_| rng.next()),
             len: 0,
             capacity,
@@ -183,10 +191,28 @@ impl FlowTable {
         Choices { first, second }
     }
 
-    /// The value of a key that was [asked for](Self::prefetch).
+    /// What the bucket of a key says that was [asked for](Self::prefetch). If that is the other bucket, it is asked for.
     #[inline]
-    pub(crate) fn get_at(&self, key: FlowKey, choices: Choices) -> Option<u32> {
-        self.value_in(key, choices.first as usize, choices.second as usize)
+    pub(crate) fn first_of(&self, key: FlowKey, choices: Choices) -> First {
+        let Some(line) = self.lines.get(choices.first as usize) else {
+            return First::Nothing;
+        };
+        if let Some(value) = raw_of(line, key).checked_sub(1) {
+            return First::Value(value);
+        }
+        if overflow(line) == 0 {
+            return First::Nothing;
+        }
+        if let Some(line) = self.lines.get(choices.second as usize) {
+            prefetch(line);
+        }
+        First::Other
+    }
+
+    /// What the other bucket says of a key.
+    #[inline]
+    pub(crate) fn second_of(&self, key: FlowKey, choices: Choices) -> Option<u32> {
+        raw_of(self.lines.get(choices.second as usize)?, key).checked_sub(1)
     }
 
     #[inline]
@@ -201,16 +227,31 @@ impl FlowTable {
 
     /// The values of many keys, each in the place of its key, up to the end of the shorter slice.
     pub fn get_batch(&self, keys: &[FlowKey], values: &mut [Option<u32>]) {
-        let mut choices = [(0, 0); BATCH];
+        let mut choices = [Choices::NONE; BATCH];
         for (keys, values) in keys.chunks(BATCH).zip(values.chunks_mut(BATCH)) {
             for (key, choices) in keys.iter().zip(&mut choices) {
-                *choices = self.choices(*key);
-                if let Some(line) = self.lines.get(choices.0) {
-                    prefetch(line);
-                }
+                *choices = self.prefetch(*key);
             }
-            for ((key, (first, second)), out) in keys.iter().zip(choices).zip(values) {
-                *out = self.value_in(*key, first, second);
+            // Which of them are to be looked for in their other bucket.
+            let mut others = 0_u64;
+            for (nth, ((key, choices), out)) in
+                keys.iter().zip(choices).zip(&mut *values).enumerate()
+            {
+                *out = match self.first_of(*key, choices) {
+                    First::Value(value) => Some(value),
+                    First::Nothing => None,
+                    First::Other => {
+                        others |= 1 << nth;
+                        None
+                    }
+                };
+            }
+            while others != 0 {
+                let nth = others.trailing_zeros() as usize;
+                others &= others - 1;
+                if let (Some(key), Some(out)) = (keys.get(nth), values.get_mut(nth)) {
+                    *out = self.second_of(*key, choices[nth]);
+                }
             }
         }
     }

@@ -22,7 +22,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Rib;
-use crate::arch::Kernel;
+use crate::arch::{self, Kernel};
 use crate::sync::{AtomicU16, Ordering, fence};
 use crate::table::limbo::Limbo;
 use crate::table::{Full, NO_ROUTE, NextHop};
@@ -103,7 +103,7 @@ impl Table {
         let len = len.next_multiple_of(2);
         Self {
             window,
-            cells: (0..len).map(|_| AtomicU16::new(NO_ROUTE)).collect(),
+            cells: arch::shared(len, |_| AtomicU16::new(NO_ROUTE)),
         }
     }
 

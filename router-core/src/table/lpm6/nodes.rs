@@ -23,7 +23,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::arch::{Kernel, Operation};
+use crate::arch::{self, Kernel, Operation};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::table::{NO_ROUTE, NextHop};
 
@@ -113,7 +113,7 @@ impl Table {
     /// A table of these cells (the outside cell last) and lines, with room for `spare` more lines.
     pub(super) fn new(window: Window, root: &[u32], lines: &[u64], spare: usize) -> Self {
         let all = lines.len() + (spare + 1) * LINE;
-        let mut words: Arc<[AtomicU64]> = (0..all).map(|_| AtomicU64::new(0)).collect();
+        let mut words: Arc<[AtomicU64]> = arch::shared(all, |_| AtomicU64::new(0));
         let size = size_of::<AtomicU64>();
         let beyond = words.as_ptr().addr() % (LINE * size) / size;
         let first = (LINE - beyond) % LINE;
