@@ -10,6 +10,7 @@ mod backends;
 mod bandwidth;
 mod bench;
 mod calico;
+mod capture;
 mod errors;
 mod harness;
 mod hostport;

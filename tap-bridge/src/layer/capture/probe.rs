@@ -5,12 +5,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use router_core::segment::{Cutter, linearize};
 use router_core::{DropReason, Frame, Instant, PortId};
 
 use super::filter::{Filter, FilterError};
 use super::pcapng::Direction;
 use super::record::{MAX_BYTES, Place, Record};
 use super::ring::Writer;
+use crate::port::ETHERNET_HEADER;
 use crate::sys::eventfd::Doorbell;
 
 /// Captures that a node takes part in at a time.
@@ -39,7 +41,7 @@ pub struct Begin {
     pub bell: OwnedFd,
     /// Where it looks.
     pub ports: Wanted,
-    /// Whether it wants frames that the router drops.
+    /// Whether it wants frames that the router drops, of those that have come by these ports.
     pub drops: bool,
     /// What it wants of these, as pcap-filter writes it.
     pub filter: String,
@@ -97,6 +99,8 @@ struct State {
     names: BTreeMap<PortId, String>,
     /// Time of the newest record: of one node's records none is older than the one before.
     last: u64,
+    /// Where packets are put together that are not whole in a frame's head.
+    room: Vec<u8>,
 }
 
 /// The captures of one node. Clones are the same captures.
@@ -263,29 +267,52 @@ impl State {
         for sink in self.sinks.values_mut() {
             let wanted = match place {
                 Place::Port(port) => sink.wants(port),
-                Place::Drop => sink.drops,
+                Place::Drop => {
+                    sink.drops && (sink.ports == Wanted::All || sink.wants(frame.port()))
+                }
             };
-            if wanted {
-                on_the_wire(frame, |bytes, len| {
-                    let packet = Record::Packet {
-                        place,
-                        at,
-                        direction,
-                        reason,
-                        len: u32::try_from(len).unwrap_or(u32::MAX),
-                        bytes: bytes.get(..sink.snaplen).unwrap_or(bytes),
-                    };
-                    let accepted = sink.filter.matches(bytes, len);
-                    sink.take(place, name, accepted, &packet);
-                });
+            if !wanted {
+                continue;
             }
+            on_the_wire(frame, &mut self.room, |bytes, len| {
+                let packet = Record::Packet {
+                    place,
+                    at,
+                    direction,
+                    reason,
+                    len: u32::try_from(len).unwrap_or(u32::MAX),
+                    bytes: bytes.get(..sink.snaplen).unwrap_or(bytes),
+                };
+                let accepted = sink.filter.matches(bytes, len);
+                sink.take(place, name, accepted, &packet);
+            });
         }
     }
 }
 
-/// Calls `each` with every packet that the frame is on a wire: its bytes, and how many they are.
-fn on_the_wire(frame: &Frame, mut each: impl FnMut(&[u8], usize)) {
-    each(frame.bytes(), frame.len());
+/// Calls `each` with every packet that the frame is on a wire, and its length: a superframe is cut, in `room`, and a
+/// checksum that was left open is completed.
+fn on_the_wire(frame: &Frame, room: &mut Vec<u8>, mut each: impl FnMut(&[u8], usize)) {
+    if !frame.is_offloaded() {
+        return each(frame.bytes(), frame.len());
+    }
+    if let Ok(cutter) = Cutter::new(frame) {
+        for n in 0..cutter.count() {
+            room.resize(cutter.segment_len(n), 0);
+            if let Some(len) = cutter.write(n, room) {
+                each(&room[..len], len);
+            }
+        }
+        return;
+    }
+    let len = frame.len();
+    room.resize(len, 0);
+    frame.read(0, room);
+    // What can't be completed is shown as it is.
+    if let Some(packet) = room.get_mut(ETHERNET_HEADER..) {
+        let _ = linearize(frame, packet);
+    }
+    each(room, len);
 }
 
 impl Sink {

@@ -268,3 +268,73 @@ fn captures_are_bounded_and_a_refused_one_changes_nothing() {
     b.captures.end(5).unwrap();
     assert!(!b.captures.wants_drops());
 }
+
+/// What a device leaves to be done is done in a capture, as the slow oracle does it.
+#[test]
+fn superframes_are_shown_as_a_wire_would_carry_them() {
+    use router_core::Mac;
+    use router_core::testing::offload::{frame, on_wire, partial, superframe};
+    use router_core::testing::packet::{eth, ipv4, tcp, udp};
+
+    let (a, b) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+    let link = || eth(Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])) / ipv4(a, b);
+    let payload: Vec<u8> = (0..20_000_u32).map(|n| (n * 7 % 251) as u8).collect();
+    let long = (link() / tcp(1, 2, 0x18) / payload).bytes();
+    let short = (link() / udp(1, 2) / b"hello").bytes();
+    let cases = [
+        superframe(&long, 1448),
+        partial(&short),
+        (short, Default::default()),
+    ];
+    for snaplen in [0, 60] {
+        let mut bench = bench(|begin| begin.snaplen = snaplen);
+        let mut got = Vec::new();
+        for (bytes, offload) in &cases {
+            let frame = frame(&mut bench.pool, bytes, *offload, 1500);
+            let probe = bench.captures.probe(P0).unwrap();
+            probe.rx(Instant::from_nanos(1), std::slice::from_ref(&frame));
+            bench.pool.free(frame);
+        }
+        bench.captures.flush();
+        let (mut words, mut bytes) = (Vec::new(), Vec::new());
+        while bench.reader.pop(&mut words).unwrap() {
+            if let Some(Record::Packet { bytes, len, .. }) = decode(&words, &mut bytes) {
+                got.push((bytes.to_vec(), len));
+            }
+        }
+        let wire = cases
+            .iter()
+            .flat_map(|(bytes, offload)| on_wire(bytes, *offload));
+        let expected: Vec<(Vec<u8>, u32)> = wire
+            .map(|mut bytes| {
+                let len = u32::try_from(bytes.len()).unwrap();
+                if snaplen != 0 {
+                    bytes.truncate(60);
+                }
+                (bytes, len)
+            })
+            .collect();
+        assert_eq!(expected.len(), 14 + 2);
+        assert_eq!(got, expected);
+    }
+}
+
+#[test]
+fn of_a_few_ports_only_drops_that_came_by_them_are_shown() {
+    let mut b = bench(|begin| begin.ports = Wanted::Ports(vec![P1]));
+    for port in [P0, P1] {
+        let mut frame = b.frame(6, 60);
+        frame.set_port(port);
+        b.captures.dropped(
+            Instant::from_nanos(u64::from(port.0)),
+            &frame,
+            DropReason::NoRoute,
+        );
+        b.pool.free(frame);
+    }
+    b.captures.flush();
+    assert_eq!(
+        b.lines(),
+        ["Drop is drop", "Drop - 1 60 Some(6) 60 no-route"]
+    );
+}
