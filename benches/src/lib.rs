@@ -4,6 +4,7 @@
 //! run what is to be compared in one go (`cargo bench -p benches --bench parse`).
 
 pub mod crowd;
+pub mod flight;
 pub mod routes;
 
 use core::net::Ipv4Addr;
@@ -168,7 +169,7 @@ impl Node {
 }
 
 /// A node with a pod on [`LEFT`] and the cluster behind [`RIGHT`].
-fn cluster_node(next_hops: u32) -> Snapshot {
+pub(crate) fn cluster_node(next_hops: u32) -> Snapshot {
     let node = |i: u32| Ipv4Addr::from(0xac10_0000 + 2 + i % next_hops);
     let unicast = |port, via| {
         RouteTarget::Unicast(vec![NextHop {
