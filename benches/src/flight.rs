@@ -98,8 +98,11 @@ impl Flight {
                 if self.passes.is_multiple_of(LIFE) {
                     frame.fill(&self.fresh[(left + i) % self.fresh.len()]);
                 }
-                frame.set_port(LEFT);
                 self.rx.push(frame).expect("a batch");
+            }
+            // As the event loop does it.
+            for frame in self.rx.as_mut_slice() {
+                frame.set_port(LEFT);
             }
             self.now = self.now + Duration::from_micros(10);
             self.router

@@ -56,7 +56,9 @@ const OFFLOADED: u8 = 8;
 /// What is left to do is to cut it. With [`OFFLOADED`].
 const SUPERFRAME: u8 = 16;
 
-/// What a handle points to.
+/// What a handle points to. Headers begin a cache line, and what is behind the bytes makes the distance between two slots an
+/// odd number of lines, so that the headers of many frames spread over the cache's sets.
+#[repr(C, align(64))]
 struct Slot {
     bytes: [u8; SLOT],
     /// With offsets from the beginning of `bytes`, so that headers may come and go in front. Valid with [`OFFLOADED`].
@@ -83,11 +85,13 @@ pub struct Frame {
     flags: u8,
     len: u16,
     port: PortId,
-    mark: Mark,
+    /// As bits: a role, which is one of few, would be where `Option<Frame>` keeps its none, and a handle would be moved in
+    /// pieces around it.
+    mark: u16,
 }
 
 // A handle is as small as a slice: the mark takes what was padding.
-const _: () = assert!(size_of::<Frame>() == 16);
+const _: () = assert!(size_of::<Frame>() == 16 && Mark::NONE.to_bits() == 0);
 
 impl Frame {
     fn new(slot: Box<Slot>) -> Self {
@@ -97,7 +101,7 @@ impl Frame {
             flags: 0,
             len: 0,
             port: PortId(u16::MAX),
-            mark: Mark::NONE,
+            mark: 0,
         };
         frame.reset();
         frame
@@ -110,7 +114,7 @@ impl Frame {
         self.flags = 0;
         self.len = 0;
         self.port = PortId(u16::MAX);
-        self.mark = Mark::NONE;
+        self.mark = 0;
     }
 
     /// The frame's bytes, from the destination MAC on, FCS not included. Of a superframe the head.
@@ -178,13 +182,21 @@ impl Frame {
 
     /// The mark of a traced frame; it stays when the content is replaced.
     #[must_use]
+    #[inline]
     pub fn mark(&self) -> Mark {
-        self.mark
+        // It came from a mark.
+        Mark::from_bits(self.mark).unwrap_or(Mark::NONE)
+    }
+
+    /// True when the frame is traced.
+    #[inline]
+    pub(crate) fn is_marked(&self) -> bool {
+        self.mark != 0
     }
 
     /// Marks the frame.
     pub fn set_mark(&mut self, mark: Mark) {
-        self.mark = mark;
+        self.mark = mark.to_bits();
     }
 
     /// Says that these bytes are only the beginning of what the device received: the router counts such a frame and drops

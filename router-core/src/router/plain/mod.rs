@@ -98,16 +98,13 @@ pub(super) enum Mode {
 struct Seen {
     /// Place of the port that it came by in the snapshot; [`ABSENT`] for a frame that is not plain.
     slot: u16,
-    /// Bytes as received.
-    received: u32,
     /// Bytes of the packet.
     total_len: u16,
     /// What has to fit the MTU: of a superframe, a segment.
     longest: u16,
     /// Segments of a superframe after the first.
     more: u16,
-    /// Place of its destination among those that are looked up, and of its source: [`ABSENT`] when that is believed without.
-    to: u16,
+    /// Place of its source among those that are looked up: [`ABSENT`] when that is believed without.
     from: u16,
     rp_filter: RpFilter,
 }
@@ -115,11 +112,9 @@ struct Seen {
 impl Seen {
     const NOT_PLAIN: Self = Self {
         slot: ABSENT,
-        received: 0,
         total_len: 0,
         longest: 0,
         more: 0,
-        to: ABSENT,
         from: ABSENT,
         rp_filter: RpFilter::Off,
     };
@@ -261,76 +256,70 @@ impl Plain {
 
     /// Looks at the frames of a batch, and for where their packets come from and go.
     pub(super) fn look_and_route(&mut self, frames: &[Frame], fib: &Fib) {
-        let (sources, plain) = self.look(frames);
+        let sources = self.look(frames);
+        let all = frames.len().min(BATCH_MAX);
         fib.places(&self.src[..sources], &mut self.src_places[..sources]);
-        fib.places(&self.dst[..plain], &mut self.dst_places[..plain]);
+        fib.places(&self.dst[..all], &mut self.dst_places[..all]);
     }
 
-    /// Looks at the frames of a batch. Numbers of sources and of destinations to look up.
-    fn look(&mut self, frames: &[Frame]) -> (usize, usize) {
-        let (mut sources, mut plain) = (0, 0);
-        for ((frame, later), seen) in with_later(frames).zip(&mut self.seen) {
-            if let Some(later) = later {
+    /// Looks at the frames of a batch. Number of sources to look up; a destination has the place of its frame.
+    fn look(&mut self, frames: &[Frame]) -> usize {
+        let Self {
+            ingress,
+            own,
+            seen,
+            dst,
+            src,
+            ..
+        } = self;
+        let mut sources = 0;
+        for (n, ((frame, seen), to)) in frames.iter().zip(seen).zip(dst).enumerate() {
+            if let Some(later) = frames.get(n + AHEAD) {
                 later.prefetch();
             }
-            let (what, src, dst) = look_at(frame, &self.ingress);
-            *seen = what;
-            let (Some(to), Some(from)) = (self.dst.get_mut(plain), self.src.get_mut(sources))
-            else {
-                break;
-            };
-            if what.slot == ABSENT {
-                continue;
-            }
-            *to = dst;
-            seen.to = u16::try_from(plain).unwrap_or(ABSENT);
-            plain += 1;
+            let from;
+            (*seen, from, *to) = look_at(frame, ingress);
             // Written in any case, and counted if it is needed: that is no branch.
-            *from = src;
-            let wanted = (what.rp_filter != RpFilter::Off) | self.own.may_have(src);
+            if let Some(place) = src.get_mut(sources) {
+                *place = from;
+            }
+            let wanted = (seen.rp_filter != RpFilter::Off) | own.may_have(from);
             let place = u16::try_from(sources).unwrap_or(ABSENT);
             seen.from = if wanted { place } else { ABSENT };
             sources += usize::from(wanted);
         }
-        (sources, plain)
+        sources
     }
 
     /// Where the packet of frame `n` goes, if it is plain so far.
     #[inline]
     fn way(&mut self, n: usize) -> Option<(Seen, Ipv4Addr, &mut Egress)> {
-        let seen = *self.seen.get(n)?;
+        let seen = self.seen.get(n)?;
+        let (to, dst) = (*self.dst_places.get(n)?, *self.dst.get(n)?);
         if seen.slot == ABSENT {
             return None;
         }
-        let to = usize::from(seen.to);
         let last = self.egress.len() - 1;
-        let egress = self
-            .egress
-            // No route is a place beyond the last.
-            .get_mut(usize::from(*self.dst_places.get(to)?).min(last))?;
-        let believable = seen.from == ABSENT || {
+        // No route is a place beyond the last.
+        let egress = self.egress.get_mut(usize::from(to).min(last))?;
+        if seen.longest > egress.mtu {
+            return None;
+        }
+        if seen.from != ABSENT {
             let place = *self.src_places.get(usize::from(seen.from))?;
             let source = *self.sources.get(usize::from(place).min(last))?;
-            match seen.rp_filter {
+            let believable = match seen.rp_filter {
                 RpFilter::Off => source != Source::Refused,
                 RpFilter::Strict => source == Source::Behind(seen.slot),
                 // One of several may be right; the long way looks.
                 RpFilter::Loose => matches!(source, Source::Behind(_)),
+            };
+            if !believable {
+                return None;
             }
-        };
-        (believable && seen.longest <= egress.mtu).then_some((
-            seen,
-            Ipv4Addr::from_bits(*self.dst.get(to)?),
-            egress,
-        ))
+        }
+        Some((*seen, Ipv4Addr::from_bits(dst), egress))
     }
-}
-
-/// Each frame, and the one that comes [`AHEAD`] frames later.
-#[inline]
-fn with_later(frames: &[Frame]) -> impl Iterator<Item = (&Frame, Option<&Frame>)> {
-    let later = frames.iter().skip(AHEAD).map(Some);
-    frames.iter().zip(later.chain(core::iter::repeat(None)))
 }
 
 /// A frame as far as it alone can tell, its source and its destination.
@@ -355,74 +344,47 @@ fn look_at(frame: &Frame, ingress: &[Ingress]) -> (Seen, u32, u32) {
         | u64::from((begin ^ BEGIN) & BEGIN_MASK)
         | u64::from(fragment & ingress.whole)
         | u64::from(NO_HOST[(src >> 24) as usize] | NO_HOST[(dst >> 24) as usize])
-        | u64::from(frame.mark().is_set() | !frame.is_as_it_came())
+        | u64::from(frame.is_marked() | !frame.is_as_it_came())
         | u64::from((src == u32::MAX) | (dst == u32::MAX))
         | u64::from((ttl <= 1) | (h[23] == PROTOCOL_IPIP))
         | u64::from(usize::from(total_len) < ipv4::HEADER_LEN)
-        | u64::from(usize::from(total_len) + ethernet::HEADER_LEN > frame.head_len())
-            & u64::from(!frame.is_offloaded())
         | u64::from(!verifies(h));
     if wrong != 0 {
         return NOT_PLAIN;
     }
-    let Some(sizes) = sizes(frame, total_len) else {
+    if usize::from(total_len) + ethernet::HEADER_LEN > frame.len() {
         return NOT_PLAIN;
+    }
+    let (longest, more) = if frame.is_offloaded() {
+        match left_to_do(frame, total_len) {
+            Some(left) => left,
+            None => return NOT_PLAIN,
+        }
+    } else {
+        (total_len, 0)
     };
     let seen = Seen {
         slot: ingress.slot,
-        received: sizes.received,
         total_len,
-        longest: sizes.longest,
-        more: sizes.more,
-        to: ABSENT,
+        longest,
+        more,
         from: ABSENT,
         rp_filter: ingress.rp_filter,
     };
     (seen, src, dst)
 }
 
-/// See [`Seen`].
-struct Sizes {
-    received: u32,
-    longest: u16,
-    more: u16,
-}
-
-/// Sizes of a frame with a packet of this length; none when what is left to do to the frame is not as the long way lets it
-/// pass.
-#[inline]
-fn sizes(frame: &Frame, total_len: u16) -> Option<Sizes> {
-    if frame.is_offloaded() {
-        return sizes_offloaded(frame, total_len);
-    }
-    Some(Sizes {
-        // A head is shorter than 2^11 bytes.
-        received: u32::try_from(frame.head_len()).unwrap_or(u32::MAX),
-        longest: total_len,
-        more: 0,
-    })
-}
-
-fn sizes_offloaded(frame: &Frame, total_len: u16) -> Option<Sizes> {
-    let len = frame.len();
-    if usize::from(total_len) + ethernet::HEADER_LEN > len {
-        return None;
-    }
-    let received = u32::try_from(len).ok()?;
+/// Of a frame with something left to do: length of the longest packet on a wire, and how many there will be besides the
+/// first; none when what is left to do is not as the long way lets it pass.
+#[inline(never)]
+fn left_to_do(frame: &Frame, total_len: u16) -> Option<(u16, u16)> {
     if !frame.is_superframe() {
-        return segment::is_sound(frame).map(|_| Sizes {
-            received,
-            longest: total_len,
-            more: 0,
-        });
+        return segment::is_sound(frame).map(|_| (total_len, 0));
     }
     let cutter = Cutter::new(frame).ok()?;
     let longest = cutter.segment_len(0) - ethernet::HEADER_LEN;
-    Some(Sizes {
-        received,
-        longest: u16::try_from(longest).ok()?.min(total_len),
-        more: u16::try_from(cutter.count() - 1).ok()?,
-    })
+    let more = u16::try_from(cutter.count() - 1).ok()?;
+    Some((u16::try_from(longest).ok()?.min(total_len), more))
 }
 
 /// The bytes of a word that are the destination MAC.
@@ -447,11 +409,14 @@ static NO_HOST: [u8; 256] = {
 /// Whether the checksum of an IPv4 header without options is right, in the byte order of the machine (RFC 1071 2 B).
 #[inline]
 fn verifies(headers: &[u8; HEADERS]) -> bool {
-    let (words, _) = headers[ethernet::HEADER_LEN..].as_chunks::<4>();
-    let sum: u64 = words
-        .iter()
-        .map(|&w| u64::from(u32::from_ne_bytes(w)))
-        .sum();
+    let Some((_, ip)) = headers.split_last_chunk::<{ ipv4::HEADER_LEN }>() else {
+        return false;
+    };
+    let word = |at: usize| {
+        let bytes = [0, 1, 2, 3].map(|n| ip[at + n]);
+        u64::from(u32::from_ne_bytes(bytes))
+    };
+    let sum = word(0) + word(4) + word(8) + word(12) + word(16);
     let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
     (sum & 0xffff) + (sum >> 16) == 0xffff
 }
@@ -574,7 +539,7 @@ struct Run {
 impl Run {
     /// Adds a frame. What there is of another port is given back, to be counted.
     #[inline]
-    fn add(&mut self, slot: u16, len: u32, more: u16) -> Option<Self> {
+    fn add(&mut self, slot: u16, len: usize, more: u16) -> Option<Self> {
         let other = (self.slot != slot).then(|| {
             mem::replace(
                 self,
@@ -585,7 +550,7 @@ impl Run {
             )
         });
         self.frames += 1;
-        self.bytes += u64::from(len);
+        self.bytes += len as u64;
         self.more += u64::from(more);
         other
     }
@@ -601,12 +566,12 @@ pub(super) struct Counts {
 
 impl Counts {
     #[inline]
-    fn add(&mut self, seen: Seen, egress: &Egress, stats: &mut Stats) {
+    fn add(&mut self, seen: Seen, received: usize, egress: &Egress, stats: &mut Stats) {
         self.forwarded += 1;
-        if let Some(run) = self.rx.add(seen.slot, seen.received, seen.more) {
+        if let Some(run) = self.rx.add(seen.slot, received, seen.more) {
             stats.count_rx_many(run.slot.into(), run.frames, run.bytes, run.more);
         }
-        let len = u32::from(seen.total_len) + 14;
+        let len = usize::from(seen.total_len) + ethernet::HEADER_LEN;
         if let Some(run) = self.tx.add(egress.slot, len, seen.more) {
             stats.count_tx_many(run.slot.into(), run.frames, run.bytes, run.more);
         }
@@ -637,6 +602,7 @@ impl Router {
         if !egress.resolve(dst, io.now, &mut self.neighbours) {
             return Err(frame);
         }
+        let received = frame.len();
         if let Some(headers) = frame.first_mut::<HEADERS>() {
             let (link, ip) = headers.split_at_mut(ethernet::HEADER_LEN);
             link.copy_from_slice(&egress.header);
@@ -645,7 +611,7 @@ impl Router {
             }
         }
         frame.truncate(ethernet::HEADER_LEN + usize::from(seen.total_len));
-        counts.add(seen, egress, &mut self.stats);
+        counts.add(seen, received, egress, &mut self.stats);
         io.tx.push(egress.port, frame);
         #[cfg(any(test, feature = "testing"))]
         {

@@ -18,7 +18,7 @@
 
 use core::net::Ipv4Addr;
 
-use super::{ABSENT, Counts, Egress, HEADERS, Plain, Seen, look_at, with_later};
+use super::{ABSENT, AHEAD, Counts, Egress, HEADERS, Plain, Seen, look_at};
 use crate::addr::Mac;
 use crate::config::PortConfig;
 use crate::conntrack::{Guess, Tuple};
@@ -99,9 +99,9 @@ impl Plain {
             flows,
             ..
         } = self;
-        for (((frame, later), seen), guess) in with_later(frames).zip(seen).zip(&mut flows.guesses)
-        {
-            if let Some(later) = later {
+        let guesses = &mut flows.guesses;
+        for (n, ((frame, seen), guess)) in frames.iter().zip(seen).zip(guesses).enumerate() {
+            if let Some(later) = frames.get(n + AHEAD) {
                 later.prefetch();
             }
             (*seen, ..) = look_at(frame, ingress);
@@ -150,6 +150,7 @@ impl Router {
         {
             plain.forwarded += 1;
         }
+        let received = frame.len();
         frame.truncate(HEADER_LEN + usize::from(seen.total_len));
         let way = nat.way(io.now, &guess, seen.slot).and_then(|way| {
             let (flows, ports) = (&mut plain.flows, &snapshot.ports);
@@ -165,7 +166,7 @@ impl Router {
                         if let Some(link) = frame.first_mut() {
                             *link = egress.header;
                         }
-                        counts.add(seen, egress, stats);
+                        counts.add(seen, received, egress, stats);
                         io.tx.push(egress.port, frame);
                         #[cfg(any(test, feature = "testing"))]
                         {
@@ -178,7 +179,7 @@ impl Router {
             }
             None => Context::default(),
         };
-        self.go_on_from_conntrack(frame, seen, context, io);
+        self.go_on_from_conntrack(frame, (seen, received), context, io);
         Ok(())
     }
 
@@ -186,7 +187,7 @@ impl Router {
     fn go_on_from_conntrack(
         &mut self,
         frame: Frame,
-        seen: Seen,
+        (seen, received): (Seen, usize),
         context: Context,
         io: &mut Io<'_>,
     ) {
@@ -199,7 +200,7 @@ impl Router {
             dst: port.map_or(Mac::ZERO, |port| port.mac),
             payload: Payload::Ipv4,
         };
-        let size = (seen.received as usize, 1 + usize::from(seen.more));
+        let size = (received, 1 + usize::from(seen.more));
         self.stats.count_rx(Some(slot), size);
         self.validated(frame, link, context, io);
     }
