@@ -66,6 +66,13 @@ impl AnyPort {
         }
     }
 
+    /// Called once per breath before any port is read.
+    pub(crate) fn begin_breath(&mut self) {
+        if let Self::Fabric(p) = self {
+            p.take_back();
+        }
+    }
+
     /// Announces sleep. False when frames are there already and the loop must not sleep.
     pub(crate) fn prepare_sleep(&mut self) -> bool {
         match self {

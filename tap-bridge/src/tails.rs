@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use router_core::frame::{Tail, TailStore};
 
+use crate::fabric::Borrowed;
 use crate::sys::shm::{self, Stretch, StretchMut, WriteMapping};
 
 /// Tails of one node: one for each bit of the words that account for them.
@@ -108,8 +109,11 @@ pub(crate) fn create() -> io::Result<OwnedFd> {
 /// The content of a tail for a system call to read, where it lies in shared memory.
 pub(crate) fn stretch_of(tail: &Tail) -> Option<Stretch<'_>> {
     let store = tail.store().as_any();
-    let tails: &Tails = store.downcast_ref()?;
-    tails.stretch(tail.index(), tail.len())
+    let (index, len) = (tail.index(), tail.len());
+    if let Some(own) = store.downcast_ref::<Tails>() {
+        return own.stretch(index, len);
+    }
+    store.downcast_ref::<Borrowed>()?.stretch(index, len)
 }
 
 /// Where `len` bytes of a tail begin, if it has so many.

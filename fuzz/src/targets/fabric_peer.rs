@@ -12,9 +12,10 @@ use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use router_core::frame::MAX_FRAME;
+use router_core::frame::{Gso, GsoKind, MAX_FRAME, Offload, Partial};
 use router_core::{Batch, FramePool, Mac};
 use tap_bridge::fabric::{FabricPort, Hub, MemberId};
+use tap_bridge::offload::is_sound;
 use tap_bridge::port::{Port as _, Rx};
 use tap_bridge::sys::eventfd::Doorbell;
 use tap_bridge::sys::{scm, shm};
@@ -25,25 +26,53 @@ const HONEST: u32 = 1;
 const HOSTILE: u32 = 2;
 const WITNESS: u32 = 3;
 
-/// Cells of a region that mean something, from the layout in `tap_bridge::fabric`'s ring: produced, consumed, sleep and the
-/// lengths of the first slots; then cells just behind the ends of things.
-const CELLS: [u64; 10] = [
+/// Cells of a region that mean something, from the layout in `tap_bridge::fabric`'s ring: produced, consumed, sleep, returned,
+/// closed, the first descriptors, and what is left to do to the first frames; then cells just behind the ends of things.
+const CELLS: [u64; 16] = [
     0,
     8,
     16,
     24,
     32,
-    33,
-    32 + 256,
-    32 + 2 * 256,
-    32 + 255 * 256,
-    32 + 256 * 256 - 1,
+    40,
+    DESCRIPTORS,
+    DESCRIPTORS + 1,
+    DESCRIPTORS + 255,
+    SLOT_0,
+    SLOT_0 + 1,
+    SLOT_0 + 2,
+    SLOT_0 + 256,
+    SLOT_0 + 257,
+    SLOT_0 + 255 * 256,
+    REGION - 1,
 ];
+
+const DESCRIPTORS: u64 = 48;
+const SLOT_0: u64 = 48 + 256;
+const REGION: u64 = SLOT_0 + 256 * 256;
+
+/// Bytes of all tails of a member.
+const TAILS: u64 = 64 << 16;
+
+/// Version of the messages.
+const VERSION: u8 = 3;
 
 fn mac(id: u32) -> Mac {
     let [a, b, c, d] = id.to_be_bytes();
     Mac([2, 0, a, b, c, d])
 }
+
+const SUPERFRAME: Offload = Offload {
+    partial: Some(Partial {
+        start: 34,
+        offset: 16,
+    }),
+    gso: Some(Gso {
+        kind: GsoKind::TcpV4,
+        size: 1448,
+        ecn: false,
+    }),
+};
 
 /// A member with its pool.
 struct Member {
@@ -81,6 +110,7 @@ impl Member {
 
     /// Takes what is there. True when `wanted` was among it.
     fn receive(&mut self, wanted: &[u8]) -> bool {
+        self.port.take_back();
         let mut found = false;
         // A hostile peer may always have more: the budget bounds what it costs.
         for _ in 0..16 {
@@ -88,10 +118,15 @@ impl Member {
             assert!(self.batch.len() <= 32, "the budget is kept");
             for frame in self.batch.as_slice() {
                 assert!(
-                    (14..=MAX_FRAME).contains(&frame.len()),
+                    (14..=MAX_FRAME).contains(&frame.head_len()),
                     "a frame of {} bytes",
                     frame.len()
                 );
+                // What it says of itself can be true, and all of it can be read, whatever becomes of it meanwhile.
+                assert!(is_sound(frame.offload(), frame.bytes()));
+                let mut bytes = vec![0; frame.len() + 1];
+                frame.read(0, &mut bytes);
+                assert!(frame.len() <= MAX_FRAME + (1 << 16));
                 found |=
                     !wanted.is_empty() && frame.bytes().get(14..14 + wanted.len()) == Some(wanted);
             }
@@ -102,6 +137,28 @@ impl Member {
             }
         }
         found
+    }
+
+    /// A superframe with a tail in this member's own memory, if one is free.
+    fn send_superframe(&mut self, to: Mac, len: usize) {
+        let Some(spare) = self.port.tails().take() else {
+            return;
+        };
+        let mut frame = self.pool.alloc().expect("every frame came back");
+        let mut bytes = to.0.to_vec();
+        bytes.extend(self.port.mac().0);
+        bytes.extend([8, 0]);
+        bytes.resize(60, 0);
+        assert!(frame.fill(&bytes), "a short frame fits");
+        frame.set_offload(SUPERFRAME);
+        frame.set_tail(spare.filled(len));
+        let _ = self.port.tx(&mut self.pool, frame);
+        let _ = self.port.flush();
+        assert_eq!(
+            self.pool.missing(),
+            0,
+            "tx takes the frame or gives it back"
+        );
     }
 
     fn sleep_and_wake(&mut self) {
@@ -115,6 +172,8 @@ struct Hostile {
     socket: OwnedFd,
     regions: Vec<File>,
     bells: Vec<Doorbell>,
+    /// The memory that the hub made for its tails.
+    tails: Option<File>,
     buffer: Vec<u8>,
     produced: u64,
 }
@@ -125,6 +184,7 @@ impl Hostile {
             socket,
             regions: Vec::new(),
             bells: Vec::new(),
+            tails: None,
             buffer: vec![0; 4096],
             produced: 0,
         }
@@ -139,13 +199,21 @@ impl Hostile {
                 _ => return,
             }
             let mut fds = fds.into_iter();
-            if fds.len() == 3 {
-                // Region to write, region to read, bell of the peer.
-                self.regions.extend(fds.next().map(File::from));
-                let _ = fds.next();
-                self.produced = 0;
+            match fds.len() {
+                // Bell and tails of its own.
+                2 => {
+                    let _ = fds.next();
+                    self.tails = fds.next().map(File::from);
+                }
+                // Region to write, region to read, bell of the peer, tails of the peer.
+                4 => {
+                    self.regions.extend(fds.next().map(File::from));
+                    let _ = fds.next();
+                    self.produced = 0;
+                    self.bells.extend(fds.next().map(Doorbell::from_fd));
+                }
+                _ => {}
             }
-            self.bells.extend(fds.map(Doorbell::from_fd));
         }
     }
 
@@ -161,11 +229,18 @@ impl Hostile {
         }
     }
 
-    /// A frame as an honest member would send it, but for the length that it states.
-    fn push(&mut self, frame: &[u8], length: u64) {
-        let slot = 32 + (self.produced % 256) * 256;
-        self.write(slot, &length.to_ne_bytes());
-        self.write(slot + 1, frame);
+    /// What is left to do to the frame in a slot, and its tail.
+    fn offload(&self, slot: u64, offload: u64, tail: u64) {
+        self.write(SLOT_0 + slot * 256, &offload.to_ne_bytes());
+        self.write(SLOT_0 + slot * 256 + 1, &tail.to_ne_bytes());
+    }
+
+    /// A frame as an honest member would send it, but for the length, slot and mark that its descriptor states.
+    fn push(&mut self, frame: &[u8], descriptor: u64) {
+        let place = self.produced % 256;
+        let slot = SLOT_0 + (descriptor >> 16 & 0xff) * 256;
+        self.write(DESCRIPTORS + place, &descriptor.to_ne_bytes());
+        self.write(slot + 2, frame);
         self.produced += 1;
         self.write(8, &self.produced.to_ne_bytes());
     }
@@ -193,19 +268,19 @@ fn hostile_member(input: &mut Input<'_>) {
     honest.receive(&[]);
 
     while !input.is_empty() {
-        match input.byte() % 16 {
+        match input.byte() % 20 {
             0 => {
                 let (count, length) = (usize::from(input.byte() % 5), usize::from(input.byte()));
                 hostile.say(input.bytes(length), count);
             }
             1 => {
                 let peer = u32::from(input.byte() % 5);
-                let mut message = vec![2, 1];
+                let mut message = vec![VERSION, 1];
                 message.extend(peer.to_le_bytes());
                 hostile.say(&message, 0);
             }
             2 => {
-                let mut message = vec![2, 2];
+                let mut message = vec![VERSION, 2];
                 message.extend(u32::from(input.byte() % 5).to_le_bytes());
                 message.extend(u64::from(input.byte()).to_le_bytes());
                 hostile.say(&message, 0);
@@ -213,7 +288,7 @@ fn hostile_member(input: &mut Input<'_>) {
             3 => {
                 let mark = input.byte();
                 let frame = input.counted();
-                let mut message = vec![2, 32, mark, mark & 3];
+                let mut message = vec![VERSION, 32, mark, mark & 3];
                 message.extend(frame);
                 hostile.say(&message, 0);
             }
@@ -251,6 +326,26 @@ fn hostile_member(input: &mut Input<'_>) {
             12 => honest.sleep_and_wake(),
             13 => hostile.listen(),
             14 => turn(&mut hub),
+            16 => {
+                // A superframe whose words are nearly right.
+                let (slot, index) = (u64::from(input.byte()), u64::from(input.byte()));
+                let len = u64::from(input.word()) + 1;
+                let flaw = 1_u64.checked_shl(input.byte().into()).unwrap_or(0);
+                let offload = 34 | 16 << 16 | 1448 << 32 | 1 << 48 | 1 << 51;
+                hostile.offload(slot, offload ^ flaw, len | index << 32);
+                let mut head = [0; 60];
+                head[12] = 8;
+                hostile.push(&head, 60 | slot << 16 | 1 << 48);
+            }
+            17 => {
+                // Its payload changes while others read it.
+                let at = u64::from(input.word()) << 6;
+                if let Some(tails) = &hostile.tails {
+                    let _ = tails.write_at(input.counted(), at.min(TAILS - 256));
+                }
+            }
+            18 => honest.send_superframe(mac(HOSTILE), 1 + usize::from(input.word())),
+            19 => honest.send_superframe(mac(WITNESS), 1 + usize::from(input.word())),
             _ => {
                 honest.receive(&[]);
                 witness.receive(&[]);
@@ -284,25 +379,27 @@ fn hostile_hub(input: &mut Input<'_>) {
     )
     .expect("two descriptors left");
     let bell = shm::create("fuzz", 1).expect("a descriptor left");
-    let mut welcome = vec![2, 16];
+    let mut welcome = vec![VERSION, 16];
     welcome.extend(HONEST.to_le_bytes());
     welcome.extend(1_u64.to_le_bytes());
     // A doorbell that is a file: ringing and silencing it must not matter.
-    let _ = scm::send(ours.as_fd(), &welcome, &[bell.as_fd()]);
+    let tails = shm::create("fuzz", 64 << 13).expect("a descriptor left");
+    let _ = scm::send(ours.as_fd(), &welcome, &[bell.as_fd(), tails.as_fd()]);
     let Ok(mut member) = Member::new(theirs, HONEST) else {
         return;
     };
     let (other, _) = UnixStream::pair().expect("two descriptors left");
     // A region of the right size with the right first cell, and one of neither.
-    let good = shm::create("fuzz", 32 + 256 * 256).expect("a descriptor left");
-    shm::set(good.as_fd(), 0, u64::from_be_bytes(*b"podwire\x02"))
+    let cells = usize::try_from(REGION).expect("a small number");
+    let good = shm::create("fuzz", cells).expect("a descriptor left");
+    shm::set(good.as_fd(), 0, u64::from_be_bytes(*b"podwire\x03"))
         .expect("the first cell is there");
     let small = shm::create("fuzz", 4).expect("a descriptor left");
     while !input.is_empty() {
         match input.byte() % 8 {
             op @ 0..=4 => {
                 let kind = [17, 18, 19, 20, 32][usize::from(op)];
-                let mut message = vec![2, kind];
+                let mut message = vec![VERSION, kind];
                 if kind == 32 {
                     let mark = input.byte();
                     message.extend([mark, mark & 3]);
@@ -323,7 +420,7 @@ fn hostile_hub(input: &mut Input<'_>) {
                     })
                     .collect();
                 let fds = if kind == 19 && given & 0x20 != 0 {
-                    vec![good.as_fd(); 3]
+                    vec![good.as_fd(), good.as_fd(), good.as_fd(), tails.as_fd()]
                 } else {
                     fds
                 };
@@ -368,7 +465,7 @@ pub fn run(bytes: &[u8]) {
 /// Each attack once, and some of them together.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
-    let attacks: [&[u8]; 12] = [
+    let attacks: [&[u8]; 16] = [
         &[
             7, 0, 0, 20, 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 1, 2, 3, 4, 5, 6, 15,
         ],
@@ -388,6 +485,13 @@ pub fn seeds() -> Vec<Vec<u8>> {
             15,
         ],
         &[0, 4, 0, 14, 10, 14, 11, 14, 13, 15],
+        // Superframes: right ones, tails lent twice, no such tail, tails returned that it never had.
+        &[16, 0, 5, 0, 80, 99, 15, 17, 0, 20, 3, 1, 2, 3, 15],
+        &[16, 0, 5, 0, 80, 99, 16, 1, 5, 0, 80, 99, 15],
+        &[16, 0, 64, 0, 80, 99, 15, 14],
+        &[
+            18, 0, 9, 18, 0, 9, 4, 4, 0, 15, 19, 1, 0, 14, 15, 4, 5, 3, 0, 1, 18, 0, 9, 15,
+        ],
     ];
     let mut seeds: Vec<Vec<u8>> = Vec::new();
     let mut all = vec![0];

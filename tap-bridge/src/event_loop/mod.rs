@@ -481,6 +481,13 @@ impl<E: Engine> EventLoop<E> {
     /// Fills the batch from ready ports, each in its turn.
     fn receive(&mut self) {
         let had_ready = !self.ready.is_empty();
+        if had_ready {
+            for &id in &self.polled {
+                if let Some(Some(entry)) = self.ports.get_mut(usize::from(id.0)) {
+                    entry.port.begin_breath();
+                }
+            }
+        }
         for _ in 0..self.ready.len() {
             if self.rx.room() == 0 {
                 break;

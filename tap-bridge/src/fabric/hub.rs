@@ -27,7 +27,8 @@ use super::MemberId;
 use super::link::RegionFds;
 use super::message::{Flooded, MESSAGE_MAX, ToHub, ToMember};
 use crate::sys::eventfd::Doorbell;
-use crate::sys::{clock, scm};
+use crate::sys::{clock, scm, shm};
+use crate::tails;
 
 pub use handle::HubHandle;
 
@@ -77,6 +78,8 @@ struct Member {
     mac: Mac,
     socket: OwnedFd,
     bell: Doorbell,
+    /// Its tails, to be read by others.
+    tails: OwnedFd,
     told: BTreeMap<MemberId, Told>,
     /// Peers about which it may have to be told something.
     untold: BTreeSet<MemberId>,
@@ -151,6 +154,8 @@ impl Hub {
             None,
         )?;
         let bell = Doorbell::new()?;
+        // Of this generation alone: what an earlier one lent out is not written any more (decision 16).
+        let tails = tails::create()?;
         self.last_generation += 1;
         let generation = self.last_generation;
         ToMember::Welcome {
@@ -158,7 +163,12 @@ impl Hub {
             generation,
         }
         .write(&mut self.message);
-        scm::send(socket.as_fd(), &self.message, &[bell.as_fd()])?;
+        scm::send(
+            socket.as_fd(),
+            &self.message,
+            &[bell.as_fd(), tails.as_fd()],
+        )?;
+        let tails = shm::read_only(tails.as_fd())?;
         let token = Token(usize::try_from(id.0).unwrap_or(usize::MAX));
         self.poll.registry().register(
             &mut SourceFd(&socket.as_raw_fd()),
@@ -173,6 +183,7 @@ impl Hub {
                 mac,
                 socket,
                 bell,
+                tails,
                 told: BTreeMap::new(),
                 untold: peers.clone(),
                 ready: false,
@@ -407,7 +418,12 @@ impl Hub {
             ) {
                 (1.., Some([low, high]), Some(other)) => {
                     let (own, theirs) = if id < peer { (low, high) } else { (high, low) };
-                    let fds = [own.write.as_fd(), theirs.read.as_fd(), other.bell.as_fd()];
+                    let fds = [
+                        own.write.as_fd(),
+                        theirs.read.as_fd(),
+                        other.bell.as_fd(),
+                        other.tails.as_fd(),
+                    ];
                     say(ToMember::Link { peer, link }, &fds)
                 }
                 _ => say(

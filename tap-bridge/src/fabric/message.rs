@@ -11,7 +11,7 @@ use router_core::{Mac, Mark};
 use super::MemberId;
 use crate::port::ETHERNET_HEADER;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const HEADER: usize = 2;
 /// Bytes of the mark in front of a flooded frame.
 const MARK: usize = 2;
@@ -54,7 +54,7 @@ pub(super) enum ToHub<'a> {
 /// From the hub to a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ToMember<'a> {
-    /// First message. With one descriptor: the doorbell that the member waits on.
+    /// First message. With two descriptors: the doorbell that the member waits on, and memory for its tails.
     Welcome {
         /// The member's own number.
         member: MemberId,
@@ -77,7 +77,8 @@ pub(super) enum ToMember<'a> {
         /// As in the `Up` that it ends.
         generation: u64,
     },
-    /// A new link. With three descriptors: region to write, region to read, doorbell of the peer. Replaces an older one.
+    /// A new link. With four descriptors: region to write, region to read, doorbell of the peer, tails of the peer to read.
+    /// Replaces an older one.
     Link {
         /// The other end.
         peer: MemberId,
@@ -244,7 +245,7 @@ mod tests {
     fn the_bytes_of_each_message() {
         let mut out = Vec::new();
         ToHub::Broken { peer: P, link: 9 }.write(&mut out);
-        assert_eq!(out, [2, 2, 4, 3, 2, 1, 9, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(out, [3, 2, 4, 3, 2, 1, 9, 0, 0, 0, 0, 0, 0, 0]);
         let up = ToMember::Up {
             peer: P,
             generation: 5,
@@ -253,7 +254,7 @@ mod tests {
         up.write(&mut out);
         assert_eq!(
             out,
-            [2, 17, 4, 3, 2, 1, 5, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 7]
+            [3, 17, 4, 3, 2, 1, 5, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 7]
         );
     }
 

@@ -18,8 +18,9 @@
 //!              |            |      |           |
 //!              +== link ====+      +== link ===+             made at the first unicast frame between the two
 //!
-//!   link A-B:   region A  [ring A->B | consumed of B->A | sleep flag of A]   A maps it rw, B maps it ro
-//!               region B  [ring B->A | consumed of A->B | sleep flag of B]   B maps it rw, A maps it ro
+//!   link A-B:   region A  [ring A->B | consumed of B->A | sleep flag of A | returned tails of B]  A maps it rw, B maps it ro
+//!               region B  [ring B->A | consumed of A->B | sleep flag of B | returned tails of A]  B maps it rw, A maps it ro
+//!               tails A, tails B      payload of superframes; one memory per member for all its links, which its peers map ro
 //!               bell A, bell B                                           eventfds, one per receiver for all its links
 //! ```
 //!
@@ -28,10 +29,10 @@
 //! | who       | may                                                              | must not                           |
 //! |-----------|------------------------------------------------------------------|------------------------------------|
 //! | hub       | admit and remove members; make regions; relay floods             | touch a region after making it     |
-//! | sender    | write slots and `produced` of its own region; ring the peer's bell | wait: a full ring is a counted drop |
+//! | sender    | write slots and `produced` of its own region, and tails of its own that are not lent; ring the peer's bell | wait: a full ring is a counted drop |
 //! | receiver  | write `consumed` and `sleep` of its own region; copy out of the peer's | use a value of the peer's region before checking a copy of it |
 //!
-//! `ring.rs` has the layout, the ordering argument and the checks.
+//! `ring.rs` has the layout, the ordering argument and the checks, `lend.rs` the life of a tail.
 //!
 //! # Life of a peer, as one member sees it
 //!
@@ -69,10 +70,15 @@
 //! instead of a queue of messages; a member that doesn't read loses floods and catches up on the rest later. Frames to
 //! unknown MACs are flooded, but no more than [`UNKNOWN_PER_SECOND`].
 //!
-//! Cost: per unicast frame two copies, and one bell per sleep of the receiver; per flooded frame one system call of the
+//! Memory per pair of members grows with what is under way between them: a page for the counters, the descriptors and the
+//! first short frame, and a slot for each frame more that ever was under way at a time. Tails are one per member and frame
+//! under way.
+//!
+//! Cost: per unicast frame two copies of its head and none of its tail, and one bell per sleep of the receiver; per flooded frame one system call of the
 //! sender, one of the hub per member, one of each receiver.
 
 mod hub;
+mod lend;
 mod link;
 mod message;
 mod pace;
@@ -82,6 +88,8 @@ mod ring;
 mod tests;
 
 use std::time::Duration;
+
+pub(crate) use lend::Borrowed;
 
 pub use hub::{Hub, HubCounters, HubHandle};
 pub use port::{FabricCounters, FabricPort};

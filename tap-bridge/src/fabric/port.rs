@@ -13,10 +13,14 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
-use router_core::{Batch, Frame, FramePool, Instant, Mac};
+use std::sync::Arc;
+
+use router_core::frame::{MAX_FRAME, Tail};
+use router_core::{Batch, Frame, FramePool, Instant, Mac, Mark, segment};
 
 use self::peer::{Peer, State};
-use super::link::Link;
+use super::lend::Lent;
+use super::link::{Link, LinkFds};
 use super::message::{Flooded, MESSAGE_MAX, ToHub, ToMember};
 use super::pace::Pace;
 use super::ring::PushError;
@@ -24,9 +28,14 @@ use super::{MemberId, PENDING, UNKNOWN_PER_SECOND};
 use crate::port::{Caps, Port, PortCounters, PortError, Rx};
 use crate::sys::eventfd::Doorbell;
 use crate::sys::{clock, scm};
+use crate::tails::{TAILS, Tails};
 
 /// Members that one port keeps track of. More are not reached by unicast links, only counted.
 const MEMBERS_MAX: usize = 4096;
+
+/// [`Tails::free`] when none is in use.
+const TAILS_ALL: u32 = 64;
+const _: () = assert!(TAILS_ALL as usize == TAILS);
 
 /// What has happened on the fabric besides frames that went through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +48,8 @@ pub struct FabricCounters {
     pub pending_overflow: u64,
     /// Frames dropped because the ring was full. Also in `tx_dropped`.
     pub ring_full: u64,
+    /// Superframes dropped because the peer holds as many tails as it may, or none was free. Also in `tx_dropped`.
+    pub tails_full: u64,
     /// Frames that a peer had sent and that were lost with their link.
     pub unread_lost: u64,
     /// Links that came up.
@@ -60,6 +71,8 @@ pub struct FabricPort {
     id: MemberId,
     mac: Mac,
     mtu: u16,
+    /// Where this node's devices put the tails of superframes.
+    tails: Arc<Tails>,
     peers: Vec<Peer>,
     /// Index into `peers` by MAC, sorted.
     by_mac: Vec<(Mac, usize)>,
@@ -91,20 +104,25 @@ impl FabricPort {
         let mut descriptors = Vec::with_capacity(4);
         let len = scm::recv(hub.as_fd(), &mut buffer, &mut descriptors)?;
         let welcome = ToMember::parse(&buffer[..len]);
-        let (Ok(ToMember::Welcome { member, .. }), Some(bell)) = (welcome, descriptors.pop())
+        let mut fds = descriptors.drain(..);
+        let (Ok(ToMember::Welcome { member, .. }), Some(bell), Some(tails)) =
+            (welcome, fds.next(), fds.next())
         else {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "no member's socket",
             ));
         };
+        drop(fds);
         if member != id {
             let text = format!("the socket of member {}, not {}", member.0, id.0);
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
+        let tails = Tails::map(tails)?;
         let interval = Duration::from_secs(1) / UNKNOWN_PER_SECOND;
         Ok(Self {
             hub,
+            tails,
             bell: Doorbell::from_fd(bell),
             id,
             mac,
@@ -143,6 +161,19 @@ impl FabricPort {
     #[must_use]
     pub fn mac(&self) -> Mac {
         self.mac
+    }
+
+    /// Where devices of this node should put the tails of superframes: from there they go to other members uncopied.
+    #[must_use]
+    pub fn tails(&self) -> &Arc<Tails> {
+        &self.tails
+    }
+
+    /// Frees tails that other members have returned. Once per breath, before devices want them.
+    pub fn take_back(&mut self) {
+        if self.tails.free() < TAILS_ALL {
+            self.peers.iter_mut().for_each(Peer::take_back);
+        }
     }
 
     /// What to poll: the socket to the hub, and the doorbell.
@@ -297,17 +328,25 @@ impl FabricPort {
 
     fn add_link(&mut self, id: MemberId, number: u64) {
         let mut fds = self.descriptors.drain(..);
-        let (Some(own), Some(peer), Some(bell)) = (fds.next(), fds.next(), fds.next()) else {
+        let (Some(own), Some(peer), Some(bell), Some(tails)) =
+            (fds.next(), fds.next(), fds.next(), fds.next())
+        else {
             self.fabric.bad_messages += 1;
             return;
         };
         drop(fds);
+        let fds = LinkFds {
+            own,
+            peer,
+            bell,
+            tails,
+        };
         let Some(index) = self.index_of(id) else {
             self.fabric.bad_messages += 1;
             return;
         };
         self.unlink(index);
-        let Ok(mut link) = Link::new(number, own, peer, bell) else {
+        let Ok(mut link) = Link::new(number, fds) else {
             // Out of memory, most likely. The hub is asked again after a while.
             self.fabric.bad_messages += 1;
             return;
@@ -318,8 +357,8 @@ impl FabricPort {
         self.fabric.links_made += 1;
         let peer = &mut self.peers[index];
         peer.state = State::Linked(Box::new(link));
-        while let Some(frame) = self.peers[index].pending.pop_front() {
-            self.send(index, &frame);
+        while let Some(mut frame) = self.peers[index].pending.pop_front() {
+            self.send(index, &mut frame);
             self.stock.free(frame);
         }
     }
@@ -330,6 +369,7 @@ impl FabricPort {
             std::mem::replace(&mut self.peers[index].state, State::Unlinked)
         {
             self.fabric.unread_lost += link.end.waiting();
+            self.peers[index].retired.extend(link.retire());
         }
     }
 
@@ -345,15 +385,27 @@ impl FabricPort {
     }
 
     /// Puts a frame into the ring of a linked peer, or counts it.
-    fn send(&mut self, index: usize, frame: &Frame) {
+    fn send(&mut self, index: usize, frame: &mut Frame) {
+        let len = frame.len() as u64;
+        let tail = match frame.take_tail() {
+            None => None,
+            Some(tail) => match self.to_lend(index, tail) {
+                Some(tail) => Some(tail),
+                None => {
+                    self.counters.tx_dropped += 1;
+                    self.fabric.tails_full += 1;
+                    return;
+                }
+            },
+        };
         let Some(link) = self.peers[index].link_mut() else {
             self.counters.tx_dropped += 1;
             return;
         };
-        match link.end.push(frame.bytes(), frame.mark()) {
+        match link.push(frame, tail) {
             Ok(()) => {
                 self.counters.tx_frames += 1;
-                self.counters.tx_bytes += frame.len() as u64;
+                self.counters.tx_bytes += len;
             }
             Err(error) => {
                 self.counters.tx_dropped += 1;
@@ -366,15 +418,39 @@ impl FabricPort {
         }
     }
 
+    /// The tail as one of this member's own, if this peer may have another one. What came from elsewhere is copied.
+    fn to_lend(&mut self, index: usize, tail: Tail) -> Option<Tail> {
+        if !Lent::may_lend(self.peers[index].held(), self.tails.free()) {
+            self.peers[index].take_back();
+            if !Lent::may_lend(self.peers[index].held(), self.tails.free()) {
+                return None;
+            }
+        }
+        let store: Option<&Tails> = tail.store().as_any().downcast_ref();
+        if store.is_some_and(|store| std::ptr::eq(store, &raw const *self.tails)) {
+            return Some(tail);
+        }
+        Some(self.tails.take()?.copied(&tail))
+    }
+
     /// Lets a frame wait for its link, and asks for the link if that is due.
-    fn queue(&mut self, index: usize, frame: &Frame) {
+    fn queue(&mut self, index: usize, frame: &mut Frame) {
+        // Tails that wait are missing elsewhere.
+        let has_room = frame.tail().is_none() || self.tails.free() > TAILS_ALL / 2;
         let peer = &mut self.peers[index];
         if peer.pending.len() < peer::PENDING_PER_PEER
+            && has_room
             && let Some(mut copy) = self.stock.alloc()
         {
             // Both kinds of frame have room for MAX_FRAME bytes.
             if copy.fill(frame.bytes()) {
                 copy.inherit(frame);
+                if frame.is_offloaded() {
+                    copy.set_offload(frame.offload());
+                }
+                if let Some(tail) = frame.take_tail() {
+                    copy.set_tail(tail);
+                }
                 peer.pending.push_back(copy);
             } else {
                 self.counters.tx_dropped += 1;
@@ -411,16 +487,35 @@ impl FabricPort {
         Ok(())
     }
 
-    fn flood(&mut self, frame: &Frame) -> Result<(), PortError> {
-        let flooded = Flooded {
-            mark: frame.mark(),
-            frame: frame.bytes(),
-        };
-        ToHub::Flood(flooded).write(&mut self.message);
+    /// Hands a frame to the hub as a wire would carry it: a superframe cut, a checksum complete.
+    fn flood(&mut self, frame: &mut Frame) -> Result<(), PortError> {
+        if !frame.is_superframe() {
+            if segment::complete(frame).is_err() {
+                self.counters.tx_dropped += 1;
+                return Ok(());
+            }
+            return self.flood_bytes(frame.mark(), frame.bytes());
+        }
+        let mut bytes = [0; MAX_FRAME];
+        let cutter = segment::Cutter::new(frame).ok();
+        let mut n = 0;
+        while let Some(len) = cutter.and_then(|cutter| cutter.write(n, &mut bytes)) {
+            self.flood_bytes(frame.mark(), &bytes[..len])?;
+            n += 1;
+        }
+        if n == 0 {
+            self.counters.tx_dropped += 1;
+        }
+        Ok(())
+    }
+
+    fn flood_bytes(&mut self, mark: Mark, frame: &[u8]) -> Result<(), PortError> {
+        let len = frame.len() as u64;
+        ToHub::Flood(Flooded { mark, frame }).write(&mut self.message);
         match scm::send(self.hub.as_fd(), &self.message, &[]) {
             Ok(_) => {
                 self.counters.tx_frames += 1;
-                self.counters.tx_bytes += frame.len() as u64;
+                self.counters.tx_bytes += len;
                 self.fabric.flooded += 1;
                 Ok(())
             }
@@ -437,7 +532,7 @@ impl FabricPort {
         }
     }
 
-    fn transmit(&mut self, frame: &Frame) -> Result<(), PortError> {
+    fn transmit(&mut self, frame: &mut Frame) -> Result<(), PortError> {
         let Some(destination) = frame.bytes().first_chunk().copied().map(Mac) else {
             self.counters.tx_dropped += 1;
             return Ok(());
@@ -469,7 +564,7 @@ impl Port for FabricPort {
     fn caps(&self) -> Caps {
         Caps {
             mtu: self.mtu,
-            offload: false,
+            offload: true,
         }
     }
 
@@ -494,8 +589,8 @@ impl Port for FabricPort {
         })
     }
 
-    fn tx(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), PortError> {
-        let result = self.transmit(&frame);
+    fn tx(&mut self, pool: &mut FramePool, mut frame: Frame) -> Result<(), PortError> {
+        let result = self.transmit(&mut frame);
         pool.free(frame);
         result
     }

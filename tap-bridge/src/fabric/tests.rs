@@ -1,3 +1,5 @@
+mod superframes;
+
 use std::collections::BTreeMap;
 use std::thread::{self, JoinHandle};
 use std::time::Instant as Wall;

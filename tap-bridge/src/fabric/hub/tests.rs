@@ -76,12 +76,12 @@ fn turn(hub: &mut Hub) {
 fn members_are_introduced_and_linked_and_regions_are_closed_then() {
     let mut hub = hub();
     let (a, b) = (Raw::join(&mut hub, A), Raw::join(&mut hub, B));
-    assert_eq!(a.hear(), [("welcome 1".into(), 1), ("up 2".into(), 0)]);
-    assert_eq!(b.hear(), [("welcome 2".into(), 1), ("up 1".into(), 0)]);
+    assert_eq!(a.hear(), [("welcome 1".into(), 2), ("up 2".into(), 0)]);
+    assert_eq!(b.hear(), [("welcome 2".into(), 2), ("up 1".into(), 0)]);
     a.say(ToHub::Connect { peer: B });
     turn(&mut hub);
-    assert_eq!(a.hear(), [("link 2 #1".into(), 3)]);
-    assert_eq!(b.hear(), [("link 1 #1".into(), 3)]);
+    assert_eq!(a.hear(), [("link 2 #1".into(), 4)]);
+    assert_eq!(b.hear(), [("link 1 #1".into(), 4)]);
     assert!(hub.pairs[&[A, B]].regions.is_none());
 }
 

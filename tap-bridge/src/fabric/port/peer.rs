@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use router_core::{Frame, Instant, Mac};
 
+use super::super::lend::Retired;
 use super::super::link::Link;
 use super::super::message::ToHub;
 use super::super::{MemberId, RETRY};
@@ -24,6 +25,8 @@ pub(super) struct Peer {
     pub(super) generation: u64,
     pub(super) mac: Mac,
     pub(super) state: State,
+    /// Links that are gone, over which it still has tails of this member.
+    pub(super) retired: Vec<Retired>,
     /// Frames that wait for the link, oldest first. From the port's own stock.
     pub(super) pending: VecDeque<Frame>,
     /// Number of a link that the hub must be told is broken.
@@ -41,6 +44,7 @@ impl Peer {
             generation,
             mac,
             state: State::Unlinked,
+            retired: Vec::new(),
             pending: VecDeque::with_capacity(PENDING_PER_PEER),
             broken: None,
             connect: false,
@@ -59,6 +63,23 @@ impl Peer {
         match &mut self.state {
             State::Linked(link) => Some(link),
             State::Unlinked => None,
+        }
+    }
+
+    /// Tails of this member that it holds.
+    pub(super) fn held(&self) -> usize {
+        let retired: usize = self.retired.iter().map(Retired::held).sum();
+        retired + self.link().map_or(0, |link| link.lent.held())
+    }
+
+    /// Frees tails of this member that it has returned.
+    pub(super) fn take_back(&mut self) {
+        if let State::Linked(link) = &mut self.state {
+            link.take_back();
+        }
+        if !self.retired.is_empty() {
+            self.retired.iter_mut().for_each(Retired::take_back);
+            self.retired.retain(|retired| retired.held() > 0);
         }
     }
 

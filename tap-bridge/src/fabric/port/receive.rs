@@ -99,19 +99,17 @@ impl FabricPort {
                 let Some(mut frame) = pool.alloc() else {
                     break;
                 };
-                match link.end.pop(frame.room_mut()) {
-                    Ok(Some((len, mark))) => {
-                        frame.set_len(len);
-                        frame.set_mark(mark);
+                match link.pop(&mut frame) {
+                    Ok(true) => {
                         self.counters.rx_frames += 1;
-                        self.counters.rx_bytes += len as u64;
+                        self.counters.rx_bytes += frame.len() as u64;
                         budget -= 1;
                         if let Err(frame) = batch.push(frame) {
                             // Not reached: the room was checked above.
                             pool.free(frame);
                         }
                     }
-                    Ok(None) => {
+                    Ok(false) => {
                         pool.free(frame);
                         break;
                     }

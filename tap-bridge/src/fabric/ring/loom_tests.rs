@@ -34,12 +34,16 @@ impl Store for AtomicU64 {
     fn store(&self, value: u64) {
         self.store(value, Ordering::Relaxed);
     }
+
+    fn toggle(&self, bits: u64) {
+        self.fetch_xor(bits, Ordering::Release);
+    }
 }
 
 impl Region for Model {
     type Cell = AtomicU64;
     const SLOTS: usize = 2;
-    const SLOT_CELLS: usize = 3;
+    const SLOT_CELLS: usize = SLOT_HEADER + 8;
 
     fn cells(&self) -> &[AtomicU64] {
         &self.0
@@ -90,7 +94,7 @@ fn loom_no_frame_is_torn_or_slept_over() {
         let ring = bell.clone();
         let sender = thread::spawn(move || {
             for tag in 1..=2 {
-                tx.push(&[tag; 14], Mark::NONE).unwrap();
+                tx.push(&[tag; 14], Meta::default()).unwrap();
                 if tx.flush() {
                     ring.ring();
                 }
@@ -122,12 +126,12 @@ fn loom_no_slot_is_reused_before_it_is_released() {
     loom::model(|| {
         let (mut tx, mut rx) = pair();
         for tag in 1..=2 {
-            tx.push(&[tag; 14], Mark::NONE).unwrap();
+            tx.push(&[tag; 14], Meta::default()).unwrap();
         }
         let sender = thread::spawn(move || {
             // Whether there is room depends on the receiver; a frame that is refused is simply not sent.
             (3..=4)
-                .filter(|&tag| tx.push(&[tag; 14], Mark::NONE).is_ok())
+                .filter(|&tag| tx.push(&[tag; 14], Meta::default()).is_ok())
                 .count()
         });
         let mut buffer = [0; 16];
@@ -150,5 +154,53 @@ fn loom_no_slot_is_reused_before_it_is_released() {
             got += 1;
         }
         assert_eq!(usize::from(got), 2 + sent);
+    });
+}
+
+/// A tail that was lent is what it was until it is returned, and its owner learns of that: it may write it again then and
+/// no earlier.
+#[test]
+fn loom_a_lent_tail_stays_as_it_is_until_it_is_returned() {
+    loom::model(|| {
+        let (mut tx, rx) = pair();
+        let tail = Arc::new(AtomicU64::new(0));
+        tail.store(7, Ordering::Relaxed);
+        let mut head = [0; 60];
+        head[12] = 8;
+        let meta = Meta {
+            mark: Mark::NONE,
+            offload: Offload {
+                partial: Some(Partial {
+                    start: 34,
+                    offset: 16,
+                }),
+                gso: Some(Gso {
+                    kind: GsoKind::TcpV4,
+                    size: 1,
+                    ecn: false,
+                }),
+            },
+            tail: Some(TailRef { index: 5, len: 1 }),
+        };
+        let memory = Arc::clone(&tail);
+        let receiver = thread::spawn(move || {
+            let mut rx = rx;
+            let mut buffer = [0; 64];
+            let Some((_, meta)) = rx.pop(&mut buffer).unwrap() else {
+                return false;
+            };
+            assert_eq!(meta.tail, Some(TailRef { index: 5, len: 1 }));
+            assert_eq!(memory.load(Ordering::Relaxed), 7, "overwritten too early");
+            give_back(&rx.own, 5);
+            true
+        });
+        tx.push(&head, meta).unwrap();
+        let back = returned(tx.peer()) == Some(1 << 5);
+        if back {
+            tail.store(8, Ordering::Relaxed);
+        }
+        let read = receiver.join().unwrap();
+        assert!(read || !back, "returned by nobody");
+        assert_eq!(returned(tx.peer()), Some(u64::from(read) << 5));
     });
 }
