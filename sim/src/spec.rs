@@ -89,8 +89,15 @@ pub struct LabSpec {
     pub pods: Vec<PodSpec>,
     /// Whether network policies have an effect.
     pub policy: PolicyMode,
+    /// Whether the kernels of pods may leave checksums and segmentation to the routers.
+    #[serde(default = "offload_by_default")]
+    pub offload: bool,
     /// Namespaces, network policies, services, endpoint slices, in the order in which they were written.
     pub objects: Vec<kube::Object>,
+}
+
+fn offload_by_default() -> bool {
+    true
 }
 
 /// Whether network policies have an effect. kindnet of the seeds' time stores them and enforces nothing, Calico enforces.

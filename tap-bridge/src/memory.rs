@@ -60,7 +60,8 @@ impl MemoryPort {
             tx: Arc::clone(tx),
             caps: Caps {
                 mtu,
-                offload: false,
+                // Frames pass as they are, with all that belongs to them.
+                offload: true,
             },
             counters: PortCounters::default(),
         };

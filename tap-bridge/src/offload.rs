@@ -1,10 +1,12 @@
-//! What may be believed of what a device or a peer says is left to do to a frame.
+//! What may be believed of what a device or a peer says is left to do to a frame; and a frame as a wire would carry it.
 //!
 //! Decides which [`Offload`]s can be true of a frame with this head. Does not look at whether the packet itself is sound:
 //! that is the router's. Sources: virtio 1.3, 5.1.6; Linux `include/linux/virtio_net.h` (`virtio_net_hdr_to_skb`).
 //! Cost: a handful of comparisons, and none for a frame with nothing left to do.
 
-use router_core::frame::{GsoKind, Offload};
+use router_core::Frame;
+use router_core::frame::{GsoKind, MAX_FRAME, Offload};
+use router_core::segment::{self, Cutter};
 
 use crate::port::ETHERNET_HEADER;
 
@@ -41,6 +43,30 @@ pub fn is_sound(offload: Offload, head: &[u8]) -> bool {
         GsoKind::Udp => (UDP_CHECKSUM, UDP_HEADER, is_v4 || is_v6),
     };
     gso.size > 0 && partial.offset == checksum && start + header <= head.len() && family
+}
+
+/// Hands what a wire would carry for `frame` to `each`: the frame itself, with its checksum complete; or the segments of a
+/// superframe, first to last, until `each` says that it takes no more. False when it can't be cut or completed.
+pub fn on_the_wire(frame: &mut Frame, mut each: impl FnMut(&[u8]) -> bool) -> bool {
+    if !frame.is_superframe() {
+        if segment::complete(frame).is_err() {
+            return false;
+        }
+        each(frame.bytes());
+        return true;
+    }
+    let Ok(cutter) = Cutter::new(frame) else {
+        return false;
+    };
+    let mut bytes = [0; MAX_FRAME];
+    for n in 0..cutter.count() {
+        match cutter.write(n, &mut bytes) {
+            None => return false,
+            Some(len) if each(&bytes[..len]) => {}
+            Some(_) => break,
+        }
+    }
+    true
 }
 
 /// Bytes of all headers of a superframe, as far as they lie in its head.

@@ -54,6 +54,7 @@ impl Demo {
             nodes: None,
             name: Some(name.clone()),
             network_policy: None,
+            offload: None,
         };
         let lab = lab::load(&[], &overrides)?;
         let interrupted = Arc::new(AtomicBool::new(false));

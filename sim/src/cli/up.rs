@@ -39,6 +39,9 @@ pub(super) struct Up {
     /// Whether network policies have an effect [default: as the preset's CNI, unless a file says otherwise]
     #[arg(long, value_enum, env = "PODWIRE_NETWORK_POLICY")]
     network_policy: Option<PolicyArg>,
+    /// Have every frame as a wire would carry it: no checksums and no segmentation left to the routers (slower)
+    #[arg(long, env = "PODWIRE_NO_OFFLOAD")]
+    no_offload: bool,
     /// How pods are made
     #[arg(long, value_enum, default_value_t, env = "PODWIRE_BACKEND")]
     backend: BackendArg,
@@ -125,6 +128,7 @@ impl Up {
             nodes: self.nodes,
             name: self.name.clone().or_else(|| global.lab.clone()),
             network_policy: self.network_policy.map(PolicyArg::mode),
+            offload: self.no_offload.then_some(false),
         };
         Ok(lab::load(&sources, &overrides)?)
     }

@@ -92,6 +92,7 @@ mod tests {
             nodes: None,
             name: Some("limits".to_owned()),
             network_policy: None,
+            offload: None,
         };
         lab::load(&[], &overrides).expect("the preset is valid")
     }

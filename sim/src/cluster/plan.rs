@@ -104,6 +104,7 @@ mod tests {
             nodes: None,
             name: Some("plan".to_owned()),
             network_policy: None,
+            offload: None,
         };
         lab::load(&[], &overrides).expect("the preset is valid")
     }

@@ -83,6 +83,7 @@ fn seed_000() -> LabSpec {
         ],
         pods: vec![pod("coredns", "minikube")],
         policy: PolicyMode::Ignore,
+        offload: true,
         objects: Vec::new(),
     }
 }

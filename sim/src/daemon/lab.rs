@@ -137,6 +137,8 @@ pub struct Lab {
     pub(super) cluster: Cluster,
     pub(super) around: Surroundings,
     pub(super) workshop: Option<Workshop>,
+    /// As declared when it was brought up.
+    offload: bool,
     pub(super) nodes: BTreeMap<String, NodeRuntime>,
     pub(super) internet: Option<NodeRuntime>,
     pub(super) pods: HashMap<String, PodRuntime>,
@@ -186,6 +188,7 @@ impl Lab {
             cluster,
             around,
             workshop: None,
+            offload: spec.offload,
             nodes: BTreeMap::new(),
             internet: None,
             pods: HashMap::new(),
@@ -196,7 +199,8 @@ impl Lab {
         };
         lab.prepare_files()?;
         if backend == Backend::Tap {
-            let workshop = Workshop::open(lab.setting.tun.clone(), Arc::clone(&lab.setting.abort))
+            let tun = lab.setting.tun.clone();
+            let workshop = Workshop::open(tun, lab.offload, Arc::clone(&lab.setting.abort))
                 .map_err(|error| LabError::internal(format!("the mount namespace: {error}")))?;
             lab.workshop = Some(workshop);
         }
@@ -328,6 +332,7 @@ impl Lab {
     /// # Errors
     /// [`LabError`].
     pub fn converge(&mut self, spec: &LabSpec) -> Result<Vec<String>, LabError> {
+        self.check_devices(spec)?;
         let outcome = self.cluster.converge(spec, now_ms())?;
         self.finish(outcome)
     }
@@ -337,7 +342,21 @@ impl Lab {
     /// # Errors
     /// [`LabError`].
     pub fn plan(&self, spec: &LabSpec) -> Result<Vec<String>, LabError> {
+        self.check_devices(spec)?;
         Ok(self.cluster.plan(spec)?)
+    }
+
+    fn check_devices(&self, spec: &LabSpec) -> Result<(), LabError> {
+        if spec.offload == self.offload {
+            return Ok(());
+        }
+        let (runs, name) = (if self.offload { "with" } else { "without" }, &spec.name);
+        Err(LabError::Failed {
+            kind: ErrorKind::Invalid,
+            message: format!(
+                "lab {name} runs {runs} offload, which can't be changed while it runs; `podwire down {name}` first"
+            ),
+        })
     }
 
     /// Creates a pod.

@@ -48,6 +48,8 @@ pub struct Overrides {
     pub name: Option<String>,
     /// `--network-policy`
     pub network_policy: Option<PolicyMode>,
+    /// False by `--no-offload`
+    pub offload: Option<bool>,
 }
 
 /// The lab that `sources` describe together. Without any source it is the preset as it stands.

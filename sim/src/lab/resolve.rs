@@ -27,6 +27,7 @@ pub(super) fn resolve(
     sink: &mut Sink<'_>,
 ) -> Option<LabSpec> {
     let written_policy = lab.as_ref().and_then(|lab| lab.network_policy);
+    let written_offload = lab.as_ref().and_then(|lab| lab.offload);
     let (name, preset, seed, network_file, nodes_file, system, mut pods) = match lab {
         Some(lab) => (
             lab.name,
@@ -115,6 +116,7 @@ pub(super) fn resolve(
         nodes: specs,
         pods,
         policy,
+        offload: overrides.offload.or(written_offload).unwrap_or(true),
         objects,
     })
 }

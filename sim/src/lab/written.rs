@@ -32,6 +32,7 @@ pub(super) const LAB_KEYS: &[&str] = &[
     "seed",
     "network",
     "networkPolicy",
+    "offload",
     "nodes",
     "systemPods",
     "pods",
@@ -143,6 +144,7 @@ pub(super) struct LabFile {
     pub(super) system_pods: Option<At<bool>>,
     pub(super) pods: Vec<PodFile>,
     pub(super) network_policy: Option<PolicyMode>,
+    pub(super) offload: Option<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -310,6 +312,10 @@ pub(super) fn lab(document: &Value, sink: &mut Sink<'_>) -> Option<LabFile> {
         network_policy: fields.get("networkPolicy").and_then(|value| {
             read::one_of(value, "networkPolicy", &PolicyMode::CHOICES, sink).map(|at| at.value)
         }),
+        offload: fields
+            .get("offload")
+            .and_then(|value| read::boolean(value, sink))
+            .map(|at| at.value),
     })
 }
 

@@ -24,6 +24,7 @@ use router_core::{
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tap_bridge::Engine;
 use tap_bridge::layer::capture::{Captures, Probe};
+use tap_bridge::offload::on_the_wire;
 use tap_bridge::port::PortCounters;
 
 use super::journal::{Journal, Left};
@@ -340,7 +341,7 @@ impl NodeEngine {
 
     /// Hands the frames for stacks over, and leaves the others in `tx` in their order.
     fn serve_stacks(&mut self, now: Instant, pool: &mut FramePool, tx: &mut TxBatch) {
-        for (port, frame) in tx.drain() {
+        for (port, mut frame) in tx.drain() {
             let Some(attached) = self.stacks.get_mut(&port) else {
                 self.keep.push((port, frame));
                 continue;
@@ -349,6 +350,34 @@ impl NodeEngine {
             attached.counters.tx_bytes += frame.len() as u64;
             if let Some(probe) = &attached.probe {
                 probe.tx(now, &frame);
+            }
+            if frame.is_offloaded() {
+                // A stack takes what a wire carries; its answers need frames besides this one.
+                let Attached {
+                    stack,
+                    channels,
+                    counters,
+                    probe,
+                    ..
+                } = attached;
+                let whole = on_the_wire(&mut frame, |bytes| {
+                    let mut sink = NodeSink {
+                        port,
+                        pool: &mut *pool,
+                        inbox: &mut self.inbox,
+                        channels,
+                        counters: &mut *counters,
+                        drops: &mut self.drops,
+                        probe: probe.as_ref(),
+                        now,
+                    };
+                    stack.receive(now, bytes, &mut sink);
+                    true
+                });
+                self.drops += u64::from(!whole);
+                pool.free(frame);
+                attached.due = attached.stack.poll_timeout(now);
+                continue;
             }
             // The answer needs a frame, and this one is empty from here on; so the last one of the pool will do.
             let mut bytes = [0; router_core::frame::MAX_FRAME];

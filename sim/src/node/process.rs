@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use router_core::{Event, Limits, Mark, PortId, Router};
@@ -19,7 +20,8 @@ use tap_bridge::event_loop::{AnyPort, EventLoop, Interest, Token};
 use tap_bridge::fabric::{FabricPort, MemberId};
 use tap_bridge::port::PortCounters;
 use tap_bridge::sys::spawn::{adopt, set_command_name};
-use tap_bridge::tap::TapPort;
+use tap_bridge::tails::Tails;
+use tap_bridge::tap::{self, TapPort};
 use tracing_subscriber::EnvFilter;
 
 use super::Role;
@@ -135,6 +137,7 @@ pub struct NodeProcess {
     next_channel: usize,
     /// Channels that may have more than was read.
     ready: Vec<ChannelId>,
+    tails: Option<Arc<Tails>>,
     seed: u64,
 }
 
@@ -168,6 +171,7 @@ impl NodeProcess {
             event_loop,
             next_channel: 0,
             ready: Vec::new(),
+            tails: None,
             seed,
         })
     }
@@ -385,12 +389,22 @@ impl NodeProcess {
             (Attachment::Tap, Some(fd)) => {
                 rustix::io::ioctl_fionbio(&fd, true)
                     .map_err(|errno| failed("set nonblocking", errno.into()))?;
-                TapPort::new(fd, name, mtu).into()
+                // What the device was asked for is a property of its descriptor.
+                let offload = tap::has_offloads(&fd);
+                let port = TapPort::new(fd, name, mtu);
+                if offload {
+                    let tails = self.tails();
+                    let tails = tails.map_err(|error| failed("memory for superframes", error))?;
+                    port.with_offload(tails).into()
+                } else {
+                    port.into()
+                }
             }
             (Attachment::Fabric { member, mac }, Some(fd)) => {
-                FabricPort::new(fd, MemberId(member), mac)
-                    .map_err(|error| failed("join the fabric", error))?
-                    .into()
+                let port = FabricPort::new(fd, MemberId(member), mac)
+                    .map_err(|error| failed("join the fabric", error))?;
+                self.tails = Some(Arc::clone(port.tails()));
+                port.into()
             }
             (attachment, _) => {
                 self.attach_stack(id, mtu, &attachment);
@@ -402,6 +416,16 @@ impl NodeProcess {
             .map_err(|error| failed("poll", error))?;
         self.place_probe(id);
         Ok(())
+    }
+
+    /// Where devices put the tails of superframes: where the fabric can send them from, if there is one.
+    fn tails(&mut self) -> io::Result<Arc<Tails>> {
+        let tails = match self.tails.take() {
+            Some(tails) => tails,
+            None => Tails::new()?,
+        };
+        self.tails = Some(Arc::clone(&tails));
+        Ok(tails)
     }
 
     fn attach_stack(&mut self, id: PortId, mtu: u16, attachment: &Attachment) {

@@ -204,19 +204,25 @@ impl Sandbox {
 pub struct Workshop {
     mounts: OwnedFd,
     device: Option<PathBuf>,
+    offload: bool,
     abort: Arc<AtomicBool>,
 }
 
 impl Workshop {
-    /// Remembers the calling thread's mount namespace. `device` is the tun device where it isn't `/dev/net/tun`. No more
-    /// sandboxes are made when `abort` is set.
+    /// Remembers the calling thread's mount namespace. `device` is the tun device where it isn't `/dev/net/tun`; with `offload`
+    /// TAP devices leave checksums and segmentation to the router. No more sandboxes are made when `abort` is set.
     ///
     /// # Errors
     /// What open(2) says.
-    pub fn open(device: Option<PathBuf>, abort: Arc<AtomicBool>) -> io::Result<Self> {
+    pub fn open(
+        device: Option<PathBuf>,
+        offload: bool,
+        abort: Arc<AtomicBool>,
+    ) -> io::Result<Self> {
         Ok(Self {
             mounts: netns::current(Namespace::Mount)?,
             device,
+            offload,
             abort,
         })
     }
@@ -335,10 +341,10 @@ impl Workshop {
     fn interface(&self, plan: &Plan) -> Result<(OwnedFd, u32), SandboxError> {
         let mut config = TapConfig {
             name: plan.ifname.clone(),
-            // What the kernel gives by itself needs no wish: these are plain devices.
+            // What the kernel gives by itself needs no wish.
             ifindex: (plan.ifindex != FIRST_IFINDEX).then_some(plan.ifindex),
             device: self.device.clone(),
-            offload: false,
+            offload: self.offload,
         };
         let mut made = tap::create(&config);
         if let Err(TapError::Attach { source, .. }) = &made
@@ -608,8 +614,8 @@ mod tests {
                     netns::isolate(&[Namespace::Mount, Namespace::Net])
                         .and_then(|()| mount::make_private())
                         .map_err(|error| error.to_string())?;
-                    let workshop =
-                        Workshop::open(None, Arc::default()).map_err(|error| error.to_string())?;
+                    let workshop = Workshop::open(None, true, Arc::default())
+                        .map_err(|error| error.to_string())?;
                     match workshop.make(&[plan(files.path(), "probe")]) {
                         Ok(made) => close(made),
                         Err(error) if error.is_permission() => return Err(error.to_string()),

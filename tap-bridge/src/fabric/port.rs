@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use std::sync::Arc;
 
-use router_core::frame::{MAX_FRAME, Tail};
-use router_core::{Batch, Frame, FramePool, Instant, Mac, Mark, segment};
+use router_core::frame::Tail;
+use router_core::{Batch, Frame, FramePool, Instant, Mac, Mark};
 
 use self::peer::{Peer, State};
 use super::lend::Lent;
@@ -25,6 +25,7 @@ use super::message::{Flooded, MESSAGE_MAX, ToHub, ToMember};
 use super::pace::Pace;
 use super::ring::PushError;
 use super::{MemberId, PENDING, UNKNOWN_PER_SECOND};
+use crate::offload::on_the_wire;
 use crate::port::{Caps, Port, PortCounters, PortError, Rx};
 use crate::sys::eventfd::Doorbell;
 use crate::sys::{clock, scm};
@@ -389,7 +390,7 @@ impl FabricPort {
         let len = frame.len() as u64;
         let tail = match frame.take_tail() {
             None => None,
-            Some(tail) => match self.to_lend(index, tail) {
+            Some(tail) => match self.lendable(index, tail) {
                 Some(tail) => Some(tail),
                 None => {
                     self.counters.tx_dropped += 1;
@@ -419,7 +420,7 @@ impl FabricPort {
     }
 
     /// The tail as one of this member's own, if this peer may have another one. What came from elsewhere is copied.
-    fn to_lend(&mut self, index: usize, tail: Tail) -> Option<Tail> {
+    fn lendable(&mut self, index: usize, tail: Tail) -> Option<Tail> {
         if !Lent::may_lend(self.peers[index].held(), self.tails.free()) {
             self.peers[index].take_back();
             if !Lent::may_lend(self.peers[index].held(), self.tails.free()) {
@@ -489,24 +490,16 @@ impl FabricPort {
 
     /// Hands a frame to the hub as a wire would carry it: a superframe cut, a checksum complete.
     fn flood(&mut self, frame: &mut Frame) -> Result<(), PortError> {
-        if !frame.is_superframe() {
-            if segment::complete(frame).is_err() {
-                self.counters.tx_dropped += 1;
-                return Ok(());
-            }
-            return self.flood_bytes(frame.mark(), frame.bytes());
-        }
-        let mut bytes = [0; MAX_FRAME];
-        let cutter = segment::Cutter::new(frame).ok();
-        let mut n = 0;
-        while let Some(len) = cutter.and_then(|cutter| cutter.write(n, &mut bytes)) {
-            self.flood_bytes(frame.mark(), &bytes[..len])?;
-            n += 1;
-        }
-        if n == 0 {
+        let mark = frame.mark();
+        let mut result = Ok(());
+        let whole = on_the_wire(frame, |bytes| {
+            result = self.flood_bytes(mark, bytes);
+            result.is_ok()
+        });
+        if !whole {
             self.counters.tx_dropped += 1;
         }
-        Ok(())
+        result
     }
 
     fn flood_bytes(&mut self, mark: Mark, frame: &[u8]) -> Result<(), PortError> {

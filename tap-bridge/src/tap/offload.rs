@@ -10,7 +10,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use router_core::Frame;
-use router_core::frame::MAX_FRAME;
+use router_core::frame::{GsoKind, MAX_FRAME};
+use router_core::segment::Layout;
 use rustix::io::Errno;
 
 use super::port::{Read, set_len};
@@ -23,6 +24,8 @@ pub(super) struct Vnet {
     tails: Arc<Tails>,
     /// For a tail that doesn't lie in shared memory. Made when one comes.
     scratch: Vec<u8>,
+    /// The kernel takes no superframes of UDP.
+    no_udp: bool,
 }
 
 impl Vnet {
@@ -30,6 +33,7 @@ impl Vnet {
         Self {
             tails,
             scratch: Vec::new(),
+            no_udp: false,
         }
     }
 
@@ -75,21 +79,63 @@ impl Vnet {
     }
 
     /// Writes one frame with its tail, from wherever that lies.
-    pub(super) fn write(&mut self, fd: BorrowedFd<'_>, frame: &mut Frame) -> Result<usize, Errno> {
-        let header = vnet::write(frame.offload(), frame.bytes());
-        let Some(tail) = frame.take_tail() else {
-            return vectored::write(fd, &header, frame.bytes(), None);
-        };
-        let stretch = stretch_of(&tail);
-        if stretch.is_none() {
-            self.scratch.resize(header.len() + frame.head_len(), 0);
-            self.scratch[..header.len()].copy_from_slice(&header);
-            self.scratch[header.len()..].copy_from_slice(frame.bytes());
-            let at = self.scratch.len();
-            self.scratch.resize(at + tail.len(), 0);
-            tail.read(0, &mut self.scratch[at..]);
-            return vectored::write(fd, &[], &self.scratch, None);
+    pub(super) fn write(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        frame: &mut Frame,
+    ) -> Result<Written, Errno> {
+        if !frame.is_offloaded() {
+            let written = vectored::write(fd, &[0; vnet::HEADER], frame.bytes(), None);
+            return written.map(|_| Written::Frame(frame.len()));
         }
-        vectored::write(fd, &header, frame.bytes(), stretch)
+        let offload = frame.offload();
+        if let Some(gso) = offload.gso {
+            // The header has no word for a packet in a tunnel.
+            let tunnelled = Layout::of(frame.bytes()).is_none_or(|layout| layout.is_tunnelled());
+            if tunnelled || (self.no_udp && gso.kind == GsoKind::Udp) {
+                return Ok(Written::Refused);
+            }
+        }
+        let header = vnet::write(offload, frame.bytes());
+        let written = self.write_parts(fd, &header, frame);
+        match (written, offload.gso) {
+            // Kernels before 6.2 don't know it.
+            (Err(Errno::INVAL), Some(gso)) if gso.kind == GsoKind::Udp => {
+                self.no_udp = true;
+                Ok(Written::Refused)
+            }
+            (written, _) => written.map(|_| Written::Frame(frame.len())),
+        }
     }
+
+    fn write_parts(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        header: &[u8],
+        frame: &Frame,
+    ) -> Result<usize, Errno> {
+        let Some(tail) = frame.tail() else {
+            return vectored::write(fd, header, frame.bytes(), None);
+        };
+        let stretch = stretch_of(tail);
+        if stretch.is_some() {
+            return vectored::write(fd, header, frame.bytes(), stretch);
+        }
+        self.scratch.clear();
+        self.scratch.extend_from_slice(header);
+        self.scratch.extend_from_slice(frame.bytes());
+        let at = self.scratch.len();
+        self.scratch.resize(at + tail.len(), 0);
+        tail.read(0, &mut self.scratch[at..]);
+        vectored::write(fd, &[], &self.scratch, None)
+    }
+}
+
+/// What became of a frame that was to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// The device has so many bytes.
+    Frame(usize),
+    /// It can't be said to the device: to be cut.
+    Refused,
 }

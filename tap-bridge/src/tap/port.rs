@@ -7,7 +7,9 @@ use router_core::frame::MAX_FRAME;
 use router_core::{Batch, Frame, FramePool};
 use rustix::io::Errno;
 
-use super::offload::Vnet;
+use super::offload::{Vnet, Written};
+use super::vnet;
+use crate::offload::on_the_wire;
 use crate::port::{Caps, Port, PortCounters, PortError, Rx};
 use crate::sys::vectored;
 use crate::tails::Tails;
@@ -51,6 +53,42 @@ impl TapPort {
         self.caps.offload = true;
         self.vnet = Some(Vnet::new(tails));
         self
+    }
+
+    /// Counts what became of one frame.
+    fn sent(&mut self, written: Result<usize, Errno>) -> Result<(), PortError> {
+        match written {
+            Ok(len) => {
+                self.counters.tx_frames += 1;
+                self.counters.tx_bytes += len as u64;
+                Ok(())
+            }
+            // Gone for good (tun_chr_write_iter: no interface behind the descriptor).
+            Err(errno @ (Errno::BADFD | Errno::BADF)) => {
+                self.counters.tx_dropped += 1;
+                Err(self.gone("write", errno))
+            }
+            // EIO: the interface is down (tun_get_user). EAGAIN, ENOBUFS, ENOMEM: full. EINVAL: shorter than an Ethernet
+            // header. A frame lost in each case, and the next may pass.
+            Err(_) => {
+                self.counters.tx_dropped += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends what a wire would carry for a frame, to a device that can't take it as it is.
+    fn send_cut(&mut self, frame: &mut Frame, header: &[u8]) -> Result<(), PortError> {
+        let mut result = Ok(());
+        let whole = on_the_wire(frame, |bytes| {
+            let written = vectored::write(self.fd.as_fd(), header, bytes, None);
+            result = self.sent(written.map(|_| bytes.len()));
+            result.is_ok()
+        });
+        if !whole {
+            self.counters.tx_dropped += 1;
+        }
+        result
     }
 
     fn gone(&self, operation: &'static str, errno: Errno) -> PortError {
@@ -154,30 +192,17 @@ impl Port for TapPort {
     }
 
     fn tx(&mut self, pool: &mut FramePool, mut frame: Frame) -> Result<(), PortError> {
-        let len = frame.len() as u64;
         let written = match &mut self.vnet {
-            Some(vnet) => vnet.write(self.fd.as_fd(), &mut frame),
-            None => rustix::io::retry_on_intr(|| rustix::io::write(&self.fd, frame.bytes())),
+            Some(vnet) => match vnet.write(self.fd.as_fd(), &mut frame) {
+                Ok(Written::Frame(len)) => self.sent(Ok(len)),
+                Ok(Written::Refused) => self.send_cut(&mut frame, &[0; vnet::HEADER]),
+                Err(errno) => self.sent(Err(errno)),
+            },
+            None if frame.is_offloaded() => self.send_cut(&mut frame, &[]),
+            None => self.sent(vectored::write(self.fd.as_fd(), &[], frame.bytes(), None)),
         };
         pool.free(frame);
-        match written {
-            Ok(_) => {
-                self.counters.tx_frames += 1;
-                self.counters.tx_bytes += len;
-                Ok(())
-            }
-            // Gone for good (tun_chr_write_iter: no interface behind the descriptor).
-            Err(errno @ (Errno::BADFD | Errno::BADF)) => {
-                self.counters.tx_dropped += 1;
-                Err(self.gone("write", errno))
-            }
-            // EIO: the interface is down (tun_get_user). EAGAIN, ENOBUFS, ENOMEM: full. EINVAL: shorter than an Ethernet
-            // header. A frame lost in each case, and the next may pass.
-            Err(_) => {
-                self.counters.tx_dropped += 1;
-                Ok(())
-            }
-        }
+        written
     }
 
     fn counters(&self) -> PortCounters {

@@ -150,6 +150,7 @@ fn flags_stand_above_files() {
         nodes: Some(50),
         name: Some("big".into()),
         network_policy: None,
+        offload: None,
     };
     let source = Source::new("lab.yaml", format!("{HEADER}name: small\nnodes: 2\n"));
     let lab = load(&[source], &overrides).unwrap();
