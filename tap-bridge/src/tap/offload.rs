@@ -10,7 +10,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use router_core::Frame;
-use router_core::frame::{GsoKind, MAX_FRAME};
+use router_core::frame::{GsoKind, HEADROOM, MAX_FRAME};
 use router_core::segment::Layout;
 use rustix::io::Errno;
 
@@ -18,6 +18,10 @@ use super::port::{Read, set_len};
 use super::vnet;
 use crate::sys::vectored;
 use crate::tails::{Spare, TAIL_BYTES, Tails, stretch_of};
+
+/// Bytes that a superframe has in front of its tail: a slot's less what tunnels may put in front, as the next router has to
+/// take the head in a slot of its own.
+const HEAD: usize = MAX_FRAME - HEADROOM;
 
 #[derive(Debug)]
 pub(super) struct Vnet {
@@ -44,8 +48,9 @@ impl Vnet {
         let mut beyond = [0];
         let spare = self.tails.take();
         let tail = spare.as_ref().and_then(Spare::stretch_mut);
-        let read = vectored::read(fd, &mut header, frame.room_mut(), tail, &mut beyond);
-        let len = match read {
+        let head = if tail.is_some() { HEAD } else { MAX_FRAME };
+        let room = &mut frame.room_mut()[..head];
+        let len = match vectored::read(fd, &mut header, room, tail, &mut beyond) {
             Ok(0) | Err(Errno::AGAIN) => return Ok(Read::Nothing),
             // The kernel had a frame that its own header has no word for, and has dropped it (virtio_net_hdr_from_skb).
             Err(Errno::INVAL) => return Ok(Read::Malformed),
@@ -55,25 +60,25 @@ impl Vnet {
         let Some(len) = len.checked_sub(vnet::HEADER) else {
             return Ok(Read::Malformed);
         };
-        set_len(frame, len);
-        if len > MAX_FRAME && spare.is_none() {
-            return Ok(Read::Frame);
-        }
+        frame.set_len(len.min(head));
         let Ok(offload) = vnet::parse(&header, frame.bytes()) else {
             return Ok(Read::Malformed);
         };
-        match spare {
-            Some(spare) if frame.is_cut() => {
-                let rest = len - MAX_FRAME;
-                if offload.gso.is_some() && rest <= TAIL_BYTES {
-                    frame.reset();
-                    frame.set_len(MAX_FRAME);
-                    frame.set_offload(offload);
-                    frame.set_tail(spare.filled(rest));
-                }
+        if let Some(spare) = spare
+            && let Some(rest) = len.checked_sub(HEAD + 1)
+        {
+            let tail = spare.filled(rest + 1);
+            if offload.gso.is_some() && rest < TAIL_BYTES {
+                frame.set_offload(offload);
+                frame.set_tail(tail);
+                return Ok(Read::Frame);
             }
-            _ if offload.partial.is_some() => frame.set_offload(offload),
-            _ => {}
+            // It belongs into the head, as far as that goes.
+            tail.read(0, &mut frame.room_mut()[HEAD..MAX_FRAME]);
+        }
+        set_len(frame, len);
+        if offload.partial.is_some() && !frame.is_cut() {
+            frame.set_offload(offload);
         }
         Ok(Read::Frame)
     }
@@ -91,7 +96,7 @@ impl Vnet {
         let offload = frame.offload();
         if let Some(gso) = offload.gso {
             // The header has no word for a packet in a tunnel.
-            let tunnelled = Layout::of(frame.bytes()).is_none_or(|layout| layout.is_tunnelled());
+            let tunnelled = Layout::of(frame.bytes()).is_some_and(|layout| layout.is_tunnelled());
             if tunnelled || (self.no_udp && gso.kind == GsoKind::Udp) {
                 return Ok(Written::Refused);
             }

@@ -54,7 +54,7 @@ fn a_superframe_comes_in_and_goes_out_whole() {
     assert!(port.caps().offload);
     let mut pool = FramePool::new(8);
     let mut batch = Batch::new();
-    for len in [60, MAX_FRAME, MAX_FRAME + 1, 65_549] {
+    for len in [60, 1920, 1921, MAX_FRAME, MAX_FRAME + 1, 65_549] {
         let sent = with_header(TCP, &counting(len));
         far.send(&sent).unwrap();
         assert_eq!(port.rx(&mut pool, &mut batch, 64).unwrap(), Rx::Drained);
@@ -63,7 +63,8 @@ fn a_superframe_comes_in_and_goes_out_whole() {
         };
         assert_eq!((got.offload(), got.is_cut()), (TCP, false), "{len}");
         assert_eq!(content(got), sent[vnet::HEADER..], "{len}");
-        assert_eq!(got.tail().map(Tail::index), (len > MAX_FRAME).then_some(0));
+        assert_eq!(got.tail().map(Tail::index), (len > 1920).then_some(0));
+        assert!(got.head_len() <= 1920, "room for a tunnel's header");
         for frame in batch.drain() {
             port.tx(&mut pool, frame).unwrap();
         }
@@ -73,7 +74,7 @@ fn a_superframe_comes_in_and_goes_out_whole() {
         assert_eq!((pool.missing(), tails.free()), (0, 64));
     }
     let counters = port.counters();
-    assert_eq!((counters.rx_bytes, counters.tx_bytes), (69_578, 69_578));
+    assert_eq!((counters.rx_bytes, counters.tx_bytes), (73_419, 73_419));
 }
 
 #[test]
@@ -110,6 +111,8 @@ fn a_long_frame_that_cannot_be_cut_is_handed_in_as_its_beginning() {
     assert_eq!(port.rx(&mut pool, &mut batch, 64).unwrap(), Rx::Drained);
     let got = batch.as_slice().iter().map(|f| (f.len(), f.is_cut()));
     assert_eq!(got.collect::<Vec<_>>(), [(MAX_FRAME, true); 3]);
+    let beginning = batch.as_slice()[0].bytes();
+    assert!(beginning == &counting(9014)[..MAX_FRAME]);
     batch.free_all(&mut pool);
     assert_eq!((tails.free(), port.counters().rx_errors), (64, 0));
 }
