@@ -413,6 +413,10 @@ impl<E: Engine> EventLoop<E> {
                 return Ok(Some(limit.map(|limit| limit.saturating_sub(passed))));
             }
             rustix::thread::sched_yield();
+            let away = clock::monotonic().since(start).saturating_sub(passed);
+            if self.spin.was_away(away) {
+                return Ok(Some(limit.map(|l| l.saturating_sub(passed + away))));
+            }
         }
     }
 

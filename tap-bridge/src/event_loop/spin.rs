@@ -11,6 +11,9 @@
 //! | longer, but shorter than `MAX` | is doubled     |
 //! | longer than `MAX`              | is halved      |
 //!
+//! In between others are let run. Where one of them then keeps the processor, there are more programs than processors: who
+//! sleeps is put first when there is something for him, who yields is put last. So the loop sleeps at once for a while.
+//!
 //! Source: Linux `Documentation/virt/kvm/halt-polling.rst`. Cost: two comparisons per pause.
 
 use std::time::Duration;
@@ -21,10 +24,15 @@ pub(super) const MAX: Duration = Duration::from_micros(50);
 /// Shortest that is worth it.
 const LEAST: Duration = Duration::from_micros(5);
 
+/// Pauses in which the loop does not look after somebody else kept the processor.
+const SHUNNED: u16 = 256;
+
 /// The present budget.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spin {
     budget: Duration,
+    /// Pauses that are left to sleep through.
+    shunned: u16,
 }
 
 impl Spin {
@@ -32,7 +40,17 @@ impl Spin {
     pub(super) const fn new() -> Self {
         Self {
             budget: Duration::ZERO,
+            shunned: 0,
         }
+    }
+
+    /// Others were let run, and it took so long until they were done. True when that is too long to go on looking.
+    pub(super) fn was_away(&mut self, away: Duration) -> bool {
+        let too_long = away > MAX;
+        if too_long {
+            (self.budget, self.shunned) = (Duration::ZERO, SHUNNED);
+        }
+        too_long
     }
 
     /// How long to look this time.
@@ -42,6 +60,10 @@ impl Spin {
 
     /// Between two events nothing was to be done for so long.
     pub(super) fn paused(&mut self, pause: Duration) {
+        if self.shunned > 0 {
+            self.shunned -= 1;
+            return;
+        }
         if pause > MAX {
             self.budget /= 2;
             if self.budget < LEAST {
@@ -63,6 +85,28 @@ mod tests {
             spin.paused(Duration::from_micros(pause));
         }
         spin.budget().as_micros()
+    }
+
+    #[test]
+    fn who_is_kept_from_the_processor_sleeps_for_a_while() {
+        let mut spin = Spin::new();
+        let pause = |spin: &mut Spin, times: u16| {
+            for _ in 0..times {
+                spin.paused(Duration::from_micros(20));
+            }
+            spin.budget().as_micros()
+        };
+        assert_eq!(pause(&mut spin, 4), 20);
+        assert!(!spin.was_away(MAX));
+        assert_eq!(
+            spin.budget().as_micros(),
+            20,
+            "a program that was soon done"
+        );
+        assert!(spin.was_away(MAX + Duration::from_nanos(1)));
+        assert_eq!(spin.budget().as_micros(), 0);
+        assert_eq!(pause(&mut spin, SHUNNED), 0);
+        assert_eq!(pause(&mut spin, 1), 5, "then it is tried again");
     }
 
     #[test]
