@@ -17,99 +17,69 @@
 //! A frame from a port of a bridge goes to the `bridge` stage before `l2`, which sends it to other ports or hands it on as
 //! received by the bridge's own interface; a frame that leaves by that interface goes to the bridge's ports after `neigh`.
 //!
-//! [`Router`] owns the state and the order; what each step decides is in the module of its name. Stages in brackets have
-//! their place marked in the code and come with NAT, policy and tunnels. The way out is in `router/egress.rs`, what the
-//! router says on its own account in `router/own.rs`. Every frame ends in exactly one of `transmit` (sent or held),
-//! `discard` and `consume`, each of which counts it. What a stage decided about a marked frame it reports with
-//! `io.trace.step`; see [`trace`](crate::trace).
+//! A superframe goes all of this way as one frame; where that can't be it is cut (`router/segments.rs`), and its segments
+//! go on from there.
+//!
+//! [`Router`] owns the state and the order; what each step decides is in the module of its name. Stages in brackets are on
+//! nodes that want them. Behind the last step of this file come, in `router/`: `answering` (7a), `resolving` (ARP),
+//! `egress` (the way out), `tunnel`, and `own` for what the router says on its own account; `control` is what is not about
+//! packets. Every frame ends in exactly one of `transmit` (sent or held), `discard` and `consume`, each of which counts it.
+//! What a stage decided about a marked frame it reports with `io.trace.step`; see [`trace`](crate::trace).
 //!
 //! Cost: per forwarded packet two route lookups (source validation, destination) and one neighbour lookup; no allocation.
 
 mod announce;
+mod answering;
 mod bridging;
+mod control;
 mod egress;
 mod fragments;
 mod own;
 mod plain;
 mod policing;
+mod resolving;
 mod segments;
 mod sessions;
 mod shaping;
 mod tell;
 mod tunnel;
 
+pub use control::Limits;
 pub use sessions::Tracking;
 
 use alloc::boxed::Box;
 use core::mem;
 use core::net::Ipv4Addr;
 
-use crate::arp::{self, Learn};
-use crate::bridge::{Bridges, FdbView};
-use crate::config::{PortConfig, PortId, PortKind, Snapshot};
+use crate::bridge::Bridges;
+use crate::config::{PortConfig, PortKind, Snapshot};
 use crate::fib::{Fib, Hop, Lookup};
 use crate::forward::{self, Size};
 use crate::frag::{Fragments, Reassembly, User};
 use crate::frame::{Batch, Frame, FramePool, TxBatch};
 use crate::icmp_error::{IcmpError, Limiter, Refusal};
-use crate::ipip::Report;
 use crate::l2::{self, Link, Payload};
-use crate::local::{self, Delivery};
 use crate::martian;
 use crate::nat::{self, Context, Form, Nat};
-use crate::neigh::{Due, NeighbourTable, NeighbourView};
+use crate::neigh::NeighbourTable;
 use crate::options;
-use crate::originate::{Fields, Originator};
+use crate::originate::Originator;
 use crate::policy::Policy;
-use crate::ports::{ConfigError, PortIndex};
-use crate::random::{self, Rng};
+use crate::ports::PortIndex;
+use crate::random;
 use crate::segment;
 use crate::shape::{Shaper, Side};
 use crate::stats::{Counters, DropReason, Event, RouteKind, Stats};
 use crate::time::Instant;
-use crate::trace::{Answered, Mark, Recorder, Step};
-use crate::wire::arp::{Arp, Operation};
-use crate::wire::ethernet::{self, ETHERTYPE_ARP, HEADER_LEN};
-use crate::wire::ipv4::{self, Ipv4, PROTOCOL_ICMP, PROTOCOL_IPIP, PROTOCOL_TCP};
+use crate::trace::{Mark, Recorder, Step};
+use crate::wire::ethernet::{self, HEADER_LEN};
+use crate::wire::ipv4::{self, Ipv4, PROTOCOL_IPIP};
 use announce::Announcements;
-use egress::Bin;
 use plain::{Mode, Plain};
 use tunnel::Tunnel;
 
 /// Source of an error when the node has no address at all (RFC 7600, as Linux).
 const DUMMY_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
-
-/// Sizes of the tables of one router, fixed at its making.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Dynamic neighbour entries (Linux `gc_thresh3`: 1024). PERMANENT entries come on top.
-    pub neighbours: u16,
-    /// Packets that wait for one neighbour's MAC (Linux's 212992 bytes are about 101), at least 3 (RFC 1122 2.3.2.2).
-    pub held_per_neighbour: u16,
-    /// Packets that wait for any neighbour's MAC: frames that the pool must be able to spare.
-    pub held: u16,
-    /// Fragments that wait for the rest of their datagram (Linux's 4 MiB are 2048 frames of 2 kB). However many these
-    /// are, the oldest go before less than a quarter of the pool is left.
-    pub fragments: u16,
-    /// Stations that each bridge remembers. Its own addresses come on top.
-    pub fdb: u16,
-    /// Packets that wait at ports with a bandwidth limit. However many these are, none is kept when less than a quarter of
-    /// the pool is left.
-    pub shaped: u16,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            neighbours: 1024,
-            held_per_neighbour: 128,
-            held: 256,
-            fragments: 2048,
-            fdb: 4096,
-            shaped: 2048,
-        }
-    }
-}
 
 /// An IPv4 router: frames in, frames out. See the module for the packet path.
 ///
@@ -147,9 +117,6 @@ pub struct Router {
     flow_seed: u64,
 }
 
-/// Longest IPv4 packet, bytes.
-const MAX_PACKET: usize = 65535;
-
 /// What a packet may touch besides the router's tables.
 struct Io<'a> {
     now: Instant,
@@ -186,121 +153,6 @@ enum By {
 }
 
 impl Router {
-    /// A router without ports. The same seed and the same calls give the same bytes.
-    #[must_use]
-    pub fn new(limits: Limits, seed: u64) -> Self {
-        let mut rng = Rng::new(seed);
-        Self {
-            snapshot: Snapshot::default(),
-            ports: PortIndex::default(),
-            fib: Fib::default(),
-            policy: Policy::default(),
-            nat: None,
-            journal: sessions::Journal::default(),
-            neighbours: NeighbourTable::new(
-                limits.neighbours,
-                limits.held_per_neighbour.max(3),
-                limits.held,
-                rng.next(),
-            ),
-            limiter: Limiter::new(rng.next()),
-            originator: Originator::new(rng.next()),
-            stats: Stats::default(),
-            trace: Recorder::default(),
-            defragments: false,
-            reassembly: Reassembly::new(limits.fragments, rng.next()),
-            set: Fragments::new(limits.fragments),
-            scratch: alloc::vec![0; MAX_PACKET].into_boxed_slice(),
-            tunnel: Tunnel::new(rng.next()),
-            announcements: Announcements::default(),
-            shaper: None,
-            shaped: limits.shaped,
-            plain: Box::default(),
-            flow_seed: rng.next(),
-            bridges: Bridges::new(limits.fdb, rng.next()),
-        }
-    }
-
-    /// Replaces the configuration. Neighbours and counters of ports that stay are kept; frames that wait at a port that
-    /// is gone or down now are dropped without an error to their senders (FWD-58).
-    ///
-    /// # Errors
-    /// When the snapshot contradicts itself; nothing has changed then.
-    pub fn apply(
-        &mut self,
-        now: Instant,
-        snapshot: Snapshot,
-        pool: &mut FramePool,
-    ) -> Result<(), ConfigError> {
-        let ports = PortIndex::new(&snapshot)?;
-        let fib = Fib::new(&snapshot).map_err(|_| ConfigError::TooManyRoutes)?;
-        let policy = Policy::new(&snapshot);
-        let tracks = snapshot.nat.tracks() || !policy.is_empty();
-        let had_table = self.nat.is_some();
-        self.nat = match self.nat.take().filter(|_| tracks) {
-            None if tracks => Some(Box::new(Nat::new(&snapshot.nat, self.flow_seed)?)),
-            None => None,
-            Some(mut nat) => {
-                let configured = nat.configure(&snapshot);
-                self.nat = Some(nat);
-                configured?;
-                self.nat.take()
-            }
-        };
-        self.journal_table(had_table);
-        self.fib = fib;
-        self.policy = policy;
-        self.stats.set_ports(snapshot.ports.iter().map(|p| p.id));
-        self.ports = ports;
-        let tunnel = self
-            .ports
-            .tunnel()
-            .and_then(|slot| snapshot.ports.get(slot));
-        self.tunnel.apply(&snapshot, tunnel.map(|port| port.id));
-        self.defragments = snapshot.defragment || tracks;
-        self.bridges.configure(&snapshot);
-        self.announcements.apply(now, &self.snapshot, &snapshot);
-        let changed = self.snapshot.policy != snapshot.policy;
-        self.snapshot = snapshot;
-        if changed && self.snapshot.policy.flush_on_change {
-            self.flush_refused();
-        }
-
-        let Self {
-            snapshot,
-            ports,
-            neighbours,
-            stats,
-            trace,
-            ..
-        } = self;
-        trace.set_now(now);
-        let mut bin = Bin {
-            stats,
-            ports,
-            pool,
-            trace,
-        };
-        let up = |id| {
-            ports
-                .slot(id)
-                .and_then(|s| snapshot.ports.get(s))
-                .is_some_and(|p| p.up)
-        };
-        neighbours.flush(|port, _| !up(port), true, DropReason::PortRemoved, &mut bin);
-        neighbours.set_permanent(now, &snapshot.neighbours, &mut bin);
-        self.reshape(now, pool);
-        let Self {
-            plain,
-            snapshot,
-            fib,
-            shaper,
-            ..
-        } = self;
-        plain.apply(snapshot, fib, tracks, shaper.as_deref());
-        Ok(())
-    }
-
     /// Takes every frame of `rx` through the router, in order; what is to be sent is appended to `tx`.
     ///
     /// Each frame names the port it was received on. `rx` is empty afterwards. Frames that are only forwarded are looked at
@@ -339,42 +191,6 @@ impl Router {
         });
     }
 
-    /// When [`Router::handle_timeout`] wants to be called next; none when nothing is pending. May be earlier than there
-    /// is something to do, never later.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        [
-            self.neighbours.next_deadline(),
-            self.reassembly.next_deadline(),
-            self.announcements.deadline(),
-            self.nat.as_ref().and_then(|nat| nat.next_deadline()),
-            self.shaper.as_ref().and_then(|s| s.next_deadline()),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-    }
-
-    /// Does what is due at `now`: asks for neighbours again, gives up on them, ages what is known.
-    pub fn handle_timeout(&mut self, now: Instant, pool: &mut FramePool, tx: &mut TxBatch) {
-        if let Some(nat) = &mut self.nat {
-            nat.expire(now);
-        }
-        self.with_io(now, pool, tx, |router, io| {
-            let mut at = 0;
-            while let Some(due) = router.neighbours.due(now, &mut at) {
-                match due {
-                    Due::Ask { id, last_known } => router.ask(id, last_known, io),
-                    Due::GiveUp { id } => router.give_up(id, io),
-                    Due::Send { id } => router.send_held(id, io),
-                }
-            }
-            router.expire_fragments(io);
-            router.announce_new(io);
-            router.open_gates(io);
-        });
-    }
-
     /// Calls `work` with what packets may touch, and takes over what it has counted.
     fn with_io(
         &mut self,
@@ -395,80 +211,6 @@ impl Router {
         work(self, &mut io);
         self.stats.count_routes(&io.routes);
         self.trace = trace;
-    }
-
-    /// The steps of traced packets.
-    #[must_use]
-    pub fn trace(&self) -> &Recorder {
-        &self.trace
-    }
-
-    /// The steps of traced packets, to begin and to end a trace.
-    pub fn trace_mut(&mut self) -> &mut Recorder {
-        &mut self.trace
-    }
-
-    /// All counters.
-    #[must_use]
-    pub fn stats(&self) -> &Stats {
-        &self.stats
-    }
-
-    /// Frames that wait now, for address resolution, for the rest of their datagram, or for bandwidth.
-    #[must_use]
-    pub fn held(&self) -> usize {
-        let shaped = self.shaper.as_ref().map_or(0, |shaper| shaper.held());
-        self.neighbours.held() + self.reassembly.held() + shaped
-    }
-
-    /// The configuration in force.
-    #[must_use]
-    pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
-    }
-
-    /// The tables that the configuration led to.
-    #[must_use]
-    pub fn fib(&self) -> &Fib {
-        &self.fib
-    }
-
-    /// The neighbour table, in no particular order.
-    pub fn neighbours(&self) -> impl Iterator<Item = NeighbourView> + '_ {
-        self.neighbours.iter()
-    }
-
-    /// The forwarding databases of the bridges, in no particular order.
-    pub fn fdb(&self, now: Instant) -> impl Iterator<Item = FdbView> + '_ {
-        self.bridges.iter(now)
-    }
-
-    /// Deletes neighbour entries of this port and address (of any where none is given), except for PERMANENT ones, and
-    /// returns their number. Packets that waited there are dropped.
-    pub fn flush_neighbours(
-        &mut self,
-        port: Option<PortId>,
-        ip: Option<Ipv4Addr>,
-        pool: &mut FramePool,
-    ) -> usize {
-        let Self {
-            neighbours,
-            stats,
-            ports,
-            trace,
-            ..
-        } = self;
-        neighbours.flush(
-            |p, i| port.is_none_or(|port| port == p) && ip.is_none_or(|ip| ip == i),
-            false,
-            DropReason::NeighbourFlushed,
-            &mut Bin {
-                stats,
-                ports,
-                pool,
-                trace,
-            },
-        )
     }
 
     /// Step 1: link layer.
@@ -758,147 +500,6 @@ impl Router {
     fn flow(&self, ip: &Ipv4<'_>) -> u64 {
         let (src, dst) = forward::flow(ip);
         random::mix(random::hash(self.flow_seed, 0, src) ^ u64::from(dst.to_bits()))
-    }
-
-    /// Step 7a: a packet for the node. Fragments of what the router itself may have to answer are collected.
-    fn deliver(&mut self, mut frame: Frame, context: &Context, io: &mut Io<'_>) {
-        let Some(ip) = Ipv4::peek(packet(&frame)) else {
-            return self.discard(frame, DropReason::BadHeaderLength, io);
-        };
-        if ip.is_fragment() {
-            let tunnelled = ip.protocol() == PROTOCOL_IPIP && self.ports.tunnel().is_some();
-            if self.ports.host().is_some() && !tunnelled && !local::answers(ip.protocol()) {
-                return self.deliver_to_host(frame, io);
-            }
-            return self.collect(frame, User::LOCAL, None, io);
-        }
-        if let Some(slot) = self.ports.tunnel()
-            && ip.protocol() == PROTOCOL_IPIP
-        {
-            return self.decapsulate(frame, slot, io);
-        }
-        match self.answer_frame(&frame, io) {
-            Ok(By::Router) => self.consume(frame, io),
-            Ok(By::Host) => self.deliver_to_host(frame, io),
-            Err(refusal) => {
-                self.untranslate(&mut frame, context);
-                self.refuse(frame, refusal, io);
-            }
-        }
-    }
-
-    /// Answers a whole datagram for the node, or says who will.
-    fn answer(&mut self, datagram: &[u8], mark: Mark, io: &mut Io<'_>) -> Result<By, Refusal> {
-        let ip = Ipv4::peek(datagram).ok_or(DropReason::BadHeaderLength)?;
-        if self.ports.tunnel().is_some()
-            && let Some(report) = Report::parse(&ip)
-        {
-            return self.tunnel_report(&report, ip.dst(), io);
-        }
-        let reply = |tos, protocol| Fields {
-            tos,
-            protocol,
-            src: ip.dst(),
-            dst: ip.src(),
-            mark: mark.answer(),
-        };
-        let local = |by| move || Step::Local { by };
-        match local::decide(&ip, self.ports.host().is_some(), options::timestamp(io.now))? {
-            Delivery::Echo { header, payload } => {
-                io.trace.step(mark, local(Answered::Echo));
-                let fields = reply(ip.tos(), PROTOCOL_ICMP);
-                self.originate(Event::EchoReplySent, fields, [&header, payload], io);
-                Ok(By::Router)
-            }
-            Delivery::Timestamp(message) => {
-                io.trace.step(mark, local(Answered::Timestamp));
-                let fields = reply(ip.tos(), PROTOCOL_ICMP);
-                self.originate(Event::EchoReplySent, fields, [&message, &[]], io);
-                Ok(By::Router)
-            }
-            Delivery::Reset(segment) => {
-                io.trace.step(mark, local(Answered::Reset));
-                // Without the ECN bits, as Linux.
-                let fields = reply(ip.tos() & 0xfc, PROTOCOL_TCP);
-                self.originate(Event::TcpResetSent, fields, [&segment, &[]], io);
-                Err(DropReason::ConnectionRefused.into())
-            }
-            Delivery::Host => Ok(By::Host),
-        }
-    }
-
-    /// An ARP packet.
-    fn arp(&mut self, mut frame: Frame, link: Link, io: &mut Io<'_>) {
-        let Some(port) = self.snapshot.ports.get(link.slot) else {
-            return self.discard(frame, DropReason::UnknownPort, io);
-        };
-        let Some(arp) = Arp::parse(packet(&frame)) else {
-            return self.discard(frame, DropReason::ArpMalformed, io);
-        };
-        let decision = match arp::decide(port, link.dst, &arp, &self.fib, self.snapshot.forwarding)
-        {
-            Ok(decision) => decision,
-            Err(reason) => {
-                if !link.from_host && self.fib.is_local(arp.spa) && arp.sha != port.mac {
-                    let port = port.id;
-                    self.defend(port, arp.spa, io);
-                }
-                return self.discard(frame, reason, io);
-            }
-        };
-        let (port_id, mac) = (port.id, port.mac);
-        let learned = decision
-            .learn
-            .and_then(|how| self.learn(port_id, &arp, how, io));
-        if let Some(id) = learned {
-            self.send_held(id, io);
-        }
-        if decision.reply {
-            // The reply is a frame of its own in the slot of the request.
-            let reply = Arp {
-                operation: Operation::Reply,
-                sha: mac,
-                spa: arp.tpa,
-                tha: arp.sha,
-                tpa: arp.spa,
-            };
-            let header = ethernet::Header {
-                dst: arp.sha,
-                src: mac,
-                ethertype: ETHERTYPE_ARP,
-            };
-            frame.assemble(&[&header.emit(), &reply.emit()]);
-            self.stats.consumed += 1;
-            self.stats.generated += 1;
-            self.stats.count(Event::ArpReplySent);
-            self.emit(frame, link.slot, io);
-        } else if learned.is_some() {
-            self.consume(frame, io);
-        } else {
-            self.discard(frame, DropReason::ArpIgnored, io);
-        }
-    }
-
-    fn learn(&mut self, port: PortId, arp: &Arp, how: Learn, io: &mut Io<'_>) -> Option<usize> {
-        let Self {
-            neighbours,
-            stats,
-            ports,
-            ..
-        } = self;
-        neighbours.learn(
-            io.now,
-            (port, arp.spa),
-            arp.sha,
-            how == Learn::Answer,
-            how == Learn::Requester,
-            &mut Bin {
-                stats,
-                ports,
-                pool: io.pool,
-                trace: io.trace,
-            },
-        )
     }
 }
 

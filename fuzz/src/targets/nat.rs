@@ -350,7 +350,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     for op in 0..64 {
         all.extend([op, op % 6]);
-        all.extend([op, 0x80 | op % 6]);
+        all.extend([op, 0x80 | (op % 6)]);
     }
     for which in 0..8 {
         all.extend([0x40, which, 0x60, which, 0x40, 0x80 | which]);

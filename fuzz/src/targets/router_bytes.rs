@@ -89,9 +89,9 @@ fn left_undone(bench: &mut Bench, port: PortId, input: &mut Input<'_>) {
         set_total_len(&mut head, tail.len());
     }
     let own = own_partial(&head).filter(|_| how & 1 != 0);
-    let kind = [GsoKind::TcpV4, GsoKind::TcpV6, GsoKind::Udp][usize::from(how >> 2 & 3) % 3];
+    let kind = [GsoKind::TcpV4, GsoKind::TcpV6, GsoKind::Udp][usize::from((how >> 2) & 3) % 3];
     let offload = Offload {
-        partial: own.or((how & 0x20 != 0).then_some(Partial { start, offset })),
+        partial: own.or_else(|| (how & 0x20 != 0).then_some(Partial { start, offset })),
         gso: (how & 2 != 0).then_some(Gso {
             kind,
             size,

@@ -34,7 +34,7 @@ pub fn play(bytes: &[u8]) -> Option<usize> {
     if how & 0x10 != 0 {
         bytes.resize(bytes.len() + more, how);
     }
-    let kind = [GsoKind::TcpV4, GsoKind::TcpV6, GsoKind::Udp][usize::from(how >> 2 & 3) % 3];
+    let kind = [GsoKind::TcpV4, GsoKind::TcpV6, GsoKind::Udp][usize::from((how >> 2) & 3) % 3];
     let offload = Offload {
         partial: (how & 1 != 0).then_some(Partial { start, offset }),
         gso: (how & 2 != 0).then_some(Gso {

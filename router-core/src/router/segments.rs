@@ -1,8 +1,7 @@
-//! Superframes where a router can't go on with them as one, and frames with an open checksum that end here.
+//! Superframes where a router can't go on with them as one.
 
-use super::{By, Io, Router, packet, tell};
+use super::{Io, Router, tell};
 use crate::frame::Frame;
-use crate::icmp_error::Refusal;
 use crate::segment::{self, Cutter};
 use crate::stats::{DropReason, Event};
 use crate::trace::Step;
@@ -55,23 +54,5 @@ impl Router {
             }
             None => self.discard(frame, fault.reason(), io),
         }
-    }
-
-    /// Answers the packet in `frame`, which is for the node, or says who will.
-    pub(super) fn answer_frame(&mut self, frame: &Frame, io: &mut Io<'_>) -> Result<By, Refusal> {
-        if !frame.is_offloaded() {
-            return self.answer(packet(frame), frame.mark(), io);
-        }
-        // TCP and UDP, or a tunnel that the node doesn't have: the host's, as all but ICMP, which has no open checksums.
-        if self.ports.host().is_some() {
-            return Ok(By::Host);
-        }
-        let mut scratch = core::mem::take(&mut self.scratch);
-        let answered = match segment::linearize(frame, &mut scratch) {
-            Some(datagram) => self.answer(datagram, frame.mark(), io),
-            None => Err(DropReason::BadTotalLength.into()),
-        };
-        self.scratch = scratch;
-        answered
     }
 }

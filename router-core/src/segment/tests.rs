@@ -51,12 +51,12 @@ pub(super) fn whole(net: Net, ident: u16, transport: Packet) -> Vec<u8> {
             bytes.splice(12..12, [0x81, 0, 0, 7]);
             bytes
         }
-        Net::V6 => v6((ipv4(A, B) / transport).bytes()),
+        Net::V6 => v6(&(ipv4(A, B) / transport).bytes()),
     }
 }
 
 /// The same over IPv6; the transport checksum is whatever it was.
-fn v6(packet: Vec<u8>) -> Vec<u8> {
+fn v6(packet: &[u8]) -> Vec<u8> {
     let transport = &packet[20..];
     let len = u16::try_from(transport.len()).unwrap().to_be_bytes();
     let mut ip = alloc::vec![0x60, 0, 0, 0, len[0], len[1], packet[9], 64];
