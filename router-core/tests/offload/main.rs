@@ -2,6 +2,7 @@
 //! had wire frames gone in.
 
 mod bridged;
+mod differential;
 mod forward;
 mod nat;
 mod own;
