@@ -3,6 +3,8 @@
 //! The programs are asked where they are installed; where they are missing the test says SKIPPED, and fails with
 //! `PODWIRE_REQUIRE_ALL=1`.
 
+#![expect(clippy::unwrap_used, reason = "the whole crate is a test")]
+
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
@@ -159,7 +161,7 @@ fn a_library_reads_every_block_as_it_was_meant() {
     );
     for (n, (frame, packet)) in frames().iter().zip(&packets).enumerate() {
         let n = n as u64;
-        let flags = if n % 2 == 0 { 1_u32 } else { 2 };
+        let flags = if n.is_multiple_of(2) { 1_u32 } else { 2 };
         let options = vec![(2, flags.to_le_bytes().to_vec()), (0, Vec::new())];
         let len = u32::try_from(frame.len()).unwrap();
         let expected = (

@@ -36,7 +36,7 @@ fn burst() -> impl Strategy<Value = Burst> {
             back,
             len,
             // Not too many of them.
-            size: size.max(u16::try_from(len / 60).unwrap()),
+            size: size.max(u16::try_from(len / 60).expect("few")),
             push,
             bare,
             options,

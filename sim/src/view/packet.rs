@@ -131,7 +131,7 @@ fn ipv4(
             match LaxSlicedPacket::from_ip(ip.payload().payload) {
                 Ok(inner) => match &inner.net {
                     Some(LaxNetSlice::Ipv4(ip)) => {
-                        ipv4(out, ip, inner.transport.as_ref(), depth + 1)
+                        ipv4(out, ip, inner.transport.as_ref(), depth + 1);
                     }
                     _ => *out += "[|ip]",
                 },

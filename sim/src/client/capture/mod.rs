@@ -28,6 +28,9 @@ use crate::control::capture::{CaptureCounts, CapturePlace, CapturedAt};
 use crate::control::proto::{Request, Response};
 use merge::{Merge, Timed};
 
+/// What each node counted, the gateway's without a name.
+type CountsByNode = Vec<(Option<String>, Vec<CaptureCounts>)>;
+
 /// Records taken from one ring before the next one has its turn.
 const TURN: usize = 256;
 
@@ -184,7 +187,7 @@ impl Capture {
             let (Response::CaptureRing { node, words }, Some(ring)) = (response, fds.pop()) else {
                 return Err(client.unexpected("capture").into());
             };
-            sources.push(source(node, words, ring)?);
+            sources.push(source(node, words, &ring)?);
         }
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -260,7 +263,7 @@ impl Capture {
         Ok(self.summary)
     }
 
-    fn end_capture(&mut self) -> Result<Vec<(Option<String>, Vec<CaptureCounts>)>, CaptureError> {
+    fn end_capture(&mut self) -> Result<CountsByNode, CaptureError> {
         match self.client.request(&Request::CaptureEnd)? {
             Response::Captured { nodes } => Ok(nodes),
             _ => Err(self.client.unexpected("capture").into()),
@@ -400,7 +403,7 @@ impl Capture {
     }
 }
 
-fn source(node: Option<String>, words: usize, ring: OwnedFd) -> io::Result<Source> {
+fn source(node: Option<String>, words: usize, ring: &OwnedFd) -> io::Result<Source> {
     Ok(Source {
         node: node.clone().unwrap_or_else(|| "gateway".to_owned()),
         name: node,
