@@ -1,8 +1,11 @@
 //! Frames that wait, for a neighbour's MAC or for their turn: many queues in one fixed store.
+//!
+//! A superframe takes as many places as frames would that carry its bytes: what waits is bounded in bytes, in the memory of
+//! tails too.
 
 use alloc::vec::Vec;
 
-use super::Frame;
+use super::{Frame, MAX_FRAME};
 
 const END: u16 = u16::MAX;
 
@@ -19,6 +22,7 @@ pub(crate) struct Queue {
     first: u16,
     last: u16,
     len: u16,
+    places: u16,
 }
 
 impl Queue {
@@ -26,11 +30,27 @@ impl Queue {
         first: END,
         last: END,
         len: 0,
+        places: 0,
     };
 
+    /// Frames in it.
     pub(crate) const fn len(&self) -> u16 {
         self.len
     }
+
+    /// Places that they take.
+    pub(crate) const fn places(&self) -> u16 {
+        self.places
+    }
+}
+
+/// Places that a frame takes.
+#[inline]
+pub(crate) fn places(frame: &Frame) -> u16 {
+    if frame.tail().is_none() {
+        return 1;
+    }
+    u16::try_from(frame.len().div_ceil(MAX_FRAME)).unwrap_or(u16::MAX)
 }
 
 /// A fixed number of places shared by all queues. Push and pop are a few loads and stores.
@@ -39,6 +59,8 @@ pub(crate) struct HoldStore {
     places: Vec<Place>,
     free: u16,
     held: usize,
+    /// Places taken.
+    taken: usize,
 }
 
 impl HoldStore {
@@ -54,6 +76,7 @@ impl HoldStore {
                 .collect(),
             free: if places == 0 { END } else { 0 },
             held: 0,
+            taken: 0,
         }
     }
 
@@ -61,9 +84,14 @@ impl HoldStore {
         self.held
     }
 
-    /// Appends a frame; gives it back when every place is taken.
+    /// Appends a frame; gives it back when there are fewer places left than it takes, unless nothing else waits.
     pub(crate) fn push(&mut self, queue: &mut Queue, frame: Frame) -> Result<(), Frame> {
         let at = self.free;
+        let wanted = places(&frame);
+        let taken = self.taken + usize::from(wanted);
+        if taken > self.places.len() && self.held > 0 {
+            return Err(frame);
+        }
         let Some(place) = self.places.get_mut(usize::from(at)) else {
             return Err(frame);
         };
@@ -78,7 +106,9 @@ impl HoldStore {
         }
         queue.last = at;
         queue.len += 1;
+        queue.places = queue.places.saturating_add(wanted);
         self.held += 1;
+        self.taken = taken;
         Ok(())
     }
 
@@ -95,6 +125,9 @@ impl HoldStore {
         self.free = at;
         queue.len -= 1;
         self.held -= 1;
+        let given_back = frame.as_ref().map_or(0, places);
+        queue.places -= given_back;
+        self.taken -= usize::from(given_back);
         frame
     }
 
@@ -112,7 +145,7 @@ impl HoldStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::FramePool;
+    use crate::frame::{FramePool, Tail};
 
     #[test]
     fn queues_keep_their_order_and_share_the_places() {
@@ -140,6 +173,30 @@ mod tests {
         assert_eq!(store.pop(&mut b).unwrap().bytes(), [2]);
         assert_eq!(store.pop(&mut b).unwrap().bytes(), [4]);
         assert_eq!(store.held(), 0);
+    }
+
+    #[test]
+    fn a_superframe_takes_the_places_of_its_bytes() {
+        let mut pool = FramePool::new(3);
+        let mut store = HoldStore::new(4);
+        let mut queue = Queue::EMPTY;
+        let mut frame = |tail: usize| {
+            let mut f = pool.alloc().unwrap();
+            f.fill(&[0; MAX_FRAME]);
+            f.set_tail(Tail::on_heap(&alloc::vec![0; tail]));
+            f
+        };
+        store.push(&mut queue, frame(MAX_FRAME + 1)).unwrap();
+        assert_eq!((queue.len(), queue.places(), store.held()), (1, 3, 1));
+        let refused = store.push(&mut queue, frame(1)).unwrap_err();
+        assert!(store.pop(&mut queue).is_some());
+        assert_eq!((queue.places(), store.held()), (0, 0));
+        store.push(&mut queue, refused).unwrap();
+        assert!(store.pop(&mut queue).is_some());
+        store.push(&mut queue, frame(60_000)).expect("alone");
+        assert_eq!(queue.places(), 32);
+        assert!(store.pop(&mut queue).is_some());
+        assert_eq!(queue.places(), 0);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub use view::{NeighbourState, NeighbourView};
 use crate::addr::Mac;
 use crate::config::{PermanentNeighbour, PortId};
 use crate::frame::Frame;
-use crate::frame::hold::{HoldStore, Queue};
+use crate::frame::hold::{self, HoldStore, Queue};
 use crate::random::{self, Rng};
 use crate::stats::{Discard, DropReason};
 use crate::table::index::HashIndex;
@@ -222,33 +222,31 @@ impl NeighbourTable {
         }
     }
 
-    /// Lets a frame wait at an entry. When its queue is full the oldest there is given to `bin`; when the store is, the
+    /// Lets a frame wait at an entry. When its queue is full the oldest there are given to `bin`; when the store is, the
     /// oldest of the longest queue (so that one absent neighbour cannot take the room of all others).
-    pub(crate) fn hold(&mut self, id: usize, frame: Frame, bin: &mut impl Discard) {
+    pub(crate) fn hold(&mut self, id: usize, mut frame: Frame, bin: &mut impl Discard) {
         let limit = self.held_per_neighbour;
+        let wanted = hold::places(&frame);
         let Self { entries, store, .. } = self;
-        let own = entries
-            .get(id)
-            .and_then(Option::as_ref)
-            .map_or(0, |e| e.queue.len());
-        if own >= limit {
+        let waits = |entry: &Option<Entry>| entry.as_ref().map_or(0, |e| e.queue.places());
+        while let Some(own) = entries.get(id).map(waits)
+            && own > 0
+            && own.saturating_add(wanted) > limit
+        {
             shorten(entries, store, id, bin);
         }
-        let refused = match entries.get_mut(id).and_then(Option::as_mut) {
-            Some(entry) => store.push(&mut entry.queue, frame),
-            None => Err(frame),
-        };
-        let Err(frame) = refused else { return };
-        let longest = (0..entries.len())
-            .max_by_key(|&i| entries[i].as_ref().map_or(0, |e| e.queue.len()))
-            .unwrap_or(id);
-        shorten(entries, store, longest, bin);
-        let refused = match entries.get_mut(id).and_then(Option::as_mut) {
-            Some(entry) => store.push(&mut entry.queue, frame),
-            None => Err(frame),
-        };
-        if let Err(frame) = refused {
-            bin.discard(frame, DropReason::HoldQueueFull);
+        loop {
+            let refused = match entries.get_mut(id).and_then(Option::as_mut) {
+                Some(entry) => store.push(&mut entry.queue, frame),
+                None => Err(frame),
+            };
+            let Err(back) = refused else { return };
+            frame = back;
+            let longest = (0..entries.len()).max_by_key(|&i| waits(&entries[i]));
+            match longest.filter(|&i| waits(&entries[i]) > 0) {
+                Some(longest) => shorten(entries, store, longest, bin),
+                None => return bin.discard(frame, DropReason::HoldQueueFull),
+            }
         }
     }
 

@@ -10,7 +10,7 @@ fn to_b1(len: usize) -> Packet {
     a1() / ipv4(A1, B1).df() / tcp(4000, 80, PSH_ACK) / data(len)
 }
 
-/// Issue 6: what every pod sends takes the plain path, and a superframe does not pay for its segments.
+/// FWD-78: what every pod sends takes the plain path, and a superframe does not pay for its segments.
 #[test]
 fn open_checksums_and_superframes_take_the_plain_path_as_they_are() {
     let frames = [
@@ -80,7 +80,7 @@ fn the_long_way_does_the_same_and_tells_of_segments() {
     assert_eq!(mtu, Some(1488));
 }
 
-/// MTU and "fragmentation needed" go by the size of a segment, as Linux's `skb_gso_validate_network_len`.
+/// FWD-78: MTU and "fragmentation needed" go by the size of a segment, as Linux's `skb_gso_validate_network_len`.
 #[test]
 fn a_superframe_is_too_long_when_its_segments_are() {
     let mtu = |frame: &Uncut| {
@@ -208,6 +208,41 @@ fn a_superframe_waits_for_its_next_hop_in_one_piece() {
         &(eth(POD2_MAC, A2_MAC) / arp_reply(A2_MAC, A2, POD2_MAC, GW_A)),
     );
     assert_eq!((h.take_uncut().len(), h.take_all().len()), (1, 50));
+}
+
+/// NEI-3: superframes wait in the room of the frames that would carry their bytes, and the oldest make way.
+#[test]
+fn superframes_that_wait_are_bounded_by_their_bytes() {
+    let limits = router_core::Limits {
+        held_per_neighbour: 40,
+        held: 60,
+        ..router_core::Limits::default()
+    };
+    let mut h = Harness::with_limits(node_a(), limits, 256);
+    let to = |last: u8, len| {
+        let nobody = core::net::Ipv4Addr::new(172, 16, 30, last);
+        large(
+            POD1,
+            &(a1() / ipv4(A1, nobody) / udp(1, 2) / data(len)),
+            1400,
+        )
+    };
+    h.rx_offload(&[to(90, 60_000)], MAX_FRAME);
+    assert_eq!(h.router().held(), 1);
+    h.rx_offload(&[to(90, 20_000)], MAX_FRAME);
+    assert_eq!(h.router().held(), 1, "31 and 11 places are more than 40");
+    h.expect_counters(&[
+        (DropReason::HoldQueueFull.into(), 1),
+        (Event::ArpRequestSent.into(), 1),
+    ]);
+    h.rx_offload(&[to(91, 60_000), to(92, 50_000)], MAX_FRAME);
+    assert_eq!(
+        h.router().held(),
+        2,
+        "the longest queue made way for the last"
+    );
+    assert_eq!(h.router().stats().drops.get(DropReason::HoldQueueFull), 2);
+    h.take_all();
 }
 
 /// RT-4: an error about one that waited in vain quotes what a wire would have carried.
