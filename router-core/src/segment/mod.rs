@@ -11,7 +11,7 @@
 //! Decides how segments look, and which frames say something believable about themselves ([`admit`]). Doesn't decide when
 //! to cut: a superframe stays one frame through a router and on the link to the next one; whoever hands it to something
 //! that can't take it (a device without offload, a bridge that needs copies, a header that has no room for the length)
-//! calls [`segment`], and [`complete`] for a frame that is no superframe.
+//! calls [`segment`], and [`complete()`] for a frame that is no superframe.
 //!
 //! A tail's memory may belong to somebody hostile and change while it is read. Lengths and headers are taken from the head
 //! alone, and a checksum is made of the copy that is sent.

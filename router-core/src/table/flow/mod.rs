@@ -178,7 +178,7 @@ impl FlowTable {
         self.value_in(key, first, second)
     }
 
-    /// Asks for the bucket in which a key most likely is; gives where [`get_at`](Self::get_at) finds it.
+    /// Asks for the bucket in which a key most likely is; gives where a later look-up finds it.
     #[inline]
     pub(crate) fn prefetch(&self, key: FlowKey) -> Choices {
         let (first, second) = self.choices(key);
