@@ -1,6 +1,6 @@
 //! Frames that go round: what a router sent is what it receives next, so that nothing is copied between two passes.
 //!
-//! All neighbours have the router's own MAC, and a TTL is set again after [`LIFE`] passes: a pass is the router's work, and
+//! All neighbours have the router's own MAC, and a TTL is set again after 200 passes: a pass is the router's work, and
 //! the moving of handles that a port would do. With many frames in flight their buffers come from the cache they fit in.
 
 use std::collections::VecDeque;
