@@ -247,7 +247,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{Packet, echo_request, ipv4, tcp, udp};
+    use crate::addr::Mac;
+    use crate::testing::{Packet, echo_request, eth, ipv4, tcp, udp};
 
     fn tuple(src: u32, dst: u32, sport: u16, dport: u16, protocol: u8) -> Tuple {
         Tuple {
@@ -283,6 +284,24 @@ mod tests {
             prop_assert_eq!(&bytes, &build(&new, &data).bytes());
             set_both(&mut bytes, &old, Form::Complete);
             prop_assert_eq!(bytes, build(&old, &data).bytes());
+        }
+
+        /// NAT-50: an open checksum is that of the packet's translation; its ports are for who completes it.
+        #[test]
+        fn an_open_checksum_stays_that_of_the_pseudo_header(
+            (a, b, c, d) in any::<(u32, u32, u32, u32)>(), (p, q, r, s) in any::<(u16, u16, u16, u16)>(),
+            protocol in prop::sample::select(vec![6_u8, 17]), data in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let old = tuple(a, b, p, q, protocol);
+            let new = tuple(c, d, r, s, protocol);
+            let open = |t: &Tuple| {
+                let link = eth(Mac::ZERO, Mac::ZERO);
+                let frame = (link / build(t, &data)).bytes();
+                crate::testing::offload::partial(&frame).0
+            };
+            let mut frame = open(&old);
+            set_both(&mut frame[14..], &new, Form::Partial);
+            prop_assert_eq!(frame, open(&new));
         }
 
         /// NAT-60: a checksum that is wrong by some amount stays wrong by it.

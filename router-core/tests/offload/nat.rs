@@ -123,6 +123,30 @@ fn a_host_port_takes_superframes() {
     h.expect_silence();
 }
 
+/// The ports of datagrams change both ways, and their checksums stay open.
+#[test]
+fn a_host_port_takes_datagrams_with_open_checksums() {
+    let mapped = host_port(
+        resolved(node_a()),
+        (17, 8080),
+        (A2, 80),
+        "10.244.0.0/24".parse().unwrap(),
+    );
+    let request = |len| b() / ipv4(X, NODE_A).ttl(60) / udp(5000, 8080) / data(len);
+    let answer = |len| eth(POD2_MAC, A2_MAC) / ipv4(A2, X) / udp(80, 5000) / data(len);
+    let steps = [
+        vec![open(UPLINK, &request(9))],
+        vec![open(POD2, &answer(9))],
+        vec![
+            large(UPLINK, &request(9_000), 1000),
+            large(POD2, &answer(9_001), 1000),
+            open(UPLINK, &request(0)),
+        ],
+    ];
+    let (mut h, _) = both(&mapped, &steps);
+    assert_eq!(h.take_uncut().len(), 5);
+}
+
 /// NP-1: what a policy refuses is one drop, however many segments it stands for.
 #[test]
 fn a_policy_judges_a_superframe_once() {
