@@ -68,8 +68,10 @@ impl AnyPort {
 
     /// Called once per breath before any port is read.
     pub(crate) fn begin_breath(&mut self) {
-        if let Self::Fabric(p) = self {
-            p.take_back();
+        match self {
+            Self::Fabric(p) => p.take_back(),
+            Self::Layered(p) => p.port_mut().begin_breath(),
+            Self::Tap(_) | Self::Memory(_) => {}
         }
     }
 

@@ -18,6 +18,7 @@ mod killed_node;
 mod large;
 mod lifecycle;
 mod natdiscovery;
+mod offload;
 mod outside;
 mod pattern;
 mod policy;

@@ -10,7 +10,8 @@
 //!    it announces sleep to these ports, asks them once more, and sleeps until the engine's next deadline, the caller's
 //!    limit, or an event.
 //! 2. The clock is read.
-//! 3. Ready ports are read in turn, [`RX_BUDGET`] frames each, until a batch is full. An event is reported once only
+//! 3. Ready ports are read in turn, [`RX_BUDGET`] frames each (and of superframes as many bytes as the port itself allows),
+//!    until a batch is full. An event is reported once only
 //!    (edge), so a port stays on the ready list until it says that it is drained; where the batch ends the next breath
 //!    goes on, and who had his turn goes to the back.
 //! 4. The engine processes the batch and, when due, its timers.
@@ -44,6 +45,10 @@ pub use mio::{Interest, Token};
 
 /// Frames that one port may hand in per breath, so that a busy port delays others by 64 frames at most.
 pub const RX_BUDGET: usize = 64;
+
+/// Bytes in a batch from which on no further port is read: what is under way has to fit the cache (decision 17), and tails
+/// have to be left for the ports whose turn is next.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// How long the loop waits before it looks again when ports have frames but the pool is empty.
 const STARVED_WAIT: Duration = Duration::from_millis(1);
@@ -492,8 +497,9 @@ impl<E: Engine> EventLoop<E> {
                 }
             }
         }
+        let mut bytes = 0;
         for _ in 0..self.ready.len() {
-            if self.rx.room() == 0 {
+            if self.rx.room() == 0 || bytes >= BATCH_BYTES {
                 break;
             }
             let Some(id) = self.ready.pop_front() else {
@@ -507,6 +513,7 @@ impl<E: Engine> EventLoop<E> {
             let got = entry.port.rx(&mut self.pool, &mut self.rx, RX_BUDGET);
             for frame in &mut self.rx.as_mut_slice()[before..] {
                 frame.set_port(id);
+                bytes += frame.len();
             }
             match got {
                 Ok(Rx::Drained) => {}

@@ -29,7 +29,7 @@
 //! | who       | may                                                              | must not                           |
 //! |-----------|------------------------------------------------------------------|------------------------------------|
 //! | hub       | admit and remove members; make regions; relay floods             | touch a region after making it     |
-//! | sender    | write slots and `produced` of its own region, and tails of its own that are not lent; ring the peer's bell | wait: a full ring is a counted drop |
+//! | sender    | write slots and `produced` of its own region, and tails of its own that are not lent; ring the peer's bell | wait for a ring: a full one is a counted drop; or for tails, longer than a moment |
 //! | receiver  | write `consumed` and `sleep` of its own region; copy out of the peer's | use a value of the peer's region before checking a copy of it |
 //!
 //! `ring.rs` has the layout, the ordering argument and the checks, `lend.rs` the life of a tail.

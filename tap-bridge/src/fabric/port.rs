@@ -34,6 +34,11 @@ use crate::tails::{TAILS, Tails};
 /// Members that one port keeps track of. More are not reached by unicast links, only counted.
 const MEMBERS_MAX: usize = 4096;
 
+/// How long a sender lets a peer run that has too many of its tails. Losing a superframe costs TCP much more, and what comes
+/// meanwhile waits in the devices.
+const BEHIND: Duration = Duration::from_micros(200);
+const BEHIND_TURNS: u32 = 10_000;
+
 /// [`Tails::free`] when none is in use.
 const TAILS_ALL: u32 = 64;
 const _: () = assert!(TAILS_ALL as usize == TAILS);
@@ -421,17 +426,46 @@ impl FabricPort {
 
     /// The tail as one of this member's own, if this peer may have another one. What came from elsewhere is copied.
     fn lendable(&mut self, index: usize, tail: Tail) -> Option<Tail> {
-        if !Lent::may_lend(self.peers[index].held(), self.tails.free()) {
-            self.peers[index].take_back();
-            if !Lent::may_lend(self.peers[index].held(), self.tails.free()) {
-                return None;
-            }
+        if !self.may_lend(index) && !self.wait_for_tails(index) {
+            return None;
         }
         let store: Option<&Tails> = tail.store().as_any().downcast_ref();
         if store.is_some_and(|store| std::ptr::eq(store, &raw const *self.tails)) {
             return Some(tail);
         }
         Some(self.tails.take()?.copied(&tail))
+    }
+
+    fn may_lend(&mut self, index: usize) -> bool {
+        let peer = &mut self.peers[index];
+        Lent::may_lend(peer.held(), self.tails.free()) || {
+            peer.take_back();
+            Lent::may_lend(peer.held(), self.tails.free())
+        }
+    }
+
+    /// Lets a peer that is only behind run, for [`BEHIND`] at most. One that has returned nothing in that time is not waited
+    /// for again until it does. False when it has not.
+    fn wait_for_tails(&mut self, index: usize) -> bool {
+        if self.peers[index].stalled {
+            return false;
+        }
+        let start = (self.clock)();
+        // A clock that stands still, as that of a test, must not keep us here.
+        for _ in 0..BEHIND_TURNS {
+            if let Some(link) = self.peers[index].link_mut() {
+                link.flush();
+            }
+            rustix::thread::sched_yield();
+            if self.may_lend(index) {
+                return true;
+            }
+            if (self.clock)().since(start) >= BEHIND {
+                break;
+            }
+        }
+        self.peers[index].stalled = true;
+        false
     }
 
     /// Lets a frame wait for its link, and asks for the link if that is due.

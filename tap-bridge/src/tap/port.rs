@@ -27,6 +27,8 @@ pub struct TapPort {
     counters: PortCounters,
     /// None for the plain device.
     vnet: Option<Vnet>,
+    /// Bytes per call of [`Port::rx`].
+    pub(super) turn: u64,
 }
 
 impl TapPort {
@@ -43,6 +45,7 @@ impl TapPort {
             },
             counters: PortCounters::default(),
             vnet: None,
+            turn: RX_BYTES,
         }
     }
 
@@ -151,7 +154,7 @@ impl Port for TapPort {
         batch: &mut Batch,
         budget: usize,
     ) -> Result<Rx, PortError> {
-        let until = self.counters.rx_bytes + RX_BYTES;
+        let until = self.counters.rx_bytes + self.turn;
         for _ in 0..budget.min(batch.room()) {
             if self.counters.rx_bytes >= until {
                 break;

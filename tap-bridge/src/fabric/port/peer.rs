@@ -31,6 +31,8 @@ pub(super) struct Peer {
     pub(super) pending: VecDeque<Frame>,
     /// Number of a link that the hub must be told is broken.
     pub(super) broken: Option<u64>,
+    /// It was waited for in vain, and has returned no tail since.
+    pub(super) stalled: bool,
     /// A link must be asked for.
     connect: bool,
     /// When a link was last asked for.
@@ -47,6 +49,7 @@ impl Peer {
             retired: Vec::new(),
             pending: VecDeque::with_capacity(PENDING_PER_PEER),
             broken: None,
+            stalled: false,
             connect: false,
             asked: None,
         }
@@ -74,6 +77,10 @@ impl Peer {
 
     /// Frees tails of this member that it has returned.
     pub(super) fn take_back(&mut self) {
+        let held = self.held();
+        if held == 0 {
+            return;
+        }
         if let State::Linked(link) = &mut self.state {
             link.take_back();
         }
@@ -81,6 +88,7 @@ impl Peer {
             self.retired.iter_mut().for_each(Retired::take_back);
             self.retired.retain(|retired| retired.held() > 0);
         }
+        self.stalled &= self.held() == held;
     }
 
     /// Marks the link as wanted unless it was asked for less than [`RETRY`] ago. True when a request is due.
