@@ -4,7 +4,9 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::harness::{DEADLINE, Lab, Need, World, eventually, find_tool, kill, run, runs_here};
+use crate::harness::{
+    DEADLINE, Lab, Need, World, eventually, find_tool, kill, run, runs_here, string_at,
+};
 
 const NEEDS: [Need; 6] = [
     Need::Tap,
@@ -55,6 +57,12 @@ fn transfer(world: &World, lab: &Lab<'_>, file: &str, from: &str, at: &str, to: 
     assert!(status.success(), "{said}");
     assert_eq!(digest(arrived), digest(file), "{from} to {to}");
     fs::remove_file(arrived).unwrap();
+}
+
+/// A node's own address, which is outside of the cluster's.
+fn address_of(lab: &Lab<'_>, node: &str) -> String {
+    let json = lab.cmd(&["get", "nodes", node, "-o", "json"]).ok().json();
+    string_at(&json, "address")
 }
 
 /// What the kernel of a pod or node has found wrong.
@@ -108,6 +116,7 @@ fn everything_arrives(preset: &str) {
     lab.run_pod("c", "minikube-m03");
     let file = content(&world);
     let (near, far) = (lab.ip_of("b"), lab.ip_of("c"));
+    let outside = address_of(&lab, "minikube-m03");
     let capture = world.path("c.pcap");
     let capture = capture.to_str().unwrap();
     let mut tcpdump = lab.spawn(&[
@@ -124,7 +133,7 @@ fn everything_arrives(preset: &str) {
         &file,
         "a",
         "node/minikube-m03",
-        "172.16.30.4",
+        &outside,
         7003,
     );
     eventually(DEADLINE, "tcpdump to have written the end", || {
@@ -211,6 +220,7 @@ fn a_transfer_goes_on_when_its_node_is_killed() {
     let lab = world.up(&["--backend", "tap"]);
     lab.run_pod("a", "minikube-m02");
     let file = content(&world);
+    let outside = address_of(&lab, "minikube-m03");
     for (port, node) in [(7201, "minikube-m02"), (7202, "minikube-m03")] {
         let arrived = world.path(&format!("arrived-{port}"));
         let arrived = arrived.to_str().unwrap().to_owned();
@@ -226,7 +236,7 @@ fn a_transfer_goes_on_when_its_node_is_killed() {
             &listen,
             &create,
         ]);
-        let connect = format!("TCP:172.16.30.4:{port},retry=100,interval=0.1");
+        let connect = format!("TCP:{outside}:{port},retry=100,interval=0.1");
         let read = format!("OPEN:{file}");
         let client = lab.spawn(&["exec", "a", "--", "socat", "-u", &read, &connect]);
         eventually(DEADLINE, "the transfer to be under way", || {
