@@ -127,6 +127,8 @@ pub struct EventLoop<E> {
     /// Ports that are asked for frames in every breath.
     polled: Vec<PortId>,
     touched: Vec<PortId>,
+    /// Ports with a stock of frames that are on their way.
+    layered: Vec<PortId>,
     tokens: Vec<Token>,
     failures: Vec<(PortId, PortError)>,
     counters: LoopCounters,
@@ -155,6 +157,7 @@ impl<E: Engine> EventLoop<E> {
             ready: VecDeque::new(),
             polled: Vec::new(),
             touched: Vec::new(),
+            layered: Vec::new(),
             tokens: Vec::new(),
             failures: Vec::new(),
             counters: LoopCounters::default(),
@@ -234,6 +237,7 @@ impl<E: Engine> EventLoop<E> {
         self.ready.retain(|&p| p != id);
         self.polled.retain(|&p| p != id);
         self.touched.retain(|&p| p != id);
+        self.layered.retain(|&p| p != id);
         Some(entry.port)
     }
 
@@ -315,6 +319,7 @@ impl<E: Engine> EventLoop<E> {
         call: impl FnOnce(&mut E, Instant, &mut FramePool, &mut TxBatch) -> R,
     ) -> R {
         let now = clock::monotonic();
+        self.begin_layers(now);
         let result = call(&mut self.engine, now, &mut self.pool, &mut self.tx);
         self.send();
         result
@@ -328,6 +333,7 @@ impl<E: Engine> EventLoop<E> {
     pub fn turn(&mut self, max_wait: Option<Duration>) -> io::Result<&[Token]> {
         self.wait(max_wait)?;
         let now = clock::monotonic();
+        self.begin_layers(now);
         self.receive();
         if !self.rx.is_empty() {
             self.engine
@@ -457,10 +463,9 @@ impl<E: Engine> EventLoop<E> {
 
     /// How long the loop may sleep: none for ever.
     fn sleep_limit(&self, max_wait: Option<Duration>) -> Option<Duration> {
-        let due = self.engine.poll_timeout().map(|due| {
-            let now = clock::monotonic();
-            due.since(now)
-        });
+        let deadlines = [self.engine.poll_timeout(), self.layers_deadline()];
+        let due = deadlines.into_iter().flatten().min();
+        let due = due.map(|due| due.since(clock::monotonic()));
         match (due, max_wait) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
