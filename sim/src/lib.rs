@@ -11,6 +11,7 @@ pub mod control;
 pub mod daemon;
 pub mod dns;
 pub mod host;
+pub mod impair;
 pub mod internet;
 pub mod ipam;
 pub mod kube;

@@ -18,6 +18,7 @@ mod exec;
 mod failure;
 mod get;
 mod ip;
+mod link;
 mod logs;
 mod matrix;
 mod nat;
@@ -138,6 +139,8 @@ enum Verb {
     Ping(ping::Ping),
     /// Follow one packet through the lab: every hop, every decision, with its reason
     Trace(trace::Trace),
+    /// Impair links (delay, loss, rate ..), switch them off and on
+    Link(link::Link),
     /// Capture packets of pods, nodes and ports: a line each, or a pcapng file
     Capture(capture::Capture),
     /// Show counters by node, port and reason for drops
@@ -211,6 +214,7 @@ fn run(args: Vec<OsString>) -> u8 {
         Verb::Nat(verb) => verb.run(&cli.global, &ui),
         Verb::Ping(verb) => verb.run(&cli.global, &ui),
         Verb::Trace(verb) => verb.run(&cli.global, &ui),
+        Verb::Link(verb) => verb.run(&cli.global, &ui),
         Verb::Capture(verb) => verb.run(&cli.global, &ui),
         Verb::Stats(verb) => verb.run(&cli.global, &ui),
         Verb::Completion(verb) => verb.run(&ui),

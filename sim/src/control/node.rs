@@ -13,6 +13,7 @@ use router_core::{ChainCounts, Filter, Mac, PortId, Session, Snapshot, Tracking}
 use serde::{Deserialize, Serialize};
 
 use super::capture::{CaptureCounts, CaptureOrder};
+use crate::impair::{ImpairCounts, LinkImpair};
 
 /// A numbered message in either direction: the reply carries the number of its request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,6 +114,13 @@ pub enum NodeRequest {
     TraceEnd {
         /// The trace.
         trace: u8,
+    },
+    /// Does this to the frames of a port from now on, until told otherwise. Answer: [`NodeReply::Done`].
+    Impair {
+        /// Which.
+        port: PortId,
+        /// In both directions.
+        impair: LinkImpair,
     },
     /// Captures packets into a ring from now on. Two descriptors come along: the ring's memory and its reader's bell. Answer:
     /// [`NodeReply::Done`].
@@ -280,9 +288,23 @@ pub struct NodeStats {
     /// How full the table of connections is; none where none are tracked.
     #[serde(default)]
     pub tracking: Option<Tracking>,
+    /// Ports whose frames something is or was done to.
+    #[serde(default)]
+    pub impaired: Vec<ImpairedPort>,
     /// Changes of connections are still to be written into the journal.
     #[serde(default)]
     pub journal_behind: bool,
+}
+
+/// What was done to the frames of one port, as the router sees its directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImpairedPort {
+    /// Number.
+    pub port: PortId,
+    /// On their way to the router.
+    pub rx: ImpairCounts,
+    /// On their way from it.
+    pub tx: ImpairCounts,
 }
 
 /// Counters of one port's device, from the router's view; bytes include the Ethernet header.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::capture::{CaptureCounts, CapturePlace};
 use super::node::NodeStats;
+use crate::impair::LinkImpair;
 use crate::ipam::calico::Block;
 use crate::kube::{Object, ObjectKind, Stored};
 use crate::model::{NeighbourEntry, Node, Pod};
@@ -180,6 +181,15 @@ pub enum Request {
     },
     /// Ends the capture of this connection. Answer: [`Response::Captured`].
     CaptureEnd,
+    /// Does this to the frames of a port of a node, until told otherwise. Answer: [`Response::Done`].
+    Impair {
+        /// Node name.
+        node: String,
+        /// Its port.
+        port: PortId,
+        /// In both directions.
+        impair: LinkImpair,
+    },
     /// All counters. Answer: [`Response::Stats`].
     Stats,
     /// Remove the lab. Answer: [`Response::Done`] when every device is gone; the daemon then exits.
@@ -408,6 +418,9 @@ pub struct NodeCounters {
     pub stats: Box<NodeStats>,
     /// Names of its ports.
     pub ports: Vec<(PortId, String)>,
+    /// What is done to frames of its ports; ports that are left alone are left out.
+    #[serde(default)]
+    pub impaired: Vec<(PortId, LinkImpair)>,
 }
 
 /// A node with the state of its process.

@@ -524,10 +524,12 @@ impl Lab {
                 None => self.internet_snapshot(),
             };
             let ports = snapshot.map_or_else(Vec::new, |snapshot| snapshot.ports);
+            let impaired = self.impairments_of(node.as_deref());
             list.push(NodeCounters {
                 node,
                 stats,
                 ports: ports.into_iter().map(|p| (p.id, p.name)).collect(),
+                impaired,
             });
         }
         Ok(list)

@@ -14,6 +14,7 @@ pub mod children;
 mod effects;
 mod gateway;
 mod host_side;
+mod impair;
 pub mod isolate;
 pub mod lab;
 pub mod logs;

@@ -18,6 +18,7 @@ use super::children::Children;
 use super::host_side::HostSide;
 use super::logs::Logs;
 use crate::control::node::{Attachment, NodeReply, NodeRequest};
+use crate::impair::LinkImpair;
 use crate::node::handle::{NodeError, NodeHandle, NodeSpawn, Role, Ticket};
 use crate::node::journal;
 use crate::pod::netns::Sandbox;
@@ -90,6 +91,8 @@ pub struct NodeRuntime {
     underlay: Underlay,
     ports: BTreeMap<PortId, Port>,
     journal: Option<JournalMemory>,
+    /// Of its ports; those that are left alone are left out.
+    pub(super) impairments: BTreeMap<PortId, LinkImpair>,
     /// By number.
     pub(super) captures: BTreeMap<u32, CaptureMemory>,
     /// The host namespace, on the back end that has one.
@@ -117,6 +120,7 @@ impl NodeRuntime {
             underlay,
             ports: BTreeMap::new(),
             journal: None,
+            impairments: BTreeMap::new(),
             captures: BTreeMap::new(),
             host: None,
         };
@@ -254,12 +258,19 @@ impl NodeRuntime {
         self.post(request, &fds)
     }
 
+    /// True when something is attached there.
+    #[must_use]
+    pub fn has_port(&self, id: PortId) -> bool {
+        id == self.underlay.port || self.ports.contains_key(&id)
+    }
+
     /// Detaches a port for good. None when it was not attached.
     ///
     /// # Errors
     /// [`NodeError`].
     pub fn remove_port(&mut self, id: PortId) -> Option<Result<Ticket, NodeError>> {
         self.ports.remove(&id)?;
+        self.impairments.remove(&id);
         Some(self.post(NodeRequest::RemovePort { id }, &[]))
     }
 
@@ -353,6 +364,7 @@ impl NodeRuntime {
         for (id, port) in self.ports.clone() {
             tickets.push(self.add_port(id, port)?);
         }
+        tickets.extend(self.resume_impairments()?);
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         tickets
             .into_iter()

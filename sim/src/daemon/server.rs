@@ -366,6 +366,10 @@ fn answer(lab: &mut Lab, request: Request) -> Result<(Response, Vec<OwnedFd>), L
             let (channel, source, fd) = lab.icmp(&target)?;
             return Ok((Response::Icmp { channel, source }, vec![fd]));
         }
+        Request::Impair { node, port, impair } => {
+            lab.impair(&node, port, impair)?;
+            Response::Done
+        }
         Request::Stats => Response::Stats {
             nodes: lab.stats()?,
         },

@@ -9,6 +9,7 @@
 //! the packet; all of it is counted. Without stacks the cost is one comparison per breath.
 
 mod capture;
+pub mod impair;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -23,6 +24,7 @@ use router_core::{
 };
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tap_bridge::Engine;
+use tap_bridge::layer::Impaired;
 use tap_bridge::layer::capture::{Captures, Probe};
 use tap_bridge::offload::on_the_wire;
 use tap_bridge::port::PortCounters;
@@ -54,6 +56,8 @@ struct Attached {
     counters: PortCounters,
     /// Where captures look.
     probe: Option<Probe>,
+    /// What is done to its frames on their way.
+    impaired: Option<Box<Impaired>>,
 }
 
 /// The engine of a node process.
@@ -75,6 +79,8 @@ pub struct NodeEngine {
     captures: Captures,
     /// There is a capture.
     capturing: bool,
+    /// A port with a stack is or was impaired.
+    is_impaired: bool,
 }
 
 impl NodeEngine {
@@ -93,6 +99,7 @@ impl NodeEngine {
             journal: None,
             captures: Captures::default(),
             capturing: false,
+            is_impaired: false,
         }
     }
 
@@ -194,6 +201,7 @@ impl NodeEngine {
             channels: Vec::new(),
             counters: PortCounters::default(),
             probe: self.captures.probe(id),
+            impaired: None,
         };
         self.stacks.insert(id, attached);
         true
@@ -278,6 +286,7 @@ impl NodeEngine {
                 channels,
                 counters,
                 probe,
+                impaired,
                 ..
             } = attached;
             let Some((_, fd)) = channels.iter().find(|(c, _)| *c == id) else {
@@ -298,6 +307,7 @@ impl NodeEngine {
                 counters,
                 drops: &mut self.drops,
                 probe: probe.as_ref(),
+                impaired: impaired.as_deref_mut(),
                 now,
             };
             stack.send_icmp(now, &buf[..len], &mut sink);
@@ -341,44 +351,74 @@ impl NodeEngine {
 
     /// Hands the frames for stacks over, and leaves the others in `tx` in their order.
     fn serve_stacks(&mut self, now: Instant, pool: &mut FramePool, tx: &mut TxBatch) {
-        for (port, mut frame) in tx.drain() {
+        for (port, frame) in tx.drain() {
             let Some(attached) = self.stacks.get_mut(&port) else {
                 self.keep.push((port, frame));
                 continue;
             };
-            attached.counters.tx_frames += 1;
-            attached.counters.tx_bytes += frame.len() as u64;
-            if let Some(probe) = &attached.probe {
-                probe.tx(now, &frame);
+            match &mut attached.impaired {
+                Some(both) if !both.tx.is_idle() => both.tx.push(now, frame, pool),
+                impaired => {
+                    if let Some(both) = impaired {
+                        both.tx.pass();
+                    }
+                    self.hand_to_stack(port, frame, now, pool);
+                }
             }
-            if frame.is_offloaded() {
-                // A stack takes what a wire carries; its answers need frames besides this one.
-                let Attached {
-                    stack,
+        }
+        for (port, frame) in self.keep.drain(..) {
+            tx.push(port, frame);
+        }
+        if self.is_impaired {
+            self.arrive(now, pool);
+        }
+    }
+
+    /// A frame for a stack.
+    fn hand_to_stack(
+        &mut self,
+        port: PortId,
+        mut frame: Frame,
+        now: Instant,
+        pool: &mut FramePool,
+    ) {
+        let Some(attached) = self.stacks.get_mut(&port) else {
+            return pool.free(frame);
+        };
+        let Attached {
+            stack,
+            channels,
+            counters,
+            probe,
+            impaired,
+            due,
+            ..
+        } = attached;
+        counters.tx_frames += 1;
+        counters.tx_bytes += frame.len() as u64;
+        if let Some(probe) = probe {
+            probe.tx(now, &frame);
+        }
+        let whole = if frame.is_offloaded() {
+            // A stack takes what a wire carries; its answers need frames besides this one.
+            let whole = on_the_wire(&mut frame, |bytes| {
+                let mut sink = NodeSink {
+                    port,
+                    pool: &mut *pool,
+                    inbox: &mut self.inbox,
                     channels,
-                    counters,
-                    probe,
-                    ..
-                } = attached;
-                let whole = on_the_wire(&mut frame, |bytes| {
-                    let mut sink = NodeSink {
-                        port,
-                        pool: &mut *pool,
-                        inbox: &mut self.inbox,
-                        channels,
-                        counters: &mut *counters,
-                        drops: &mut self.drops,
-                        probe: probe.as_ref(),
-                        now,
-                    };
-                    stack.receive(now, bytes, &mut sink);
-                    true
-                });
-                self.drops += u64::from(!whole);
-                pool.free(frame);
-                attached.due = attached.stack.poll_timeout(now);
-                continue;
-            }
+                    counters: &mut *counters,
+                    drops: &mut self.drops,
+                    probe: probe.as_ref(),
+                    impaired: impaired.as_deref_mut(),
+                    now,
+                };
+                stack.receive(now, bytes, &mut sink);
+                true
+            });
+            pool.free(frame);
+            whole
+        } else {
             // The answer needs a frame, and this one is empty from here on; so the last one of the pool will do.
             let mut bytes = [0; router_core::frame::MAX_FRAME];
             let len = frame.len().min(bytes.len());
@@ -388,18 +428,18 @@ impl NodeEngine {
                 port,
                 pool,
                 inbox: &mut self.inbox,
-                channels: &attached.channels,
-                counters: &mut attached.counters,
+                channels,
+                counters,
                 drops: &mut self.drops,
-                probe: attached.probe.as_ref(),
+                probe: probe.as_ref(),
+                impaired: impaired.as_deref_mut(),
                 now,
             };
-            attached.stack.receive(now, &bytes[..len], &mut sink);
-            attached.due = attached.stack.poll_timeout(now);
-        }
-        for (port, frame) in self.keep.drain(..) {
-            tx.push(port, frame);
-        }
+            stack.receive(now, &bytes[..len], &mut sink);
+            true
+        };
+        self.drops += u64::from(!whole);
+        *due = stack.poll_timeout(now);
     }
 }
 
@@ -413,7 +453,10 @@ impl Engine for NodeEngine {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let stacks = self.stacks.values().filter_map(|a| a.due);
+        let stacks = self.stacks.values().filter_map(|a| {
+            let on_its_way = a.impaired.as_ref().and_then(|both| both.next_deadline());
+            a.due.into_iter().chain(on_its_way).min()
+        });
         let journal = self.journal.as_ref().and_then(|j| j.due(&self.router));
         stacks
             .chain(self.router.poll_timeout())
@@ -438,6 +481,7 @@ impl Engine for NodeEngine {
                 counters: &mut attached.counters,
                 drops: &mut self.drops,
                 probe: attached.probe.as_ref(),
+                impaired: attached.impaired.as_deref_mut(),
                 now,
             };
             attached.stack.handle_timeout(now, &mut sink);
@@ -483,6 +527,7 @@ struct NodeSink<'a> {
     counters: &'a mut PortCounters,
     drops: &'a mut u64,
     probe: Option<&'a Probe>,
+    impaired: Option<&'a mut Impaired>,
     now: Instant,
 }
 
@@ -499,7 +544,15 @@ impl Sink for NodeSink<'_> {
             if let Some(probe) = self.probe {
                 probe.rx(self.now, std::slice::from_ref(&frame));
             }
-            self.inbox.push_back(frame);
+            match &mut self.impaired {
+                Some(both) if !both.rx.is_idle() => both.rx.push(self.now, frame, self.pool),
+                impaired => {
+                    if let Some(both) = impaired {
+                        both.rx.pass();
+                    }
+                    self.inbox.push_back(frame);
+                }
+            }
         } else {
             *self.drops += 1;
             self.pool.free(frame);

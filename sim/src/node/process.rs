@@ -5,6 +5,7 @@
 //! the control socket closes, with which everything that it owns goes. Logs to stderr.
 
 mod capture;
+mod impair;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -339,6 +340,7 @@ impl NodeProcess {
             NodeRequest::TraceInject { trace, port, frame } => self.inject(trace, port, &frame)?,
             NodeRequest::TraceSteps { trace, from } => return self.trace_steps(trace, from),
             NodeRequest::TraceEnd { trace } => self.event_loop.engine_mut().end_trace(trace),
+            NodeRequest::Impair { port, impair } => self.impair(port, &impair)?,
             NodeRequest::CaptureBegin { capture, order } => {
                 self.begin_capture(capture, order, fd, fds.next())?;
             }
@@ -512,6 +514,7 @@ impl NodeProcess {
                 ports,
                 stack_drops: engine.stack_drops(),
                 tracking: engine.router().tracking(),
+                impaired: self.impaired(),
                 journal_behind: engine.router().has_changes(),
             }),
         }

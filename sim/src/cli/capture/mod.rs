@@ -23,6 +23,7 @@ use crate::client::forward::Stop;
 use crate::control::proto::{NodeStatus, Request, Response};
 use crate::model::{IfaceKind, Pod};
 use targets::Selection;
+pub(super) use targets::ports_of;
 
 const AFTER_HELP: &str = "\
 TARGET is a pod (POD, NS/POD), a node (NODE, node/NODE), one port of a node (NODE:IF, for example minikube:eth0 or

@@ -152,7 +152,7 @@ impl Selection {
 }
 
 /// Ports with a device behind an interface's name: its own, or those of a bridge.
-fn ports_of(node: &Node, name: &str) -> Result<Vec<PortId>, Failure> {
+pub(in crate::cli) fn ports_of(node: &Node, name: &str) -> Result<Vec<PortId>, Failure> {
     if name == HOST_IF {
         return Ok(vec![HOST_PORT]);
     }
