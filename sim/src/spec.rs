@@ -15,6 +15,7 @@ use router_core::config::RpFilter;
 use serde::{Deserialize, Serialize};
 
 use crate::bandwidth::Bandwidth;
+use crate::impair::{Impair, LinkImpair};
 use crate::kube::{self, ContainerPort};
 use crate::model::PodRoute;
 
@@ -177,6 +178,9 @@ pub struct NetworkSpec {
     /// Limits that the conflist has for every pod.
     #[serde(default)]
     pub bandwidth: Bandwidth,
+    /// What is done to every frame between nodes.
+    #[serde(default)]
+    pub impairments: Impair,
 }
 
 /// Calico's IPPool, IPAMConfig and MTU. The pool's addresses are the cluster's.
@@ -403,6 +407,9 @@ pub struct PodSpec {
     /// Annotations.
     #[serde(default)]
     pub annotations: IndexMap<String, String>,
+    /// What is done to frames of its link from the beginning.
+    #[serde(default)]
+    pub impairments: LinkImpair,
     /// Where the pod was declared, `file:line:column`, for messages.
     pub declared_at: Option<String>,
 }

@@ -9,7 +9,6 @@ use super::target::{DEFAULT_NAMESPACE, find_node, find_pod, nodes, parse, pods};
 use super::ui::Ui;
 use super::{Failure, Global};
 use crate::client::Client;
-use crate::cluster::HOST_PORT;
 use crate::control::proto::{NodeCounters, NodeStatus, Request, Response, Target};
 use crate::impair::{Impair, ImpairCounts, LinkImpair, Shape, percent, rate, time};
 use crate::model::Pod;
@@ -26,7 +25,7 @@ Values have units: 20ms, 0.1%, 100mbit. They mean what they mean for netem (tc-n
 The same --seed gives the same losses for the same frames. Impairments are in force at once, survive a node process that is
 killed, and go with the pod. `link show` tells of the node's side: `in` is what the node receives.";
 
-/// Impairs links, switches them off and on, and shows what is done to them.
+/// Impairs links, cuts and mends them, and shows what is done to them.
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Link {
@@ -40,9 +39,9 @@ enum Action {
     Set(Box<Set>),
     /// Show what is done to links, and to how many frames
     Show(Show),
-    /// Switch a link off, as `ip link set down` does
+    /// Cut a link: nothing passes any more (routes stay, unlike with `podwire ip -n NODE link set IF down`)
     Down(Switch),
-    /// Switch a link on
+    /// Mend a link that was cut
     Up(Switch),
 }
 
@@ -137,9 +136,31 @@ struct Switch {
 struct End {
     node: String,
     port: PortId,
-    iface: String,
     /// Its user looks from the pod's side.
     of_pod: bool,
+}
+
+impl End {
+    /// What is done to its frames now.
+    fn present(&self, counted: &[NodeCounters]) -> LinkImpair {
+        let node = counted
+            .iter()
+            .find(|c| c.node.as_deref() == Some(&self.node));
+        let known = node.and_then(|c| c.impaired.iter().find(|(port, _)| *port == self.port));
+        known.map_or_else(LinkImpair::default, |(_, wanted)| *wanted)
+    }
+
+    fn set(&self, client: &mut Client, impair: LinkImpair) -> Result<(), Failure> {
+        let request = Request::Impair {
+            node: self.node.clone(),
+            port: self.port,
+            impair,
+        };
+        match client.request(&request)? {
+            Response::Done => Ok(()),
+            _ => Err(client.unexpected("link").into()),
+        }
+    }
 }
 
 impl Link {
@@ -154,10 +175,10 @@ impl Link {
             }
             Action::Show(show) => {
                 let ends = ends(&show.target, &show.namespace, &statuses, &pods)?;
-                show.run(&mut client, &ends, &statuses, ui)
+                show.run(&mut client, &ends, ui)
             }
-            Action::Down(switch) => switch.run(&mut client, "down", &statuses, &pods),
-            Action::Up(switch) => switch.run(&mut client, "up", &statuses, &pods),
+            Action::Down(switch) => switch.run(&mut client, true, &statuses, &pods),
+            Action::Up(switch) => switch.run(&mut client, false, &statuses, &pods),
         }
     }
 }
@@ -172,14 +193,9 @@ fn ends(
     for word in words {
         if let Some((name, iface)) = word.split_once(':') {
             let node = &find_node(nodes, name.strip_prefix("node/").unwrap_or(name))?.node;
-            let name = |port: PortId| {
-                let found = node.ifaces.iter().find(|iface| iface.port == Some(port));
-                found.map_or_else(|| "host".to_owned(), |iface| iface.name.clone())
-            };
             ends.extend(ports_of(node, iface)?.into_iter().map(|port| End {
                 node: node.name.clone(),
                 port,
-                iface: name(port),
                 of_pod: false,
             }));
             continue;
@@ -203,7 +219,6 @@ fn ends(
         ends.push(End {
             node: pod.node.clone(),
             port: link.port,
-            iface: link.host_ifname.clone(),
             of_pod: true,
         });
     }
@@ -238,12 +253,7 @@ impl Set {
             if self.direction != Direction::Out {
                 self.change(received)?;
             }
-            let request = Request::Impair {
-                node: end.node.clone(),
-                port: end.port,
-                impair: wanted,
-            };
-            client.request(&request)?;
+            end.set(client, wanted)?;
         }
         Ok(0)
     }
@@ -272,25 +282,15 @@ impl Switch {
     fn run(
         &self,
         client: &mut Client,
-        state: &str,
+        down: bool,
         nodes: &[NodeStatus],
         pods: &[Pod],
     ) -> Result<u8, Failure> {
+        let counted = counters(client)?;
         for end in ends(&self.target, &self.namespace, nodes, pods)? {
-            if end.port == HOST_PORT {
-                let text = "the way to a node's host namespace can't be switched off";
-                return Err(Failure::new(FAILED, text));
-            }
-            let words = ["link", "set", "dev", &end.iface, state];
-            let request = Request::IpChange {
-                node: end.node,
-                args: words.map(str::to_owned).to_vec(),
-            };
-            match client.request(&request)? {
-                Response::Done => {}
-                Response::IpError { message, .. } => return Err(Failure::new(FAILED, message)),
-                _ => return Err(client.unexpected("link").into()),
-            }
+            let mut impair = end.present(&counted);
+            impair.down = down;
+            end.set(client, impair)?;
         }
         Ok(0)
     }
@@ -307,18 +307,9 @@ struct Row<'a> {
 }
 
 impl Show {
-    fn run(
-        &self,
-        client: &mut Client,
-        ends: &[End],
-        statuses: &[NodeStatus],
-        ui: &Ui,
-    ) -> Result<u8, Failure> {
+    fn run(&self, client: &mut Client, ends: &[End], ui: &Ui) -> Result<u8, Failure> {
         let counted = counters(client)?;
-        let rows: Vec<Row<'_>> = counted
-            .iter()
-            .flat_map(|node| rows(node, ends, statuses))
-            .collect();
+        let rows: Vec<Row<'_>> = counted.iter().flat_map(|node| rows(node, ends)).collect();
         match self.output {
             Format::Json => ui.data(&to_json(&json!({
                 "schema": "podwire.links/1",
@@ -369,11 +360,10 @@ impl Show {
     }
 }
 
-fn rows<'a>(node: &'a NodeCounters, ends: &[End], statuses: &[NodeStatus]) -> Vec<Row<'a>> {
+fn rows<'a>(node: &'a NodeCounters, ends: &[End]) -> Vec<Row<'a>> {
     let Some(name) = node.node.as_deref() else {
         return Vec::new();
     };
-    let status = statuses.iter().find(|status| status.node.name == name);
     let mut rows = Vec::new();
     for (port, iface) in &node.ports {
         let wanted = node.impaired.iter().find(|(id, _)| id == port);
@@ -388,10 +378,7 @@ fn rows<'a>(node: &'a NodeCounters, ends: &[End], statuses: &[NodeStatus]) -> Ve
             continue;
         }
         let wanted = wanted.map_or_else(LinkImpair::default, |(_, wanted)| *wanted);
-        let ifaces = status.into_iter().flat_map(|status| &status.node.ifaces);
-        let up = ifaces
-            .filter(|i| i.port == Some(*port))
-            .all(|iface| iface.up);
+        let up = !wanted.down;
         let both = [
             ("in", wanted.rx, counts.map(|c| c.rx)),
             ("out", wanted.tx, counts.map(|c| c.tx)),

@@ -139,7 +139,7 @@ enum Verb {
     Ping(ping::Ping),
     /// Follow one packet through the lab: every hop, every decision, with its reason
     Trace(trace::Trace),
-    /// Impair links (delay, loss, rate ..), switch them off and on
+    /// Impair links (delay, loss, rate ..), cut and mend them
     Link(link::Link),
     /// Capture packets of pods, nodes and ports: a line each, or a pcapng file
     Capture(capture::Capture),

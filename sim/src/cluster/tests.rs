@@ -68,6 +68,7 @@ fn seed_000() -> LabSpec {
             cni_extra_files: IndexMap::new(),
             flush_on_policy_change: false,
             conntrack: ConntrackSpec::default(),
+            impairments: Default::default(),
             stale_routes_compat: false,
             kind_masq_agent: MasqAgent::Iptables,
             docker_dns: false,

@@ -343,6 +343,10 @@ impl Lab {
             },
             tap: sandbox.as_ref().and_then(|sandbox| sandbox.tap().cloned()),
         };
+        let segment = runtime.impair_segment(self.cluster.network().impairments);
+        later
+            .waiting
+            .extend(segment?.map(|ticket| (name.to_owned(), ticket)));
         runtime.host = sandbox.map(|sandbox| HostSide::new(sandbox, network));
         let ticket = runtime.add_port(HOST_PORT, port)?;
         later.waiting.push((name.to_owned(), ticket));
@@ -391,6 +395,12 @@ impl Lab {
             let runtime = self.nodes.get_mut(&node).ok_or_else(|| missing(&node))?;
             let ticket = runtime.add_port(id, port)?;
             later.waiting.push((node.clone(), ticket));
+            let spec = self.cluster.pod_spec(namespace, name);
+            let wanted = spec.map_or_else(Default::default, |spec| spec.impairments);
+            let impaired = runtime.impair_new(id, wanted)?;
+            later
+                .waiting
+                .extend(impaired.map(|ticket| (node.clone(), ticket)));
             later.configure.insert(node);
         }
         Ok(())

@@ -8,7 +8,7 @@ use super::lab::{Lab, LabError};
 use super::nodes::{ANSWER_TIMEOUT, NodeRuntime};
 use crate::control::node::NodeRequest;
 use crate::control::proto::ErrorKind;
-use crate::impair::LinkImpair;
+use crate::impair::{Impair, LinkImpair};
 use crate::node::handle::{NodeError, Ticket};
 
 impl Lab {
@@ -66,6 +66,27 @@ impl NodeRuntime {
         self.pid()?;
         let impair = wanted;
         Some(self.post(NodeRequest::Impair { port, impair }, &[]))
+    }
+
+    /// What every frame between nodes is to suffer, at the node that sends it.
+    pub(super) fn impair_segment(&mut self, tx: Impair) -> Result<Option<Ticket>, NodeError> {
+        let wanted = LinkImpair {
+            tx,
+            ..LinkImpair::default()
+        };
+        self.impair_new(self.underlay_port(), wanted)
+    }
+
+    /// Of a new port; none where nothing is wanted.
+    pub(super) fn impair_new(
+        &mut self,
+        port: PortId,
+        wanted: LinkImpair,
+    ) -> Result<Option<Ticket>, NodeError> {
+        if wanted == LinkImpair::default() {
+            return Ok(None);
+        }
+        self.impair(port, wanted).transpose()
     }
 
     /// Gives a new process what the one before it had.

@@ -258,6 +258,11 @@ impl NodeRuntime {
         self.post(request, &fds)
     }
 
+    /// Its port on the underlay.
+    pub(super) fn underlay_port(&self) -> PortId {
+        self.underlay.port
+    }
+
     /// True when something is attached there.
     #[must_use]
     pub fn has_port(&self, id: PortId) -> bool {

@@ -89,6 +89,24 @@ pub struct LinkImpair {
     pub rx: Impair,
     /// What it sends.
     pub tx: Impair,
+    /// Nothing passes, as if the cable were cut.
+    #[serde(default)]
+    pub down: bool,
+}
+
+impl LinkImpair {
+    /// For the data plane: what the router receives, and what it sends.
+    #[must_use]
+    pub fn directions(&self) -> (Impairment, Impairment) {
+        let one = |impair: &Impair| match self.down {
+            true => Impairment {
+                loss: Probability::ALWAYS,
+                ..impair.impairment()
+            },
+            false => impair.impairment(),
+        };
+        (one(&self.rx), one(&self.tx))
+    }
 }
 
 /// Where the frames of one direction ended.

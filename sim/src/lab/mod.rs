@@ -9,6 +9,7 @@ mod cni;
 mod conflist;
 mod conntrack;
 mod diagnostics;
+mod impairments;
 mod manual;
 mod names;
 mod network;

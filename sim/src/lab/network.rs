@@ -218,6 +218,7 @@ pub(super) fn resolve(
             docker_dns: value(&file.docker_dns, false),
             flush_on_policy_change: value(&file.flush_on_policy_change, false),
             conntrack: file.conntrack.unwrap_or_default(),
+            impairments: file.impairments.unwrap_or_default(),
             internet,
             calico,
             bandwidth: conflist.bandwidth,

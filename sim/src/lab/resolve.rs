@@ -490,6 +490,7 @@ pub(crate) fn spec(file: PodFile, node: String, declared_at: Option<String>) -> 
         restart: file.restart,
         ports: file.ports.into_iter().map(|at| at.value).collect(),
         annotations: file.annotations,
+        impairments: file.impairments,
         declared_at,
     }
 }

@@ -11,10 +11,12 @@ use router_core::Mac;
 
 use super::conntrack;
 use super::diagnostics::{At, Pos, Sink, hint};
+use super::impairments;
 use super::manual::{self, InterfaceFile, LinkFile};
 use super::names::{label, node_name, subdomain};
 use super::read::{self, Fields};
 use super::tree::{Kind, Value};
+use crate::impair::{Impair, LinkImpair};
 use crate::kube::ContainerPort;
 use crate::manifest::pod_annotations;
 use crate::spec::{ConntrackSpec, IpipMode, MasqAgent, PolicyMode, RestartPolicy};
@@ -58,6 +60,7 @@ pub(super) const NETWORK_KEYS: &[&str] = &[
     "dockerDNS",
     "flushOnPolicyChange",
     "conntrack",
+    "impairments",
     "internet",
     "calico",
 ];
@@ -99,6 +102,7 @@ pub(super) const POD_KEYS: &[&str] = &[
     "node",
     "labels",
     "annotations",
+    "impairments",
     "hostNetwork",
     "cni",
     "link",
@@ -175,6 +179,7 @@ pub(super) struct NetworkFile {
     pub(super) docker_dns: Option<At<bool>>,
     pub(super) flush_on_policy_change: Option<At<bool>>,
     pub(super) conntrack: Option<ConntrackSpec>,
+    pub(super) impairments: Option<Impair>,
     pub(super) internet: Choice<InternetFile>,
     pub(super) calico: Option<CalicoFile>,
 }
@@ -247,6 +252,7 @@ pub(crate) struct PodFile {
     pub(crate) restart: RestartPolicy,
     pub(crate) ports: Vec<At<ContainerPort>>,
     pub(crate) annotations: IndexMap<String, String>,
+    pub(crate) impairments: LinkImpair,
 }
 
 const ADDRESS: &str = "an IPv4 address";
@@ -341,6 +347,7 @@ impl Default for NetworkFile {
             docker_dns: None,
             flush_on_policy_change: None,
             conntrack: None,
+            impairments: None,
             internet: Choice::Preset,
             calico: None,
         }
@@ -407,6 +414,9 @@ fn network(value: &Value, sink: &mut Sink<'_>) -> Option<NetworkFile> {
         conntrack: fields
             .get("conntrack")
             .and_then(|value| conntrack::read(value, sink)),
+        impairments: fields
+            .get("impairments")
+            .and_then(|value| impairments::segment(value, sink)),
         internet: choice(fields.get("internet"), sink, |value, sink| {
             let fields = Fields::open(value, "the internet", INTERNET_KEYS, sink)?;
             Some(InternetFile {
@@ -613,6 +623,10 @@ fn pod(value: &Value, sink: &mut Sink<'_>) -> Option<PodFile> {
         annotations: fields
             .get("annotations")
             .map_or_else(IndexMap::new, |value| pod_annotations(value, sink)),
+        impairments: fields
+            .get("impairments")
+            .and_then(|value| impairments::link(value, sink))
+            .unwrap_or_default(),
         ports: fields
             .get("ports")
             .map_or_else(Vec::new, |value| super::ports::read(value, sink)),

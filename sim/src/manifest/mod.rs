@@ -463,6 +463,7 @@ fn pod(document: &Value, sink: &mut Sink<'_>) -> Option<PodFile> {
         restart,
         ports: program.ports,
         annotations,
+        impairments: Default::default(),
     })
 }
 

@@ -17,6 +17,7 @@ mod hostport;
 mod killed_node;
 mod large;
 mod lifecycle;
+mod link;
 mod natdiscovery;
 mod offload;
 mod outside;

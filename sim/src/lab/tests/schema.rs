@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value as Json;
 
 use super::super::tree::{Kind, Value};
-use super::super::{BUILT_IN, Sink, Source, conntrack, parse, written};
+use super::super::{BUILT_IN, Sink, Source, conntrack, impairments, parse, written};
 
 const SCHEMA: &str = include_str!("../../../schema/lab.schema.json");
 
@@ -33,6 +33,8 @@ fn the_schema_has_the_keys_of_the_types() {
         (&defs["dhcp"], written::DHCP_KEYS),
         (&defs["conntrack"], conntrack::KEYS),
         (&defs["timeouts"], conntrack::TIMEOUT_KEYS),
+        (&defs["impairments"], impairments::KEYS),
+        (&defs["linkImpairments"], impairments::LINK_KEYS),
         (&defs["calico"], written::CALICO_KEYS),
         (&defs["internet"], written::INTERNET_KEYS),
         (&defs["node"], written::NODE_KEYS),
@@ -180,6 +182,10 @@ fn the_schema_refuses_what_the_program_refuses() {
         "preset: calico\nnetwork: {calico: {blocksize: 26}}\n",
         "network: {dhcp: {lease: 1h, metrics: 1}}\n",
         "network: {conntrack: {max: 0}}\n",
+        "network: {impairments: {in: {delay: 1ms}}}\n",
+        "pods: [{name: a, impairments: {distribution: round}}]\n",
+        "pods: [{name: a, impairments: {delai: 5ms}}]\n",
+        "pods: [{name: a, impairments: {limit: 0}}]\n",
         "network: {conntrack: {tcpLoose: often}}\n",
         "network: {conntrack: {timeouts: {established: 1h}}}\n",
         "pods: [{name: a, restartPolicy: Sometimes}]\n",

@@ -11,7 +11,7 @@ use crate::impair::LinkImpair;
 
 /// Makes `place` do this to frames; what it holds and has counted stays.
 pub fn set(place: &mut Option<Box<Impaired>>, wanted: &LinkImpair) {
-    let (rx, tx) = (wanted.rx.impairment(), wanted.tx.impairment());
+    let (rx, tx) = wanted.directions();
     match place {
         Some(both) => {
             both.rx.set(rx);
