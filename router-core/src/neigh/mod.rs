@@ -212,12 +212,21 @@ impl NeighbourTable {
         }
     }
 
-    /// The MAC to send to, if it is known: as [`answer`](Self::answer) gives it, and nothing else is done.
-    pub(crate) fn known(&mut self, now: Instant, port: PortId, ip: Ipv4Addr) -> Option<Mac> {
+    /// The MAC to send to, if it is known: as [`answer`](Self::answer) gives it, and nothing else is done. True with one
+    /// that need not be asked for again before the next [change](Self::changes): that of a PERMANENT entry, to which it is
+    /// all the same who uses it.
+    pub(crate) fn known(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        ip: Ipv4Addr,
+    ) -> Option<(Mac, bool)> {
         let id = self.find(port, ip)?;
-        self.entry(id)?.known_mac()?;
+        let entry = self.entry(id)?;
+        entry.known_mac()?;
+        let lasts = entry.state == Permanent;
         match self.answer_at(now, id) {
-            Answer::Found(mac) => Some(mac),
+            Answer::Found(mac) => Some((mac, lasts)),
             Answer::Resolving { .. } | Answer::Full => None,
         }
     }

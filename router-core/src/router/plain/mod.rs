@@ -168,8 +168,9 @@ struct Egress {
     /// The gateway; 0.0.0.0 when the destination itself is on the link.
     via: Ipv4Addr,
     next_hop: Ipv4Addr,
-    /// When the MAC of `next_hop` was asked for, and after how many changes of MACs.
+    /// When the MAC of `next_hop` was asked for, and after how many changes of MACs; and whether the time is all the same.
     asked: (Instant, u64),
+    lasts: bool,
 }
 
 /// What a route says about packets that come from where it leads.
@@ -461,6 +462,7 @@ impl Egress {
         via: Ipv4Addr::UNSPECIFIED,
         next_hop: Ipv4Addr::UNSPECIFIED,
         asked: (Instant::ZERO, u64::MAX),
+        lasts: false,
     };
 
     fn of(leaf: &Leaf, snapshot: &Snapshot, shaper: Option<&Shaper>) -> Option<Self> {
@@ -503,15 +505,20 @@ impl Egress {
         } else {
             self.via
         };
-        if self.next_hop == next_hop && self.asked == (now, neighbours.changes()) {
+        let (asked, changes) = self.asked;
+        if self.next_hop == next_hop
+            && changes == neighbours.changes()
+            && (self.lasts | (asked == now))
+        {
             return true;
         }
-        let Some(mac) = neighbours.known(now, self.port, next_hop) else {
+        let Some((mac, lasts)) = neighbours.known(now, self.port, next_hop) else {
             return false;
         };
         self.header[..6].copy_from_slice(&mac.0);
         self.next_hop = next_hop;
         self.asked = (now, neighbours.changes());
+        self.lasts = lasts;
         true
     }
 }
