@@ -6,6 +6,7 @@
 pub mod crowd;
 pub mod flight;
 pub mod routes;
+pub mod shapes;
 
 use core::net::Ipv4Addr;
 use core::time::Duration;
@@ -16,6 +17,7 @@ use router_core::config::{
 };
 use router_core::testing::topology::masquerading;
 use router_core::{Batch, FramePool, Instant, Limits, Mac, PortId, Router, Snapshot, TxBatch};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Port towards the senders.
 pub const LEFT: PortId = PortId(1);
@@ -25,6 +27,17 @@ pub const RIGHT: PortId = PortId(0);
 pub const ROUTER_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 /// MAC of every station.
 pub const STATION_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
+
+/// CPU time of this process: what others take of the machine does not count.
+///
+/// # Panics
+/// Never: the clock began at zero.
+#[must_use]
+pub fn cpu_time() -> Duration {
+    let t = clock_gettime(ClockId::ProcessCPUTime);
+    let part = |n: i64| u64::try_from(n).expect("a clock that began at zero");
+    Duration::from_secs(part(t.tv_sec)) + Duration::from_nanos(part(t.tv_nsec))
+}
 
 /// xorshift64*: seeded, so that every run sees the same addresses.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +144,11 @@ impl Node {
     }
 
     /// A router of this configuration.
-    fn of(snapshot: Snapshot) -> Self {
+    ///
+    /// # Panics
+    /// When the configuration contradicts itself.
+    #[must_use]
+    pub fn of(snapshot: Snapshot) -> Self {
         let capacity = 1024;
         let mut pool = FramePool::new(capacity);
         let mut router = Router::new(Limits::default(), 1);
@@ -153,10 +170,18 @@ impl Node {
     /// # Panics
     /// With more frames than a batch takes.
     pub fn pass(&mut self, frames: &[Vec<u8>]) -> usize {
+        self.pass_from(LEFT, frames)
+    }
+
+    /// [`pass`](Self::pass) of frames that come in by another port.
+    ///
+    /// # Panics
+    /// With more frames than a batch takes.
+    pub fn pass_from(&mut self, port: PortId, frames: &[Vec<u8>]) -> usize {
         for bytes in frames {
             let mut frame = self.pool.alloc().expect("the pool is larger than a batch");
             frame.fill(bytes);
-            frame.set_port(LEFT);
+            frame.set_port(port);
             self.rx.push(frame).expect("at most a batch");
         }
         self.now = self.now + Duration::from_micros(10);

@@ -5,15 +5,18 @@
 //! The loops of routers take batches of 256 frames of 60 or 64 bytes through one, copies into and out of the pool included;
 //! those of tables look up keys that are there, 64 at a time where the table can.
 
+use std::hint::black_box;
 use std::time::Duration;
 
 use benches::crowd::Crowd;
-use benches::{Node, Random, udp_frame};
+use benches::routes::{Mix, Table};
+use benches::{Node, Random, cpu_time, udp_frame};
 use core::net::Ipv4Addr;
 use hashbrown::HashMap;
+use router_core::arch::Kernel;
 use router_core::table::flow::{FlowKey, FlowTable};
+use router_core::table::lpm4::Lpm4;
 use router_core::testing::crowd::Session;
-use rustix::time::{ClockId, clock_gettime};
 
 const IN_FLIGHT: usize = 256;
 /// Frames of one measurement of a crowd: so many that they reach all of its sessions now and then.
@@ -24,7 +27,7 @@ const TURN: Duration = Duration::from_millis(120);
 type Loop = Box<dyn FnMut() -> usize>;
 type Maker = fn() -> Loop;
 
-const NAMES: [(&str, Maker); 13] = [
+const NAMES: [(&str, Maker); 17] = [
     ("forward", || node(Node::new(1))),
     ("forward-1000-neighbours", || node(Node::new(1000))),
     ("masquerade", || node(Node::masquerading(1))),
@@ -38,6 +41,16 @@ const NAMES: [(&str, Maker); 13] = [
     ("flows-10M", || flows(10_000_000)),
     ("hashbrown-1M", || hashbrown(1_000_000)),
     ("hashbrown-10M", || hashbrown(10_000_000)),
+    ("routes-cluster", || routes(Table::Cluster, Kernel::best())),
+    ("routes-cluster-portable", || {
+        routes(Table::Cluster, Kernel::PORTABLE)
+    }),
+    ("routes-internet", || {
+        routes(Table::Internet, Kernel::best())
+    }),
+    ("routes-internet-portable", || {
+        routes(Table::Internet, Kernel::PORTABLE)
+    }),
 ];
 
 fn main() -> Result<(), String> {
@@ -81,12 +94,6 @@ fn main() -> Result<(), String> {
     Ok(())
 }
 
-fn cpu_time() -> Duration {
-    let t = clock_gettime(ClockId::ThreadCPUTime);
-    let part = |n: i64| u64::try_from(n).expect("a clock that began at zero");
-    Duration::from_secs(part(t.tv_sec)) + Duration::from_nanos(part(t.tv_nsec))
-}
-
 /// Nanoseconds per packet.
 fn measure(run: &mut Loop) -> f64 {
     run();
@@ -106,6 +113,21 @@ fn node(mut node: Node) -> Loop {
         .map(|i| udp_frame(Ipv4Addr::from(0x0a00_0007 + ((i * 19) << 8)), 64))
         .collect();
     Box::new(move || (0..64).map(|_| node.pass(&frames)).sum())
+}
+
+/// Addresses that prefixes cover, each as often as any other.
+fn routes(table: Table, kernel: Kernel) -> Loop {
+    let routes = table.routes().expect("the table is there");
+    let asked = Mix::Cov.destinations(&routes, 1 << 20);
+    let lpm = Lpm4::from_routes(routes).expect("they fit");
+    let mut hops = [0; 64];
+    Box::new(move || {
+        for addresses in asked.chunks(64) {
+            lpm.lookup_batch_by(kernel, addresses, &mut hops);
+            black_box(&hops);
+        }
+        asked.len()
+    })
 }
 
 /// So many keys, and some of them in no order.
