@@ -6,7 +6,7 @@
 //! Order of one [`EventLoop::turn`]:
 //!
 //! 1. Ports in memory are asked for frames. With work at hand the kernel is asked for events without waiting. Else the
-//!    loop looks for some for a few microseconds, if that has been paying ([`spin`]), letting others run in between; then
+//!    loop looks for some for a few microseconds, if that has been paying (`spin`), letting others run in between; then
 //!    it announces sleep to these ports, asks them once more, and sleeps until the engine's next deadline, the caller's
 //!    limit, or an event.
 //! 2. The clock is read.
