@@ -318,7 +318,7 @@ pub fn rate(text: &str) -> Result<u64, String> {
 /// In the largest unit that leaves no fraction longer than needed.
 fn show(value: u64, units: &[(&str, u64)]) -> String {
     let fitting = units.iter().find(|(_, size)| value >= *size);
-    let (unit, size) = fitting.or(units.last()).copied().unwrap_or(("", 1));
+    let (unit, size) = fitting.or_else(|| units.last()).copied().unwrap_or(("", 1));
     let (whole, rest) = (value / size, value % size);
     if rest == 0 {
         return format!("{whole}{unit}");
