@@ -511,10 +511,11 @@ fn segment(d: &Draw, slow: &Slow) -> Segment {
     let dir = usize::from(d.reply);
     let (own, other) = (&slow.sides[dir], &slow.sides[1 - dir]);
     let syn = d.flags & SYN != 0;
-    // A window is 2^30 at most. Further away than that, before and after change places when it is added, and the two
-    // formulations add it on different sides.
+    // Further away than half the circle less the largest window, before and after change places when it is added, and the
+    // two formulations add it on different sides.
+    let reach = i64::from(own.max_win.max(other.max_win).max(66_000));
     let within = |number, end| {
-        if ahead(number, end).abs() < 1 << 30 {
+        if ahead(number, end).abs() + reach < (1 << 31) - (1 << 17) {
             number
         } else {
             end
