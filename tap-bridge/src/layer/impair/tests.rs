@@ -12,7 +12,7 @@ use super::*;
 const MS: Duration = Duration::from_millis(1);
 
 fn at(ms: f64) -> Instant {
-    Instant::from_nanos((ms * 1e6).round() as u64)
+    Instant::ZERO + Duration::from_secs_f64(ms / 1e3)
 }
 
 struct Bench {
@@ -378,7 +378,7 @@ proptest! {
             let expected: Vec<u32> = arrived.iter().map(|d| d.1).collect();
             prop_assert_eq!(b.pop(Instant::from_nanos(now)), expected);
             if waiting.len() < limit as usize {
-                let wire = if rate == 0 { 0 } else { len as u64 * 1000 / rate };
+                let wire = (len as u64 * 1000).checked_div(rate).unwrap_or(0);
                 let due = if rate == 0 {
                     now + delay * 1000
                 } else {
