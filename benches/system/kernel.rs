@@ -55,7 +55,8 @@ impl Kernel {
         let kernel = Self { scenario };
         for node in NODES {
             ip(&format!("netns add {node}"))?;
-            within(node, "sysctl -qw net.ipv4.ip_forward=1")?;
+            let forward = "echo 1 >/proc/sys/net/ipv4/ip_forward";
+            checked(Command::new("ip").args(["netns", "exec", node, "sh", "-c", forward]))?;
         }
         ip("link add eth0 netns n1 type veth peer name eth0 netns n2")?;
         for (n, node) in NODES.into_iter().enumerate() {
