@@ -6,18 +6,25 @@
 //! duplicate of its own.
 //! Cost: about 1 ms and 0.3 MB of kernel memory each (decision 11); a few threads share the work.
 
+mod error;
+mod files;
+#[cfg(test)]
+mod tests;
+
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use router_core::Mac;
-use tap_bridge::sys::mount;
 use tap_bridge::sys::netlink::{Changes, LOOPBACK, NetlinkError, RouteSocket};
 use tap_bridge::sys::netns::{self, Namespace};
 use tap_bridge::tap::{self, TapConfig, TapError};
+
+pub use error::SandboxError;
+pub use files::over_file;
 
 use super::network::Network;
 
@@ -30,73 +37,6 @@ const CLOSERS: usize = 256;
 
 /// Index of the first interface of a new network namespace after `lo`.
 const FIRST_IFINDEX: u32 = 2;
-
-/// Bytes that a node's own `/run` may hold.
-const RUN_BYTES: u64 = 64 << 20;
-
-/// A sandbox could not be made; nothing of it is left.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SandboxError {
-    /// The kernel refused a namespace.
-    #[error("{name}: make namespaces: {source}")]
-    Namespace {
-        /// Pod or node.
-        name: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The TAP device.
-    #[error("{name}: {source}")]
-    Tap {
-        /// Pod or node.
-        name: String,
-        /// Which operation failed.
-        source: TapError,
-    },
-    /// Its links, addresses or routes.
-    #[error("{name}: {source}")]
-    Network {
-        /// Pod or node.
-        name: String,
-        /// Which change was refused.
-        source: NetlinkError,
-    },
-    /// Nobody wants it any more.
-    #[error("{name}: given up")]
-    GivenUp {
-        /// Pod or node.
-        name: String,
-    },
-    /// Its files.
-    #[error("{name}: {what}: {source}")]
-    Files {
-        /// Pod or node.
-        name: String,
-        /// What was tried.
-        what: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl SandboxError {
-    /// True when this host doesn't allow sandboxes at all, as against one that could not be made.
-    #[must_use]
-    pub fn is_permission(&self) -> bool {
-        let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-        match self {
-            Self::Namespace { source, .. } => denied(source),
-            Self::Tap { source, .. } => {
-                source.is_closed()
-                    || source.is_absent()
-                    || matches!(source, TapError::Attach { source, .. } | TapError::SetIndex { source, .. } if denied(source))
-            }
-            Self::Network { source, .. } => denied(&source.source),
-            Self::Files { .. } | Self::GivenUp { .. } => false,
-        }
-    }
-}
 
 /// What to make.
 #[derive(Clone, Debug)]
@@ -314,7 +254,7 @@ impl Workshop {
             (Some(Arc::new(tap)), ifindex)
         };
         self.network(plan, ifindex)?;
-        files(plan)?;
+        files::establish(plan)?;
         Ok(Sandbox {
             net,
             mount,
@@ -420,104 +360,6 @@ fn accept_local() {
     }
 }
 
-/// Writes and mounts the files of the sandbox that the calling thread is in.
-fn files(plan: &Plan) -> Result<(), SandboxError> {
-    let context = |what| {
-        move |source| SandboxError::Files {
-            name: plan.name.clone(),
-            what,
-            source,
-        }
-    };
-    fs::create_dir_all(&plan.files).map_err(context("make its directory"))?;
-    let hostname = plan.files.join("hostname");
-    fs::write(&hostname, format!("{}\n", plan.hostname))
-        .map_err(context("write its hostname file"))?;
-    if let Err(error) = mount::fresh_sysfs() {
-        // Where parts of the present /sys are covered the kernel refuses; programs then see the host's interfaces there.
-        tracing::debug!("{}: /sys stays the host's: {error}", plan.name);
-    }
-    if let Some(node) = &plan.node {
-        node_etc(plan, node).map_err(context("give it an /etc of its own"))?;
-        node_run(node).map_err(context("give it a /run of its own"))?;
-    }
-    if let Some(text) = &plan.resolv {
-        let resolv = plan.files.join("resolv.conf");
-        fs::write(&resolv, text).map_err(context("write its resolv.conf"))?;
-        over_file(&resolv, Path::new("/etc/resolv.conf"))
-            .map_err(context("mount its resolv.conf"))?;
-    }
-    over_file(&hostname, Path::new("/etc/hostname")).map_err(context("mount its hostname file"))
-}
-
-/// Mounts a file over another, if that exists.
-pub fn over_file(file: &Path, target: &Path) -> io::Result<()> {
-    match mount::bind(file, target) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-/// A node's `/etc`: the host's, with the CNI directory and files of its own.
-fn node_etc(plan: &Plan, node: &NodeFiles) -> io::Result<()> {
-    let etc = Path::new("/etc");
-    let upper = plan.files.join("etc");
-    let work = plan.files.join("etc-work");
-    fs::create_dir_all(&upper)?;
-    fs::create_dir_all(&work)?;
-    // Plain files in place of links that may lead into the hidden /run.
-    for name in ["hosts", "hostname", "resolv.conf"] {
-        fs::write(upper.join(name), "")?;
-    }
-    let cni_below_etc = node.cni_at.strip_prefix(etc).ok();
-    if let Some(below) = cni_below_etc {
-        fs::create_dir_all(upper.join(below))?;
-    }
-    if mount::overlay(etc, &upper, &work, etc).is_err() {
-        link_etc(plan, etc, &upper)?;
-    }
-    mount::bind(&node.hosts, &etc.join("hosts"))?;
-    mount::bind(&node.resolv, &etc.join("resolv.conf"))?;
-    if cni_below_etc.is_some() {
-        mount::bind(&node.cni, &node.cni_at)?;
-    }
-    Ok(())
-}
-
-/// Where there is no overlay file system: our directory over `/etc`, with a link for every entry that it doesn't have.
-fn link_etc(plan: &Plan, etc: &Path, upper: &Path) -> io::Result<()> {
-    let original = plan.files.join("etc-host");
-    fs::create_dir_all(&original)?;
-    for entry in fs::read_dir(etc)?.flatten() {
-        let name = entry.file_name();
-        match std::os::unix::fs::symlink(original.join(&name), upper.join(&name)) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-    }
-    mount::bind(etc, &original)?;
-    mount::bind(upper, etc)
-}
-
-/// A node's `/run`: empty but for the IPAM state.
-fn node_run(node: &NodeFiles) -> io::Result<()> {
-    // The runtime directory may itself lie below /run: hold what is needed before it is covered.
-    let cni = fs::File::open(&node.cni)?;
-    let ipam = fs::File::open(&node.ipam)?;
-    let run = Path::new("/run");
-    mount::tmpfs(run, RUN_BYTES)?;
-    let held =
-        |file: &fs::File| PathBuf::from(format!("/proc/thread-self/fd/{}", file.as_raw_fd()));
-    let state = run.join("cni-ipam-state");
-    fs::create_dir(&state)?;
-    mount::bind(&held(&ipam), &state)?;
-    if node.cni_at.starts_with(run) {
-        fs::create_dir_all(&node.cni_at)?;
-        mount::bind(&held(&cni), &node.cni_at)?;
-    }
-    Ok(())
-}
-
 /// Closes sandboxes and returns when their devices are gone, in about the time that one takes.
 pub fn close(sandboxes: impl IntoIterator<Item = Sandbox>) {
     let mut taps = Vec::new();
@@ -537,176 +379,4 @@ pub fn close(sandboxes: impl IntoIterator<Item = Sandbox>) {
             drop(closer.spawn_scoped(scope, move || drop(some)));
         }
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use super::*;
-    use crate::model::{PodLink, PodRoute, Scope};
-    use router_core::PortId;
-
-    fn link() -> PodLink {
-        let gateway = Ipv4Addr::new(10, 244, 1, 1);
-        let ip = Ipv4Addr::new(10, 244, 1, 2);
-        PodLink {
-            ifname: "eth0".into(),
-            ifindex: 4,
-            mac: Mac([0x52, 0xa1, 0x40, 0x3b, 0x54, 0x18]),
-            mtu: 1500,
-            addr: "10.244.1.2/24".parse().unwrap(),
-            broadcast: Some(Ipv4Addr::new(10, 244, 1, 255)),
-            bridge: None,
-            by_hand: false,
-            gateway,
-            host_ifname: "vethfa21a27c".into(),
-            host_ifindex: 5,
-            host_mac: Mac([2, 0, 0, 0, 0, 1]),
-            port: PortId(5),
-            routes: vec![
-                PodRoute {
-                    dst: "10.244.1.1/32".parse().unwrap(),
-                    via: None,
-                    src: Some(ip),
-                    scope: Scope::Link,
-                },
-                PodRoute {
-                    dst: "10.244.1.0/24".parse().unwrap(),
-                    via: Some(gateway),
-                    src: Some(ip),
-                    scope: Scope::Global,
-                },
-                PodRoute {
-                    dst: "0.0.0.0/0".parse().unwrap(),
-                    via: Some(gateway),
-                    src: None,
-                    scope: Scope::Global,
-                },
-            ],
-            ipv6_link_local: false,
-        }
-    }
-
-    fn plan(files: &Path, name: &str) -> Plan {
-        let link = link();
-        Plan {
-            name: name.into(),
-            hostname: name.into(),
-            files: files.join(name),
-            resolv: None,
-            ifname: link.ifname.clone(),
-            ifindex: link.ifindex,
-            mac: link.mac,
-            mtu: link.mtu,
-            ipv6_link_local: link.ipv6_link_local,
-            network: Network::of_pod(&link),
-            node: None,
-        }
-    }
-
-    /// Runs `work` with a workshop in namespaces of its own, or says why that isn't permitted.
-    fn with_workshop(work: impl FnOnce(&Workshop, &Path) + Send) {
-        let files = tempfile::tempdir().unwrap();
-        let outcome = std::thread::scope(|scope| {
-            scope
-                .spawn(|| {
-                    netns::isolate(&[Namespace::Mount, Namespace::Net])
-                        .and_then(|()| mount::make_private())
-                        .map_err(|error| error.to_string())?;
-                    let workshop = Workshop::open(None, true, Arc::default())
-                        .map_err(|error| error.to_string())?;
-                    match workshop.make(&[plan(files.path(), "probe")]) {
-                        Ok(made) => close(made),
-                        Err(error) if error.is_permission() => return Err(error.to_string()),
-                        Err(error) => panic!("{error}"),
-                    }
-                    work(&workshop, files.path());
-                    Ok(())
-                })
-                .join()
-                .unwrap()
-        });
-        if let Err(reason) = outcome {
-            assert!(
-                std::env::var_os("PODWIRE_REQUIRE_ALL").is_none(),
-                "not permitted: {reason}"
-            );
-            eprintln!("SKIPPED: sandboxes are not permitted: {reason}");
-        }
-    }
-
-    fn inside<T: Send>(sandbox: &Sandbox, work: impl FnOnce() -> T + Send) -> T {
-        netns::with_namespaces(
-            &[
-                (sandbox.mount().as_fd(), Namespace::Mount),
-                (sandbox.uts().as_fd(), Namespace::Uts),
-                (sandbox.net().as_fd(), Namespace::Net),
-            ],
-            work,
-        )
-        .unwrap()
-    }
-
-    /// Decisions 2 and 6: the pod sees its own name, interface, index, address and routes.
-    #[test]
-    fn a_pod_sees_only_itself() {
-        with_workshop(|workshop, files| {
-            let made = workshop
-                .make(&[plan(files, "one"), plan(files, "two")])
-                .unwrap();
-            assert_eq!(made.len(), 2);
-            inside(&made[1], || {
-                assert_eq!(fs::read_to_string("/etc/hostname").unwrap(), "two\n");
-                assert_eq!(rustix::system::uname().nodename().to_str(), Ok("two"));
-                let mut names: Vec<_> = fs::read_dir("/sys/class/net")
-                    .unwrap()
-                    .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-                    .filter(|name| name == "lo" || name == "eth0")
-                    .collect();
-                names.sort();
-                assert_eq!(names, ["eth0", "lo"]);
-                let attribute = |name: &str| {
-                    let text = fs::read_to_string(format!("/sys/class/net/eth0/{name}")).unwrap();
-                    text.trim().to_owned()
-                };
-                assert_eq!(attribute("ifindex"), "4");
-                assert_eq!(attribute("address"), "52:a1:40:3b:54:18");
-                assert_eq!(attribute("mtu"), "1500");
-                assert_eq!(attribute("operstate"), "up");
-                let routes = fs::read_to_string("/proc/thread-self/net/route").unwrap();
-                // Default, podCIDR and gateway; no connected route.
-                assert_eq!(routes.lines().count(), 4, "{routes}");
-                assert!(
-                    !Path::new("/proc/thread-self/net/if_inet6").exists()
-                        || fs::read_to_string("/proc/thread-self/net/if_inet6")
-                            .unwrap()
-                            .is_empty()
-                );
-                let arp = fs::read_to_string("/proc/thread-self/net/arp").unwrap();
-                assert!(arp.contains("02:00:00:00:00:01"), "{arp}");
-                std::net::UdpSocket::bind("10.244.1.2:0").unwrap();
-            });
-            close(made);
-            assert!(!files.join("two").exists());
-        });
-    }
-
-    /// A wrong plan makes nothing, and the others that were made with it are gone again.
-    #[test]
-    fn one_failure_undoes_all() {
-        with_workshop(|workshop, files| {
-            let mut plans: Vec<_> = (0..6).map(|n| plan(files, &format!("p{n}"))).collect();
-            plans[3].ifname = "a/b".into();
-            let error = workshop.make(&plans).unwrap_err();
-            assert!(
-                error
-                    .to_string()
-                    .starts_with("p3: 'a/b' is no interface name"),
-                "{error}"
-            );
-            assert!(!error.is_permission());
-            assert!((0..6).all(|n| !files.join(format!("p{n}")).exists()));
-        });
-    }
 }

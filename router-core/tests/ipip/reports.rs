@@ -1,4 +1,4 @@
-//! What a tunnel's end believes of ICMP errors, and what it counts (dataplane 3.4): the cases that `ipip.rs` leaves out.
+//! What a tunnel's end believes of ICMP errors, and what it counts (dataplane 3.4): the cases that `errors` leaves out.
 
 use core::time::Duration;
 
