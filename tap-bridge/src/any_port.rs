@@ -10,6 +10,7 @@ use router_core::{Batch, Frame, FramePool};
 use crate::fabric::FabricPort;
 use crate::layer::Layered;
 use crate::memory::MemoryPort;
+use crate::packet::PacketPort;
 use crate::port::{Caps, Port, PortCounters, PortError, Rx};
 use crate::tap::TapPort;
 
@@ -19,6 +20,8 @@ use crate::tap::TapPort;
 pub enum AnyPort {
     /// A TAP interface.
     Tap(TapPort),
+    /// An interface with a packet socket.
+    Packet(PacketPort),
     /// The underlay.
     Fabric(Box<FabricPort>),
     /// One end of an in-process pair.
@@ -41,6 +44,7 @@ impl AnyPort {
     pub(crate) fn descriptors(&self) -> [Option<BorrowedFd<'_>>; 2] {
         match self {
             Self::Tap(p) => [Some(p.as_fd()), None],
+            Self::Packet(p) => [Some(p.as_fd()), None],
             Self::Fabric(p) => p.descriptors().map(Some),
             Self::Memory(_) => [None, None],
             Self::Layered(p) => p.port().descriptors(),
@@ -50,7 +54,7 @@ impl AnyPort {
     /// True when frames may arrive without a descriptor telling so, while the loop is awake.
     pub(crate) fn is_polled(&self) -> bool {
         match self {
-            Self::Tap(_) => false,
+            Self::Tap(_) | Self::Packet(_) => false,
             Self::Fabric(_) | Self::Memory(_) => true,
             Self::Layered(p) => p.port().is_polled(),
         }
@@ -59,7 +63,7 @@ impl AnyPort {
     /// True when [`Port::rx`] would find frames in memory. Only for ports that [`AnyPort::is_polled`].
     pub(crate) fn has_frames(&self) -> bool {
         match self {
-            Self::Tap(_) => false,
+            Self::Tap(_) | Self::Packet(_) => false,
             Self::Fabric(p) => p.has_frames(),
             Self::Memory(p) => p.pending() > 0,
             Self::Layered(p) => p.port().has_frames(),
@@ -71,7 +75,7 @@ impl AnyPort {
         match self {
             Self::Fabric(p) => p.take_back(),
             Self::Layered(p) => p.port_mut().begin_breath(),
-            Self::Tap(_) | Self::Memory(_) => {}
+            Self::Tap(_) | Self::Packet(_) | Self::Memory(_) => {}
         }
     }
 
@@ -80,7 +84,7 @@ impl AnyPort {
         match self {
             Self::Fabric(p) => p.prepare_sleep(),
             Self::Layered(p) => p.port_mut().prepare_sleep(),
-            Self::Tap(_) | Self::Memory(_) => !self.has_frames(),
+            Self::Tap(_) | Self::Packet(_) | Self::Memory(_) => !self.has_frames(),
         }
     }
 
@@ -89,7 +93,7 @@ impl AnyPort {
         match self {
             Self::Fabric(p) => p.end_sleep(),
             Self::Layered(p) => p.port_mut().end_sleep(),
-            Self::Tap(_) | Self::Memory(_) => {}
+            Self::Tap(_) | Self::Packet(_) | Self::Memory(_) => {}
         }
     }
 }
@@ -98,6 +102,7 @@ macro_rules! each {
     ($any:expr, $port:ident => $call:expr) => {
         match $any {
             AnyPort::Tap($port) => $call,
+            AnyPort::Packet($port) => $call,
             AnyPort::Fabric($port) => $call,
             AnyPort::Memory($port) => $call,
             AnyPort::Layered($port) => $call,
@@ -135,6 +140,12 @@ impl Port for AnyPort {
 impl From<TapPort> for AnyPort {
     fn from(port: TapPort) -> Self {
         Self::Tap(port)
+    }
+}
+
+impl From<PacketPort> for AnyPort {
+    fn from(port: PacketPort) -> Self {
+        Self::Packet(port)
     }
 }
 

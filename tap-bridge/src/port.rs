@@ -32,6 +32,9 @@ pub struct PortCounters {
     pub tx_dropped: u64,
     /// Frames the device handed in that never came to the router, because they were malformed at the device level.
     pub rx_errors: u64,
+    /// Frames that never came to the router because the device's queue was full; only where the device tells (packet
+    /// sockets).
+    pub rx_missed: u64,
 }
 
 /// An attachment of a router.

@@ -6,10 +6,13 @@
 pub mod child;
 pub mod clock;
 pub mod epoll;
+pub mod ethtool;
 pub mod eventfd;
+pub mod links;
 pub mod mount;
 pub mod netlink;
 pub mod netns;
+pub mod packet;
 pub mod rules;
 pub mod scm;
 pub mod shm;

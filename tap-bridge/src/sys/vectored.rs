@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::shm::{Stretch, StretchMut};
 
-fn entry(start: *const u8, len: usize) -> libc::iovec {
+pub(super) fn entry(start: *const u8, len: usize) -> libc::iovec {
     libc::iovec {
         iov_base: start.cast_mut().cast(),
         iov_len: len,
@@ -17,7 +17,7 @@ fn entry(start: *const u8, len: usize) -> libc::iovec {
 }
 
 /// What a call returned, or the error that it left in errno.
-fn outcome(returned: libc::ssize_t) -> Result<usize, Errno> {
+pub(super) fn outcome(returned: libc::ssize_t) -> Result<usize, Errno> {
     usize::try_from(returned).map_err(|_| {
         let error = std::io::Error::last_os_error();
         Errno::from_io_error(&error).unwrap_or(Errno::IO)

@@ -4,7 +4,8 @@
 //! (a counted drop: the pod's side will come up again) and which "gone" (the port is of no use any more). Doesn't decide
 //! the interface's addresses, MTU or flags: these belong to whoever holds its network namespace.
 //!
-//! Two kinds of device. With offloads ([`TapConfig::offload`]) every frame has a virtio-net header ([`vnet`]) in front: the
+//! Two kinds of device. With offloads ([`TapConfig::offload`]) every frame has a virtio-net header
+//! ([`vnet`](crate::device::vnet)) in front: the
 //! pod's kernel leaves checksums and segmentation to whoever needs them. What a device was asked for is a property of its
 //! descriptor, so that it survives being handed to another process ([`has_offloads`]). The plain device comes from the
 //! `tun-tap` crate; a fixed interface index or a device node in another place are not in its reach and go through
@@ -12,11 +13,8 @@
 //!
 //! Source: Linux `Documentation/networking/tuntap.rst`, `drivers/net/tun.c`. Cost: one read or write per frame.
 
-mod offload;
-mod port;
 #[cfg(test)]
 mod tests;
-pub mod vnet;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -24,9 +22,62 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::sys::tun;
+use crate::device::{Device, DevicePort, Got, ReadError, vnet};
+use crate::sys::shm::StretchMut;
+use crate::sys::{tun, vectored};
 
-pub use port::TapPort;
+/// The router's side of a TAP interface. What the pod sends is read, what is written the pod receives.
+pub type TapPort = DevicePort<Tap>;
+
+/// The descriptor of a TAP interface, as [`create`] makes it.
+#[derive(Debug)]
+pub struct Tap(OwnedFd);
+
+impl TapPort {
+    /// A port on the plain interface that `fd` is attached to; with [`DevicePort::with_offload`] on one that has a virtio-net
+    /// header, as [`has_offloads`] tells. `fd` must be nonblocking; `name` is for messages, `mtu` what
+    /// [`Port::caps`](crate::Port::caps) tells.
+    #[must_use]
+    pub fn new(fd: OwnedFd, name: &str, mtu: u16) -> Self {
+        Self::on(Tap(fd), name, mtu)
+    }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Device for Tap {
+    fn read(
+        &self,
+        header: &mut [u8],
+        head: &mut [u8],
+        tail: Option<StretchMut<'_>>,
+        beyond: &mut [u8],
+    ) -> Result<Got, Errno> {
+        let len = vectored::read(self.as_fd(), header, head, tail, beyond)?;
+        Ok(Got { len, tag: None })
+    }
+
+    fn read_error(&self, errno: Errno, vnet: bool) -> ReadError {
+        match errno {
+            Errno::AGAIN => ReadError::Nothing,
+            // The kernel had a frame that its own header has no word for, and has dropped it (virtio_net_hdr_from_skb).
+            Errno::INVAL if vnet => ReadError::Malformed,
+            // An interface that is merely down has nothing to read and says EAGAIN, so every other error means that it was
+            // deleted: EBADFD when it is detached, EIO and EFAULT (shut-down queue) while it is on its way out.
+            _ => ReadError::Gone,
+        }
+    }
+
+    /// No interface behind the descriptor (tun_chr_write_iter). EIO: the interface is down (tun_get_user). EAGAIN, ENOBUFS,
+    /// ENOMEM: full. EINVAL: shorter than an Ethernet header.
+    fn is_gone(&self, errno: Errno) -> bool {
+        matches!(errno, Errno::BADFD | Errno::BADF)
+    }
+}
 
 /// Where the driver's device node is unless [`TapConfig::device`] says otherwise.
 pub const DEVICE: &str = "/dev/net/tun";

@@ -1,4 +1,4 @@
-//! Frames of a TAP device with a virtio-net header: whole superframes in and out.
+//! Frames of a device with a virtio-net header: whole superframes in and out.
 //!
 //! Decides where the bytes of a frame go: as many as a slot takes into its head, the rest of a superframe into a tail, and
 //! from both straight to the next device. Before a read nobody knows what will come, so a tail stands ready for each; one
@@ -6,7 +6,6 @@
 //!
 //! Cost: one readv or writev per frame, which copies it once; nothing else touches its payload.
 
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use router_core::Frame;
@@ -14,9 +13,8 @@ use router_core::frame::{GsoKind, HEADROOM, MAX_FRAME};
 use router_core::segment::Layout;
 use rustix::io::Errno;
 
-use super::port::{Read, set_len};
-use super::vnet;
-use crate::sys::vectored;
+use super::port::{Read, judge, set_len};
+use super::{Device, Got, vlan, vnet};
 use crate::tails::{Spare, TAIL_BYTES, Tails, stretch_of};
 
 /// Bytes that a superframe has in front of its tail: a slot's less what tunnels may put in front, as the next router has to
@@ -43,19 +41,17 @@ impl Vnet {
 
     /// Reads one frame. Of a superframe for which there is no tail, and of a longer frame than a device with the MTU of a
     /// slot has, only the beginning comes, with a word about that.
-    pub(super) fn read(&mut self, fd: BorrowedFd<'_>, frame: &mut Frame) -> Result<Read, Errno> {
+    pub(super) fn read<D: Device>(&mut self, device: &D, frame: &mut Frame) -> Result<Read, Errno> {
         let mut header = [0; vnet::HEADER];
         let mut beyond = [0];
         let spare = self.tails.take();
         let tail = spare.as_ref().and_then(Spare::stretch_mut);
         let head = if tail.is_some() { HEAD } else { MAX_FRAME };
         let room = &mut frame.room_mut()[..head];
-        let len = match vectored::read(fd, &mut header, room, tail, &mut beyond) {
-            Ok(0) | Err(Errno::AGAIN) => return Ok(Read::Nothing),
-            // The kernel had a frame that its own header has no word for, and has dropped it (virtio_net_hdr_from_skb).
-            Err(Errno::INVAL) => return Ok(Read::Malformed),
-            Err(errno) => return Err(errno),
-            Ok(len) => len,
+        let Got { len, tag } = match device.read(&mut header, room, tail, &mut beyond) {
+            Ok(Got { len: 0, .. }) => return Ok(Read::Nothing),
+            Err(errno) => return judge(device, errno, true),
+            Ok(got) => got,
         };
         let Some(len) = len.checked_sub(vnet::HEADER) else {
             return Ok(Read::Malformed);
@@ -68,7 +64,7 @@ impl Vnet {
             && let Some(rest) = len.checked_sub(HEAD + 1)
         {
             let tail = spare.filled(rest + 1);
-            if offload.gso.is_some() && rest < TAIL_BYTES {
+            if offload.gso.is_some() && rest < TAIL_BYTES && tag.is_none() {
                 frame.set_offload(offload);
                 frame.set_tail(tail);
                 return Ok(Read::Frame);
@@ -80,17 +76,17 @@ impl Vnet {
         if offload.partial.is_some() && !frame.is_cut() {
             frame.set_offload(offload);
         }
-        Ok(Read::Frame)
+        Ok(vlan::put_back(frame, tag))
     }
 
     /// Writes one frame with its tail, from wherever that lies.
-    pub(super) fn write(
+    pub(super) fn write<D: Device>(
         &mut self,
-        fd: BorrowedFd<'_>,
+        device: &D,
         frame: &mut Frame,
     ) -> Result<Written, Errno> {
         if !frame.is_offloaded() {
-            let written = vectored::write(fd, &[0; vnet::HEADER], frame.bytes(), None);
+            let written = device.write(&[0; vnet::HEADER], frame.bytes(), None);
             return written.map(|_| Written::Frame(frame.len()));
         }
         let offload = frame.offload();
@@ -102,7 +98,7 @@ impl Vnet {
             }
         }
         let header = vnet::write(offload, frame.bytes());
-        let written = self.write_parts(fd, &header, frame);
+        let written = self.write_parts(device, &header, frame);
         match (written, offload.gso) {
             // Kernels before 6.2 don't know it.
             (Err(Errno::INVAL), Some(gso)) if gso.kind == GsoKind::Udp => {
@@ -113,18 +109,18 @@ impl Vnet {
         }
     }
 
-    fn write_parts(
+    fn write_parts<D: Device>(
         &mut self,
-        fd: BorrowedFd<'_>,
+        device: &D,
         header: &[u8],
         frame: &Frame,
     ) -> Result<usize, Errno> {
         let Some(tail) = frame.tail() else {
-            return vectored::write(fd, header, frame.bytes(), None);
+            return device.write(header, frame.bytes(), None);
         };
         let stretch = stretch_of(tail);
         if stretch.is_some() {
-            return vectored::write(fd, header, frame.bytes(), stretch);
+            return device.write(header, frame.bytes(), stretch);
         }
         self.scratch.clear();
         self.scratch.extend_from_slice(header);
@@ -132,7 +128,7 @@ impl Vnet {
         let at = self.scratch.len();
         self.scratch.resize(at + tail.len(), 0);
         tail.read(0, &mut self.scratch[at..]);
-        vectored::write(fd, &[], &self.scratch, None)
+        device.write(&[], &self.scratch, None)
     }
 }
 

@@ -1,61 +1,80 @@
-//! A TAP interface as a port.
+//! A device as a port.
+//!
+//! Decides what is counted as what, and how much one turn may take. Cost: one system call per frame.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use router_core::frame::MAX_FRAME;
 use router_core::{Batch, Frame, FramePool};
 use rustix::io::Errno;
 
-use super::offload::{Vnet, Written};
-use super::vnet;
+use super::superframes::{Vnet, Written};
+use super::{Device, Got, ReadError, vlan, vnet};
 use crate::offload::on_the_wire;
 use crate::port::{Caps, Port, PortCounters, PortError, Rx};
-use crate::sys::vectored;
 use crate::tails::Tails;
 
 /// Bytes that a device may hand in per call of [`Port::rx`], so that one that sends superframes delays others no more than
 /// one that sends small frames, and what is under way fits the cache (decision 17).
 const RX_BYTES: u64 = 256 << 10;
 
-/// The router's side of a TAP interface. What the pod sends is read, what is written the pod receives.
+/// The router's side of an interface. What the other side sends is read, what is written the other side receives.
 #[derive(Debug)]
-pub struct TapPort {
-    fd: OwnedFd,
+pub struct DevicePort<D> {
+    device: D,
     name: String,
     caps: Caps,
     counters: PortCounters,
-    /// None for the plain device.
+    /// Frames that the kernel had no room for.
+    missed: Cell<u64>,
+    /// None for a device without virtio-net header.
     vnet: Option<Vnet>,
+    /// The device takes only what a wire would carry, header or not.
+    on_the_wire: bool,
     /// Bytes per call of [`Port::rx`].
-    pub(super) turn: u64,
+    pub(crate) turn: u64,
 }
 
-impl TapPort {
-    /// A port on the plain interface that `fd` is attached to. `fd` must be nonblocking, as [`super::create`] makes it; `name`
-    /// is for messages, `mtu` what [`Port::caps`] tells.
+impl<D: Device> DevicePort<D> {
+    /// A port on a plain device. `name` is for messages, `mtu` what [`Port::caps`] tells.
     #[must_use]
-    pub fn new(fd: OwnedFd, name: &str, mtu: u16) -> Self {
+    pub fn on(device: D, name: &str, mtu: u16) -> Self {
         Self {
-            fd,
+            device,
             name: name.into(),
             caps: Caps {
                 mtu,
                 offload: false,
             },
             counters: PortCounters::default(),
+            missed: Cell::new(0),
             vnet: None,
+            on_the_wire: false,
             turn: RX_BYTES,
         }
     }
 
-    /// The same port for a device with a virtio-net header, as [`super::has_offloads`] tells. Tails of superframes are put
-    /// into `tails`.
+    /// The same port for a device with a virtio-net header. Tails of superframes are put into `tails`.
     #[must_use]
     pub fn with_offload(mut self, tails: Arc<Tails>) -> Self {
         self.caps.offload = true;
         self.vnet = Some(Vnet::new(tails));
         self
+    }
+
+    /// The same port for a device that is to be given no superframe and no open checksum, although it has the header.
+    #[must_use]
+    pub fn sending_on_the_wire(mut self) -> Self {
+        self.caps.offload = false;
+        self.on_the_wire = true;
+        self
+    }
+
+    /// The device.
+    pub fn device(&self) -> &D {
+        &self.device
     }
 
     /// Counts what became of one frame.
@@ -66,15 +85,12 @@ impl TapPort {
                 self.counters.tx_bytes += len as u64;
                 Ok(())
             }
-            // Gone for good (tun_chr_write_iter: no interface behind the descriptor).
-            Err(errno @ (Errno::BADFD | Errno::BADF)) => {
+            Err(errno) => {
                 self.counters.tx_dropped += 1;
-                Err(self.gone("write", errno))
-            }
-            // EIO: the interface is down (tun_get_user). EAGAIN, ENOBUFS, ENOMEM: full. EINVAL: shorter than an Ethernet
-            // header. A frame lost in each case, and the next may pass.
-            Err(_) => {
-                self.counters.tx_dropped += 1;
+                if self.device.is_gone(errno) {
+                    return Err(self.gone("write", errno));
+                }
+                // A frame lost, and the next may pass.
                 Ok(())
             }
         }
@@ -84,7 +100,7 @@ impl TapPort {
     fn send_cut(&mut self, frame: &mut Frame, header: &[u8]) -> Result<(), PortError> {
         let mut result = Ok(());
         let whole = on_the_wire(frame, |bytes| {
-            let written = vectored::write(self.fd.as_fd(), header, bytes, None);
+            let written = self.device.write(header, bytes, None);
             result = self.sent(written.map(|_| bytes.len()));
             result.is_ok()
         });
@@ -112,6 +128,18 @@ pub(super) enum Read {
     Malformed,
     /// None.
     Nothing,
+    /// None, but there may be one.
+    Again,
+}
+
+/// What an error of a read says of the next frame; the error itself when there will be none.
+pub(super) fn judge<D: Device>(device: &D, errno: Errno, vnet: bool) -> Result<Read, Errno> {
+    match device.read_error(errno, vnet) {
+        ReadError::Nothing => Ok(Read::Nothing),
+        ReadError::Again => Ok(Read::Again),
+        ReadError::Malformed => Ok(Read::Malformed),
+        ReadError::Gone => Err(errno),
+    }
 }
 
 /// Says how much of the frame's room was filled; of a longer frame these bytes are the beginning. Whatever its length, the
@@ -123,27 +151,27 @@ pub(super) fn set_len(frame: &mut Frame, len: usize) {
     frame.set_len(len.min(MAX_FRAME));
 }
 
-fn read_plain(fd: BorrowedFd<'_>, frame: &mut Frame) -> Result<Read, Errno> {
+fn read_plain<D: Device>(device: &D, frame: &mut Frame) -> Result<Read, Errno> {
     // The driver cuts a frame that is longer than the buffer without saying so: the byte behind the slot tells.
     let mut beyond = [0];
-    match vectored::read(fd, &mut [], frame.room_mut(), None, &mut beyond) {
+    match device.read(&mut [], frame.room_mut(), None, &mut beyond) {
         // End of file: no interface says that, and there is no frame to hand in.
-        Ok(0) | Err(Errno::AGAIN) => Ok(Read::Nothing),
-        Ok(len) => {
+        Ok(Got { len: 0, .. }) => Ok(Read::Nothing),
+        Ok(Got { len, tag }) => {
             set_len(frame, len);
-            Ok(Read::Frame)
+            Ok(vlan::put_back(frame, tag))
         }
-        Err(errno) => Err(errno),
+        Err(errno) => judge(device, errno, false),
     }
 }
 
-impl AsFd for TapPort {
+impl<D: Device> AsFd for DevicePort<D> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.device.as_fd()
     }
 }
 
-impl Port for TapPort {
+impl<D: Device> Port for DevicePort<D> {
     fn caps(&self) -> Caps {
         self.caps
     }
@@ -163,8 +191,8 @@ impl Port for TapPort {
                 return Ok(Rx::More);
             };
             let read = match &mut self.vnet {
-                Some(vnet) => vnet.read(self.fd.as_fd(), &mut frame),
-                None => read_plain(self.fd.as_fd(), &mut frame),
+                Some(vnet) => vnet.read(&self.device, &mut frame),
+                None => read_plain(&self.device, &mut frame),
             };
             match read {
                 Ok(Read::Frame) => {
@@ -179,12 +207,11 @@ impl Port for TapPort {
                     self.counters.rx_errors += 1;
                     pool.free(frame);
                 }
+                Ok(Read::Again) => pool.free(frame),
                 Ok(Read::Nothing) => {
                     pool.free(frame);
                     return Ok(Rx::Drained);
                 }
-                // An interface that is merely down has nothing to read and says EAGAIN, so every other error means that it
-                // was deleted: EBADFD when it is detached, EIO and EFAULT (shut-down queue) while it is on its way out.
                 Err(errno) => {
                     pool.free(frame);
                     return Err(self.gone("read", errno));
@@ -196,19 +223,30 @@ impl Port for TapPort {
 
     fn tx(&mut self, pool: &mut FramePool, mut frame: Frame) -> Result<(), PortError> {
         let written = match &mut self.vnet {
-            Some(vnet) => match vnet.write(self.fd.as_fd(), &mut frame) {
+            Some(_) if self.on_the_wire && frame.is_offloaded() => {
+                self.send_cut(&mut frame, &[0; vnet::HEADER])
+            }
+            Some(vnet) => match vnet.write(&self.device, &mut frame) {
                 Ok(Written::Frame(len)) => self.sent(Ok(len)),
                 Ok(Written::Refused) => self.send_cut(&mut frame, &[0; vnet::HEADER]),
                 Err(errno) => self.sent(Err(errno)),
             },
             None if frame.is_offloaded() => self.send_cut(&mut frame, &[]),
-            None => self.sent(vectored::write(self.fd.as_fd(), &[], frame.bytes(), None)),
+            None => {
+                let written = self.device.write(&[], frame.bytes(), None);
+                self.sent(written)
+            }
         };
         pool.free(frame);
         written
     }
 
     fn counters(&self) -> PortCounters {
-        self.counters
+        let missed = self.missed.get() + self.device.take_missed();
+        self.missed.set(missed);
+        PortCounters {
+            rx_missed: missed,
+            ..self.counters
+        }
     }
 }
