@@ -1,7 +1,7 @@
 //! Devices of the kernel that give and take one frame per system call: what a TAP interface and a packet socket have in
 //! common.
 //!
-//! [`DevicePort`] is the port on any of them; it decides where the bytes of a frame go ([`superframes`]), what the virtio-net
+//! [`DevicePort`] is the port on any of them; it decides where the bytes of a frame go (`superframes`), what the virtio-net
 //! header in front of it means ([`vnet`]), and what is counted. A [`Device`] decides which system calls move a frame, and
 //! which error of theirs means that the device is gone for good and which that one frame was lost.
 

@@ -15,11 +15,7 @@ use super::vectored::{entry, outcome};
 use crate::device::Got;
 
 /// ETH_P_ALL as sockets want it.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "ETH_P_ALL is 3"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "ETH_P_ALL is 3")]
 const ALL: u16 = (libc::ETH_P_ALL as u16).to_be();
 
 /// Bytes of ancillary data that one PACKET_AUXDATA message takes, with room for a time stamp that somebody else may have

@@ -5,7 +5,7 @@
 //! the interface's addresses, MTU or flags: these belong to whoever holds its network namespace.
 //!
 //! Two kinds of device. With offloads ([`TapConfig::offload`]) every frame has a virtio-net header
-//! ([`vnet`](crate::device::vnet)) in front: the
+//! ([`vnet`]) in front: the
 //! pod's kernel leaves checksums and segmentation to whoever needs them. What a device was asked for is a property of its
 //! descriptor, so that it survives being handed to another process ([`has_offloads`]). The plain device comes from the
 //! `tun-tap` crate; a fixed interface index or a device node in another place are not in its reach and go through
