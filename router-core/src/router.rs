@@ -41,6 +41,7 @@ mod resolving;
 mod segments;
 mod sessions;
 mod shaping;
+mod sharing;
 mod tell;
 mod tunnel;
 
@@ -69,6 +70,7 @@ use crate::ports::PortIndex;
 use crate::random;
 use crate::segment;
 use crate::shape::{Shaper, Side};
+use crate::share::Share;
 use crate::stats::{Counters, DropReason, Event, RouteKind, Stats};
 use crate::time::Instant;
 use crate::trace::{Mark, Recorder, Step};
@@ -115,6 +117,11 @@ pub struct Router {
     shaped: u16,
     plain: Box<Plain>,
     flow_seed: u64,
+    /// Where it is one of several workers of a node.
+    share: Option<Share>,
+    /// All that arrives is the first worker's: it was told so; for that or any other reason.
+    leaves_all: bool,
+    funnels: bool,
 }
 
 /// What a packet may touch besides the router's tables.
@@ -133,6 +140,8 @@ enum Verdict {
     Forward(Hop, Ipv4Addr),
     /// As the packets of this connection before it: place of the port, next hop.
     Again(usize, Ipv4Addr),
+    /// To the worker that its connection belongs to.
+    Elsewhere(u8),
 }
 
 /// A datagram that came in pieces.
@@ -165,6 +174,9 @@ impl Router {
         tx: &mut TxBatch,
     ) {
         self.with_io(now, pool, tx, |router, io| {
+            if router.funnels {
+                return rx.drain().for_each(|frame| router.funnel(frame, io));
+            }
             match (router.plain.mode(), &router.nat) {
                 (Mode::Forward, _) => {
                     router.plain.look_and_route(rx.as_slice(), &router.fib);
@@ -214,12 +226,23 @@ impl Router {
     }
 
     /// Step 1: link layer.
-    fn receive(&mut self, mut frame: Frame, io: &mut Io<'_>) {
+    fn receive(&mut self, frame: Frame, io: &mut Io<'_>) {
         let slot = self.ports.slot(frame.port());
-        let size = (frame.len(), segment::count(&frame));
-        self.stats.count_rx(slot, size);
-        io.trace.step(frame.mark(), || tell::rx(&frame));
-        io.trace.step_if(frame.mark(), || tell::superframe(&frame));
+        if frame.is_handed() {
+            return self.take_over(frame, slot, io);
+        }
+        self.count_received(&frame, io);
+        self.admit_frame(frame, slot, io);
+    }
+
+    fn count_received(&mut self, frame: &Frame, io: &mut Io<'_>) {
+        let size = (frame.len(), segment::count(frame));
+        self.stats.count_rx(self.ports.slot(frame.port()), size);
+        io.trace.step(frame.mark(), || tell::rx(frame));
+        io.trace.step_if(frame.mark(), || tell::superframe(frame));
+    }
+
+    fn admit_frame(&mut self, mut frame: Frame, slot: Option<usize>, io: &mut Io<'_>) {
         if frame.is_cut() {
             return self.discard(frame, DropReason::FrameTooLong, io);
         }
@@ -266,7 +289,8 @@ impl Router {
         if is_fragment(&frame) && self.defragments {
             return self.collect(frame, User::TRACKED, Some(link), io);
         }
-        self.validated(frame, link, Context::default(), io);
+        let context = Context::of(&frame);
+        self.validated(frame, link, context, io);
     }
 
     /// A packet after the first stages, with what is known of it.
@@ -274,6 +298,7 @@ impl Router {
         match self.ipv4_stages(&mut frame, None, link, &mut context, io) {
             Ok(Verdict::Local) => self.deliver(frame, &context, io),
             Ok(Verdict::Forward(hop, dst)) => self.send(frame, hop, dst, io),
+            Ok(Verdict::Elsewhere(worker)) => self.hand_over(frame, worker, io),
             Ok(Verdict::Again(slot, next_hop)) => {
                 // A hit of the route that its connection took, though nobody looked it up (FWD-94).
                 io.routes.add(RouteKind::Unicast, 1);
@@ -330,6 +355,9 @@ impl Router {
             io.trace.step_if(mark, || context.take_rule());
             io.trace.step_if(mark, || tell::translated(before, frame));
             entered?;
+            if let Some(worker) = context.elsewhere() {
+                return Ok(Verdict::Elsewhere(worker));
+            }
             if let Some(verdict) = self.go_as_before(frame, link, context) {
                 return Ok(verdict);
             }

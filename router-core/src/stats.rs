@@ -311,6 +311,12 @@ pub struct Stats {
     pub consumed: u64,
     /// Frames lost to reassembly: pieces minus one per datagram.
     pub merged: u64,
+    /// Frames handed over to another worker of the node.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub handed: u64,
+    /// Frames that another worker of the node has received and handed over.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub taken: u64,
     /// Frames dropped, by reason.
     pub drops: Counters<DropReason>,
     /// What the router did on its own account.
@@ -340,14 +346,16 @@ impl Stats {
     }
 
     /// Checks that no frame was lost or invented: `rx + generated + cloned + split = tx + consumed + dropped + held +
-    /// merged`, with `held_now` as [`Router::held`](crate::router::Router::held) gives it.
+    /// merged`, with `held_now` as [`Router::held`](crate::router::Router::held) gives it. One of several workers takes over
+    /// frames besides, and hands over others.
     ///
     /// # Errors
     /// Both sums, when they differ.
     pub fn check_conservation(&self, held_now: usize) -> Result<(), ConservationError> {
-        let sources = self.rx + self.generated + self.cloned + self.split;
+        let sources = self.rx + self.generated + self.cloned + self.split + self.taken;
         let held = u64::try_from(held_now).unwrap_or(u64::MAX);
-        let sinks = (self.tx + self.consumed + self.dropped() + self.merged).saturating_add(held);
+        let ended = self.tx + self.consumed + self.dropped() + self.merged + self.handed;
+        let sinks = ended.saturating_add(held);
         if sources == sinks {
             Ok(())
         } else {
@@ -446,9 +454,9 @@ pub(crate) trait Discard {
 /// Frames were lost or invented: a bug in the router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConservationError {
-    /// rx + generated + cloned + split
+    /// rx + generated + cloned + split, and what was taken over
     pub sources: u64,
-    /// tx + consumed + dropped + held + merged
+    /// tx + consumed + dropped + held + merged, and what was handed over
     pub sinks: u64,
 }
 

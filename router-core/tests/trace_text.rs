@@ -91,6 +91,10 @@ fn steps_of_the_link_layer() {
         "eth0: 02:00:00:00:00:02 to all ports",
     );
     reads(Step::Copied { len: 60 }, "copy of 60 bytes");
+    reads(
+        Step::Handed { worker: 3 },
+        "goes on in worker 3 of the node",
+    );
     reads(Step::Consumed, "ends here, taken by the router");
 }
 

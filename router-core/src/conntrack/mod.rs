@@ -21,6 +21,7 @@ mod ahead;
 mod journal;
 mod list;
 mod other;
+mod shared;
 mod tcp;
 mod track;
 mod tuple;
@@ -34,6 +35,7 @@ use core::time::Duration;
 use crate::arch;
 use crate::config::PortId;
 use crate::config::nat::ConntrackConfig;
+use crate::share::Share;
 use crate::table::flow::{FlowTable, InsertError};
 use crate::table::wheel::Wheel;
 use crate::time::Instant;
@@ -217,14 +219,19 @@ pub(crate) struct Conntrack {
     config: ConntrackConfig,
     /// Where somebody keeps a copy of the table.
     journal: Option<Box<journal::Journal>>,
+    /// Where other workers have connections of the same node.
+    share: Option<Share>,
     /// Given up for new ones because the table was full.
     pub(crate) evicted: u64,
 }
 
 impl Conntrack {
     /// An empty table for as many connections as `config` says.
-    pub(crate) fn new(config: &ConntrackConfig, seed: u64) -> Self {
-        let capacity = config.limit.clamp(1, MAX_LIMIT);
+    pub(crate) fn new(config: &ConntrackConfig, seed: u64, share: Option<Share>) -> Self {
+        let limit = share
+            .as_ref()
+            .map_or(config.limit, |s| s.part(config.limit));
+        let capacity = limit.clamp(1, MAX_LIMIT);
         Self {
             table: FlowTable::new(3 * capacity as usize, seed),
             conns: arch::room_for(capacity as usize),
@@ -246,13 +253,18 @@ impl Conntrack {
             limit: capacity,
             config: config.clone(),
             journal: None,
+            share,
             evicted: 0,
         }
     }
 
     /// New options. The table keeps the size it was made with; the limit may be lower.
     pub(crate) fn configure(&mut self, config: &ConntrackConfig) {
-        self.limit = config.limit.min(self.capacity);
+        let limit = self
+            .share
+            .as_ref()
+            .map_or(config.limit, |s| s.part(config.limit));
+        self.limit = limit.min(self.capacity);
         self.config = config.clone();
     }
 
@@ -301,9 +313,9 @@ impl Conntrack {
         Some(entry(self.table.get(tuple.key())?))
     }
 
-    /// True when some connection's packets have this tuple.
+    /// True when some connection's packets have this tuple, whichever worker's.
     pub(crate) fn taken(&mut self, now: Instant, tuple: &Tuple) -> bool {
-        self.lookup(now, tuple).is_some()
+        self.lookup(now, tuple).is_some() || self.owner(tuple).is_some()
     }
 
     /// The pending connection.
@@ -352,6 +364,14 @@ impl Conntrack {
             self.table.remove(orig.key());
             self.give_back(id);
             return Err(insert(error));
+        }
+        if let Err(error) = self.claim(&orig, &reply) {
+            self.table.remove(orig.key());
+            if reply != orig {
+                self.table.remove(reply.key());
+            }
+            self.give_back(id);
+            return Err(error);
         }
         let mut conn = *self.pending;
         // A copy of the connection that was here before may be left.
@@ -419,6 +439,7 @@ impl Conntrack {
         if reply != orig {
             self.table.remove(reply.key());
         }
+        self.release(&orig, &reply);
         if status & ASSURED == 0 {
             self.unassured
                 .remove(&mut self.asides, id.0, list::UNASSURED);

@@ -39,12 +39,14 @@ pub(crate) enum Seen {
         /// In which direction.
         dir: Dir,
     },
+    /// It belongs to a connection of this worker of the node, or is an error about one.
+    Elsewhere(u8),
 }
 
 impl Conntrack {
     /// Looks at a datagram whose IP header was validated. `check` says whether its checksums are to be looked at: not on
-    /// what the node itself sends.
-    pub(crate) fn track(&mut self, now: Instant, ip: &Ipv4<'_>, check: bool) -> Seen {
+    /// what the node itself sends. What was `handed` over is this worker's, whoever has it.
+    pub(crate) fn track(&mut self, now: Instant, ip: &Ipv4<'_>, check: bool, handed: bool) -> Seen {
         self.hint = None;
         if !self.is_valid(ip, check) {
             return Seen::Invalid;
@@ -52,7 +54,7 @@ impl Conntrack {
         if ip.protocol() == PROTOCOL_ICMP
             && ip.payload().first().is_some_and(|&k| icmpv4::is_error(k))
         {
-            return self.related(now, ip);
+            return self.related(now, ip, handed);
         }
         // ICMP that is neither an error nor a query; routers' own business.
         let Some(tuple) = Tuple::of(ip) else {
@@ -60,7 +62,10 @@ impl Conntrack {
         };
         match self.lookup(now, &tuple) {
             Some((id, dir)) => self.continued(now, ip, &tuple, id, dir),
-            None => self.begin(now, ip, &tuple),
+            None => match self.elsewhere(&tuple, handed) {
+                Some(worker) => Seen::Elsewhere(worker),
+                None => self.begin(now, ip, &tuple),
+            },
         }
     }
 
@@ -197,7 +202,7 @@ impl Conntrack {
     }
 
     /// An ICMP error: about which connection? What it quotes travelled the other way. It refreshes nothing (NAT-55).
-    fn related(&mut self, now: Instant, ip: &Ipv4<'_>) -> Seen {
+    fn related(&mut self, now: Instant, ip: &Ipv4<'_>, handed: bool) -> Seen {
         let quoted = ip
             .payload()
             .get(icmpv4::HEADER_LEN..)
@@ -207,7 +212,14 @@ impl Conntrack {
         let Some(quoted) = quoted else {
             return Seen::Invalid;
         };
-        match self.lookup(now, &quoted.invert()) {
+        let answer = quoted.invert();
+        let found = self.lookup(now, &answer);
+        if found.is_none()
+            && let Some(worker) = self.elsewhere(&answer, handed)
+        {
+            return Seen::Elsewhere(worker);
+        }
+        match found {
             // Sent to whoever sent what it quotes, and nobody else.
             Some((id, dir)) if quoted.src == ip.dst() => Seen::Related { id, dir },
             // The tunnel's own outer packets are nobody's connection; the tunnel hears of them.

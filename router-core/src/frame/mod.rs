@@ -55,6 +55,12 @@ const CUT: u8 = 4;
 const OFFLOADED: u8 = 8;
 /// What is left to do is to cut it. With [`OFFLOADED`].
 const SUPERFRAME: u8 = 16;
+/// Another worker of the node has received it.
+const HANDED: u8 = 32;
+/// That worker answers it. With [`HANDED`].
+const HEARD: u8 = 64;
+/// That worker leaves all to this one, whose it need not be. With [`HANDED`].
+const LEFT: u8 = 128;
 
 /// What a handle points to. Headers begin a cache line, and what is behind the bytes makes the distance between two slots an
 /// odd number of lines, so that the headers of many frames spread over the cache's sets.
@@ -236,6 +242,33 @@ impl Frame {
 
     pub(crate) fn set_decapsulated(&mut self) {
         self.flags |= DECAPSULATED;
+    }
+
+    /// True when another worker of the node has received it and handed it over.
+    pub(crate) fn is_handed(&self) -> bool {
+        self.flags & HANDED != 0
+    }
+
+    pub(crate) fn set_handed(&mut self) {
+        self.flags = self.flags & !LEFT | HANDED;
+    }
+
+    /// True when it was handed over by a worker that knew whose it is.
+    pub(crate) fn is_known(&self) -> bool {
+        self.flags & (HANDED | LEFT) == HANDED
+    }
+
+    pub(crate) fn set_left(&mut self) {
+        self.flags |= HANDED | LEFT;
+    }
+
+    /// True when it was handed over for what can be learned from it alone.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.flags & HEARD != 0
+    }
+
+    pub(crate) fn set_heard(&mut self) {
+        self.flags |= HEARD;
     }
 
     /// True when nothing was done to it that later stages have to know of.

@@ -28,9 +28,11 @@ use crate::conntrack::{
     Action, Change, ConfirmError, Conntrack, Dir, Filter, Seen, Session, Tuple, has_ports,
 };
 use crate::fib::{Fib, Hop};
+use crate::frame::Frame;
 use crate::icmp_error::{IcmpError, Refusal};
 use crate::ports::ConfigError;
 use crate::random::Rng;
+use crate::share::Share;
 use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::trace::{Step, Tracked};
@@ -60,13 +62,31 @@ pub(crate) struct Context {
     bytes: usize,
     /// How its transport checksum stands.
     form: Form,
+    /// Another worker has handed it over, as one of this worker's.
+    handed: bool,
 }
 
 impl Context {
+    /// Of a frame of which nothing is known yet.
+    pub(crate) fn of(frame: &Frame) -> Self {
+        Self {
+            handed: frame.is_known(),
+            ..Self::default()
+        }
+    }
+
+    /// The worker that the packet's connection belongs to, if that is another one.
+    pub(crate) const fn elsewhere(&self) -> Option<u8> {
+        match self.seen {
+            Seen::Elsewhere(worker) => Some(worker),
+            _ => None,
+        }
+    }
+
     /// What traces say of it.
     pub(crate) const fn tracked(&self) -> Tracked {
         match self.seen {
-            Seen::Untracked => Tracked::Untracked,
+            Seen::Untracked | Seen::Elsewhere(_) => Tracked::Untracked,
             Seen::Invalid => Tracked::Invalid,
             Seen::New => Tracked::New,
             Seen::Known {
@@ -105,13 +125,17 @@ impl Nat {
     ///
     /// # Errors
     /// When the table contradicts itself.
-    pub(crate) fn new(config: &NatConfig, seed: u64) -> Result<Self, ConfigError> {
+    pub(crate) fn new(
+        config: &NatConfig,
+        seed: u64,
+        share: Option<Share>,
+    ) -> Result<Self, ConfigError> {
         let mut rng = Rng::new(seed);
         let mut affinity = Affinity::default();
         affinity.prepare(config, &mut rng);
         Ok(Self {
             rules: Rules::new(config, &Rules::default())?,
-            conntrack: Conntrack::new(&config.conntrack, rng.next()),
+            conntrack: Conntrack::new(&config.conntrack, rng.next(), share),
             affinity,
             rng,
             generation: 1,
@@ -220,7 +244,7 @@ impl Nat {
             } else {
                 // What is partial is right by definition.
                 let check = !from_host && form == Form::Complete;
-                self.conntrack.track(now, &ip, check)
+                self.conntrack.track(now, &ip, check, context.handed)
             };
         }
         match context.seen {
@@ -274,7 +298,7 @@ impl Nat {
                     return Err(DropReason::ConntrackInvalid.into());
                 }
             }
-            Seen::Untracked | Seen::Invalid => {}
+            Seen::Untracked | Seen::Invalid | Seen::Elsewhere(_) => {}
         }
         Ok(())
     }
@@ -395,7 +419,7 @@ impl Nat {
                 }
             }
             Seen::Invalid => return self.leave_invalid(packet, context, hop, fib),
-            Seen::Untracked => {}
+            Seen::Untracked | Seen::Elsewhere(_) => {}
         }
         Ok(())
     }
@@ -476,7 +500,7 @@ impl Nat {
                     return Err(DropReason::ConntrackInvalid.into());
                 }
             }
-            Seen::Untracked => {}
+            Seen::Untracked | Seen::Elsewhere(_) => {}
         }
         Ok(())
     }

@@ -48,6 +48,11 @@ impl Announcements {
             .extend(new.ports.iter().map(|port| (port.id, last(port.id))));
     }
 
+    /// Another worker says it.
+    pub(super) fn forget(&mut self) {
+        self.pending.clear();
+    }
+
     /// When something is to be said.
     pub(super) fn deadline(&self) -> Option<Instant> {
         (!self.pending.is_empty()).then_some(self.since)

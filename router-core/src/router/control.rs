@@ -94,6 +94,9 @@ impl Router {
             plain: Box::default(),
             flow_seed: rng.next(),
             bridges: Bridges::new(limits.fdb, rng.next()),
+            share: None,
+            leaves_all: false,
+            funnels: false,
         }
     }
 
@@ -114,7 +117,11 @@ impl Router {
         let tracks = snapshot.nat.tracks() || !policy.is_empty();
         let had_table = self.nat.is_some();
         self.nat = match self.nat.take().filter(|_| tracks) {
-            None if tracks => Some(Box::new(Nat::new(&snapshot.nat, self.flow_seed)?)),
+            None if tracks => Some(Box::new(Nat::new(
+                &snapshot.nat,
+                self.flow_seed,
+                self.share.clone(),
+            )?)),
             None => None,
             Some(mut nat) => {
                 let configured = nat.configure(&snapshot);
@@ -136,8 +143,12 @@ impl Router {
         self.defragments = snapshot.defragment || tracks;
         self.bridges.configure(&snapshot);
         self.announcements.apply(now, &self.snapshot, &snapshot);
+        if !self.is_first() {
+            self.announcements.forget();
+        }
         let changed = self.snapshot.policy != snapshot.policy;
         self.snapshot = snapshot;
+        self.decide_funnel();
         if changed && self.snapshot.policy.flush_on_change {
             self.flush_refused();
         }

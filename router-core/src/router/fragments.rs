@@ -69,7 +69,10 @@ impl Router {
             None => None,
         };
         let of_set = OfSet { size, datagram };
-        let mut context = Context::default();
+        let mut context = set
+            .frames()
+            .first()
+            .map_or_else(Context::default, Context::of);
         let verdict = set
             .first_mut()
             .map(|first| self.ipv4_stages(first, Some(of_set), link, &mut context, io));
@@ -86,6 +89,11 @@ impl Router {
                 set.follow_first();
                 for frame in set.drain() {
                     self.send(frame, hop, dst, io);
+                }
+            }
+            Ok(Verdict::Elsewhere(worker)) => {
+                for frame in set.drain() {
+                    self.hand_over(frame, worker, io);
                 }
             }
             Ok(Verdict::Again(slot, next_hop)) => {

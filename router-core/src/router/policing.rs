@@ -28,7 +28,7 @@ impl Router {
             Seen::Known {
                 established: true, ..
             } => CtState::Established,
-            Seen::Untracked | Seen::New | Seen::Known { .. } => CtState::New,
+            Seen::Untracked | Seen::Elsewhere(_) | Seen::New | Seen::Known { .. } => CtState::New,
             Seen::Related { .. } => CtState::Related,
             Seen::Invalid => CtState::Invalid,
         };

@@ -13,6 +13,10 @@ use crate::wire::ethernet::{self, ETHERTYPE_ARP};
 impl Router {
     /// An ARP packet.
     pub(super) fn arp(&mut self, mut frame: Frame, link: Link, io: &mut Io<'_>) {
+        if frame.is_heard() {
+            return self.hear(frame, link, io);
+        }
+        self.let_hear(&frame, io);
         let Some(port) = self.snapshot.ports.get(link.slot) else {
             return self.discard(frame, DropReason::UnknownPort, io);
         };
@@ -63,7 +67,13 @@ impl Router {
         }
     }
 
-    fn learn(&mut self, port: PortId, arp: &Arp, how: Learn, io: &mut Io<'_>) -> Option<usize> {
+    pub(super) fn learn(
+        &mut self,
+        port: PortId,
+        arp: &Arp,
+        how: Learn,
+        io: &mut Io<'_>,
+    ) -> Option<usize> {
         let Self {
             neighbours,
             stats,

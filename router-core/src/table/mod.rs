@@ -1,5 +1,6 @@
 //! Pure data structures with a cost model in their documentation. They know nothing of packets.
 
+pub mod claims;
 pub mod flow;
 pub(crate) mod index;
 mod limbo;

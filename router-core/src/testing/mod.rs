@@ -6,6 +6,7 @@
 
 pub mod bridged;
 pub mod calico;
+mod crew;
 pub mod crowd;
 pub mod decode;
 mod harness;
@@ -14,6 +15,7 @@ mod oracle;
 pub mod packet;
 pub mod topology;
 
+pub use crew::{Crew, Steering};
 pub use harness::{Counter, Harness, Uncut};
 pub use oracle::{Answer, SlowFib};
 pub use packet::{

@@ -277,6 +277,11 @@ pub enum Step {
         /// Destination MAC.
         dst: Mac,
     },
+    /// Its connection is another worker's of the node, where the frame goes on.
+    Handed {
+        /// Number of the worker.
+        worker: u8,
+    },
     /// The frame ended here because it was for the router.
     Consumed,
     /// The frame ended here.

@@ -241,6 +241,9 @@ impl fmt::Display for Sentence<'_> {
                 src,
                 dst,
             } => write!(f, "sent by {}: {len} bytes, {src} > {dst}", port(p)),
+            Step::Handed { worker } => {
+                write!(f, "goes on in worker {worker} of the node")
+            }
             Step::Consumed => f.write_str("ends here, taken by the router"),
             Step::Dropped { reason } => write!(f, "dropped: {reason}: {}", reason.help()),
         }

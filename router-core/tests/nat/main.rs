@@ -1,6 +1,7 @@
 //! Connection tracking and NAT, packet in, packet out (dataplane section 4).
 
 mod again;
+mod bench;
 mod edges;
 mod fragments;
 mod host_port;

@@ -94,6 +94,7 @@ const fn label(step: &Step) -> (&'static str, bool) {
         Step::Held { .. } | Step::Asked { .. } | Step::Released { .. } => ("arp", true),
         Step::Made { .. } | Step::NotMade { .. } => ("made", true),
         Step::Withheld { .. } => ("icmp", true),
+        Step::Handed { .. } => ("worker", false),
         Step::Consumed => ("end", false),
         Step::Dropped { .. } => ("drop", true),
         // Steps of stages that this view has no word for.
