@@ -23,6 +23,7 @@
 //! Cost per breath: one clock reading and one epoll_wait besides what ports and engine do; no allocation after start-up.
 
 mod layers;
+mod siblings;
 mod spin;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 use router_core::{Batch, FramePool, Instant, PortId, Router, TxBatch};
 
+use self::siblings::Siblings;
 use self::spin::Spin;
 use crate::port::{Port as _, PortCounters, PortError, Rx};
 use crate::sys::clock;
@@ -129,6 +131,8 @@ pub struct EventLoop<E> {
     touched: Vec<PortId>,
     /// Ports with a stock of frames that are on their way.
     layered: Vec<PortId>,
+    /// The loops of the node's other workers.
+    siblings: Siblings,
     tokens: Vec<Token>,
     failures: Vec<(PortId, PortError)>,
     counters: LoopCounters,
@@ -158,6 +162,7 @@ impl<E: Engine> EventLoop<E> {
             polled: Vec::new(),
             touched: Vec::new(),
             layered: Vec::new(),
+            siblings: Siblings::default(),
             tokens: Vec::new(),
             failures: Vec::new(),
             counters: LoopCounters::default(),
@@ -373,10 +378,15 @@ impl<E: Engine> EventLoop<E> {
         }
     }
 
+    /// Frames wait, at ports or handed over.
+    fn has_work(&self) -> bool {
+        !self.ready.is_empty() || self.siblings.has_frames()
+    }
+
     fn wait(&mut self, max_wait: Option<Duration>) -> io::Result<()> {
         self.tokens.clear();
         self.ask_polled();
-        if !self.ready.is_empty() {
+        if self.has_work() {
             let limit = if self.starved {
                 let limit = self.sleep_limit(max_wait).unwrap_or(STARVED_WAIT);
                 limit.min(STARVED_WAIT)
@@ -395,7 +405,7 @@ impl<E: Engine> EventLoop<E> {
             self.sleep(limit)?;
         }
         // Only what came by itself says whether looking pays: a deadline was known before.
-        if !self.events.is_empty() || !self.ready.is_empty() {
+        if !self.events.is_empty() || self.has_work() {
             self.spin.paused(clock::monotonic().since(start));
         }
         Ok(())
@@ -416,7 +426,7 @@ impl<E: Engine> EventLoop<E> {
         loop {
             self.poll(Some(Duration::ZERO))?;
             self.ask_polled();
-            if !self.ready.is_empty() || !self.events.is_empty() {
+            if self.has_work() || !self.events.is_empty() {
                 return Ok(None);
             }
             let passed = clock::monotonic().since(start);
@@ -473,7 +483,7 @@ impl<E: Engine> EventLoop<E> {
     }
 
     fn prepare_sleep(&mut self) -> bool {
-        let mut asleep = true;
+        let mut asleep = self.siblings.prepare_sleep();
         for &id in &self.polled {
             if let Some(Some(entry)) = self.ports.get_mut(usize::from(id.0))
                 && !entry.failed
@@ -485,6 +495,7 @@ impl<E: Engine> EventLoop<E> {
     }
 
     fn end_sleep(&mut self) {
+        self.siblings.end_sleep();
         for &id in &self.polled {
             if let Some(Some(entry)) = self.ports.get_mut(usize::from(id.0)) {
                 entry.port.end_sleep();
@@ -494,7 +505,7 @@ impl<E: Engine> EventLoop<E> {
 
     /// Fills the batch from ready ports, each in its turn.
     fn receive(&mut self) {
-        let had_ready = !self.ready.is_empty();
+        let had_ready = self.has_work();
         if had_ready {
             for &id in &self.polled {
                 if let Some(Some(entry)) = self.ports.get_mut(usize::from(id.0)) {
@@ -502,7 +513,7 @@ impl<E: Engine> EventLoop<E> {
                 }
             }
         }
-        let mut bytes = 0;
+        let mut bytes = self.receive_handed();
         for _ in 0..self.ready.len() {
             if self.rx.room() == 0 || bytes >= BATCH_BYTES {
                 break;
@@ -533,8 +544,13 @@ impl<E: Engine> EventLoop<E> {
     fn send(&mut self) {
         for (id, frame) in self.tx.drain() {
             let Some(Some(entry)) = self.ports.get_mut(usize::from(id.0)) else {
-                self.counters.tx_unknown_port += 1;
-                self.pool.free(frame);
+                match id.worker() {
+                    Some(worker) => self.siblings.hand_over(worker, frame, &mut self.pool),
+                    None => {
+                        self.counters.tx_unknown_port += 1;
+                        self.pool.free(frame);
+                    }
+                }
                 continue;
             };
             if entry.failed {
@@ -551,6 +567,7 @@ impl<E: Engine> EventLoop<E> {
                 self.failures.push((id, error));
             }
         }
+        self.siblings.flush();
         for id in self.touched.drain(..) {
             let Some(Some(entry)) = self.ports.get_mut(usize::from(id.0)) else {
                 continue;

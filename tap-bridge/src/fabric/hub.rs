@@ -146,6 +146,23 @@ impl Hub {
         if self.members.iter().any(|(&i, m)| i != id && m.mac == mac) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        self.admit(id, mac)
+    }
+
+    /// Admits a member with the address of another, `first`: one more worker of the same node. Floods reach the member with
+    /// the lowest number among them.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no member `first`, `InvalidInput` when its number is not lower; out of descriptors.
+    pub fn add_worker(&mut self, id: MemberId, first: MemberId) -> io::Result<OwnedFd> {
+        if id <= first {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mac = self.members.get(&first).map(|member| member.mac);
+        self.admit(id, mac.ok_or(io::ErrorKind::NotFound)?)
+    }
+
+    fn admit(&mut self, id: MemberId, mac: Mac) -> io::Result<OwnedFd> {
         self.remove_member(id);
         let (socket, theirs) = socketpair(
             AddressFamily::UNIX,
@@ -297,7 +314,13 @@ impl Hub {
 
     fn flood(&mut self, from: MemberId, flooded: Flooded<'_>) {
         ToMember::Flood(flooded).write(&mut self.message);
-        for (_, member) in self.members.iter().filter(|(id, _)| **id != from) {
+        let own = self.members.get(&from).map(|member| member.mac);
+        let mut told = BTreeSet::from_iter(own);
+        // By rising number, so that of a node with several workers it is the first.
+        for member in self.members.values() {
+            if !told.insert(member.mac) {
+                continue;
+            }
             // A socket that is closed is noticed when it is read.
             match scm::send(member.socket.as_fd(), &self.message, &[]) {
                 Ok(_) => self.counters.floods_relayed += 1,

@@ -63,6 +63,12 @@
 //! * linked to connecting by own decision: a full ring is not a broken one. A slow peer starves only itself.
 //! * connecting to absent by time: only the hub knows who is dead.
 //!
+//! # Several members of one address
+//!
+//! A node with several workers has a member for each, of consecutive numbers and one address. A member sends to the worker of
+//! its own worker's number, counted round where the other node has fewer, so that a flow that stays with one worker here comes to
+//! one worker there. The hub's floods reach the first. Members of one node never send to each other.
+//!
 //! # Bounds
 //!
 //! Per member: [`PENDING`] waiting frames in all, 64 per peer; one ring per peer and direction; per peer one mapping of

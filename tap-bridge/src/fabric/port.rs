@@ -78,6 +78,8 @@ pub struct FabricPort {
     id: MemberId,
     mac: Mac,
     mtu: u16,
+    /// Its worker's number within the node.
+    worker: usize,
     /// Where this node's devices put the tails of superframes.
     tails: Arc<Tails>,
     peers: Vec<Peer>,
@@ -137,6 +139,7 @@ impl FabricPort {
             id,
             mac,
             mtu: 1500,
+            worker: 0,
             peers: Vec::new(),
             by_mac: Vec::new(),
             stock: FramePool::new(PENDING),
@@ -160,6 +163,14 @@ impl FabricPort {
     #[must_use]
     pub fn with_mtu(mut self, mtu: u16) -> Self {
         self.mtu = mtu;
+        self
+    }
+
+    /// The same port as that of worker `worker` of its node, from 0 on: it sends to the worker of that number of other
+    /// nodes, counted round where they have fewer.
+    #[must_use]
+    pub fn with_worker(mut self, worker: usize) -> Self {
+        self.worker = worker;
         self
     }
 
@@ -331,11 +342,18 @@ impl FabricPort {
         }
     }
 
+    /// The members of one address are a node's workers, in the order of their numbers.
     fn index_macs(&mut self) {
+        let own = self.mac;
+        let peers = self.peers.iter().enumerate();
+        let others = peers.filter(|(_, peer)| peer.mac != own);
+        let mut members: Vec<_> = others.map(|(n, peer)| (peer.mac, peer.id, n)).collect();
+        members.sort_unstable();
         self.by_mac.clear();
-        self.by_mac
-            .extend(self.peers.iter().enumerate().map(|(i, p)| (p.mac, i)));
-        self.by_mac.sort_unstable();
+        for workers in members.chunk_by(|a, b| a.0 == b.0) {
+            let (mac, _, index) = workers[self.worker % workers.len()];
+            self.by_mac.push((mac, index));
+        }
     }
 
     fn add_link(&mut self, id: MemberId, number: u64) {

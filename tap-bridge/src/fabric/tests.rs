@@ -1,4 +1,5 @@
 mod superframes;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::thread::{self, JoinHandle};

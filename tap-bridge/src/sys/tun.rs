@@ -24,6 +24,7 @@ const TUNSETIFINDEX: Opcode = opcode::write::<c_uint>(b'T', 218);
 const TUNSETCARRIER: Opcode = opcode::write::<c_int>(b'T', 226);
 
 const IFF_TAP: u16 = 0x0002;
+const IFF_MULTI_QUEUE: u16 = 0x0100;
 const IFF_NO_PI: u16 = 0x1000;
 const IFF_VNET_HDR: u16 = 0x4000;
 
@@ -69,15 +70,19 @@ pub fn set_ifindex(fd: BorrowedFd<'_>, ifindex: u32) -> io::Result<()> {
 }
 
 /// Makes the TAP interface `name` in the network namespace of the calling thread and attaches `fd` to it, without packet
-/// information in front of frames; with a virtio-net header in front of each one where `vnet`.
+/// information in front of frames; with a virtio-net header in front of each one where `vnet`. With `queues` the interface
+/// may have several descriptors attached, of which each is a queue; all of them have to say so.
 ///
 /// # Errors
 /// `InvalidInput` for a name longer than [`NAME_MAX`]; EPERM without CAP_NET_ADMIN; EBUSY when the name or the index is
-/// in use; EINVAL where the kernel knows no such header.
-pub fn attach(fd: BorrowedFd<'_>, name: &str, vnet: bool) -> io::Result<()> {
+/// in use; EINVAL where the kernel knows no such header or no queues; E2BIG for more of them than it knows.
+pub fn attach(fd: BorrowedFd<'_>, name: &str, vnet: bool, queues: bool) -> io::Result<()> {
     let mut request = IfReq {
         name: [0; 16],
-        flags: IFF_TAP | IFF_NO_PI | if vnet { IFF_VNET_HDR } else { 0 },
+        flags: IFF_TAP
+            | IFF_NO_PI
+            | if vnet { IFF_VNET_HDR } else { 0 }
+            | if queues { IFF_MULTI_QUEUE } else { 0 },
         rest: [0; 22],
     };
     if name.len() > NAME_MAX {

@@ -13,6 +13,7 @@
 //!
 //! Source: Linux `Documentation/networking/tuntap.rst`, `drivers/net/tun.c`. Cost: one read or write per frame.
 
+mod queues;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,8 @@ use rustix::io::Errno;
 use crate::device::{Device, DevicePort, Got, ReadError, vnet};
 use crate::sys::shm::StretchMut;
 use crate::sys::{tun, vectored};
+
+pub use queues::create_queues;
 
 /// The router's side of a TAP interface. What the pod sends is read, what is written the pod receives.
 pub type TapPort = DevicePort<Tap>;
@@ -190,7 +193,7 @@ impl TapError {
 pub fn create(config: &TapConfig) -> Result<OwnedFd, TapError> {
     let name = checked_name(&config.name)?;
     if config.offload {
-        match open_and_attach(name, config, true) {
+        match open_and_attach(name, config, true, false) {
             Err(TapError::Attach { source, .. }) if errno_is(&source, Errno::INVAL) => {}
             other => {
                 let fd = other?;
@@ -203,7 +206,7 @@ pub fn create(config: &TapConfig) -> Result<OwnedFd, TapError> {
         }
     }
     if config.ifindex.is_some() || config.device.is_some() {
-        return open_and_attach(name, config, false);
+        return open_and_attach(name, config, false, false);
     }
     tun::create_plain(name).map_err(|source| {
         // The crate opens and attaches in one step. Only open(2) gives these three here: TUNSETIFF says EPERM where
@@ -219,7 +222,12 @@ pub fn create(config: &TapConfig) -> Result<OwnedFd, TapError> {
     })
 }
 
-fn open_and_attach(name: &str, config: &TapConfig, vnet: bool) -> Result<OwnedFd, TapError> {
+fn open_and_attach(
+    name: &str,
+    config: &TapConfig,
+    vnet: bool,
+    queues: bool,
+) -> Result<OwnedFd, TapError> {
     let device = config
         .device
         .as_deref()
@@ -232,7 +240,7 @@ fn open_and_attach(name: &str, config: &TapConfig, vnet: bool) -> Result<OwnedFd
             source,
         })?;
     }
-    tun::attach(fd.as_fd(), name, vnet).map_err(|source| TapError::Attach {
+    tun::attach(fd.as_fd(), name, vnet, queues).map_err(|source| TapError::Attach {
         name: name.into(),
         source,
     })?;

@@ -1,4 +1,5 @@
 mod offload;
+mod queues;
 
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;

@@ -18,6 +18,7 @@ const WAKER: Token = Token(usize::MAX);
 #[derive(Debug)]
 enum Command {
     Add(MemberId, Mac, Sender<io::Result<OwnedFd>>),
+    AddWorker(MemberId, MemberId, Sender<io::Result<OwnedFd>>),
     Remove(MemberId, Sender<bool>),
     Counters(Sender<HubCounters>),
     Stop,
@@ -71,6 +72,9 @@ impl Hub {
                     Command::Add(id, mac, reply) => {
                         let _ = reply.send(self.add_member(id, mac));
                     }
+                    Command::AddWorker(id, first, reply) => {
+                        let _ = reply.send(self.add_worker(id, first));
+                    }
                     Command::Remove(id, reply) => {
                         let _ = reply.send(self.remove_member(id));
                     }
@@ -91,6 +95,14 @@ impl HubHandle {
     /// As [`Hub::add_member`]; `BrokenPipe` when the hub has ended.
     pub fn add_member(&self, id: MemberId, mac: Mac) -> io::Result<OwnedFd> {
         self.ask(|reply| Command::Add(id, mac, reply))?
+    }
+
+    /// As [`Hub::add_worker`].
+    ///
+    /// # Errors
+    /// As [`Hub::add_worker`]; `BrokenPipe` when the hub has ended.
+    pub fn add_worker(&self, id: MemberId, first: MemberId) -> io::Result<OwnedFd> {
+        self.ask(|reply| Command::AddWorker(id, first, reply))?
     }
 
     /// As [`Hub::remove_member`].

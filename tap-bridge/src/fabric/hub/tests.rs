@@ -210,3 +210,39 @@ fn a_successor_is_announced_as_another_generation_with_its_own_mac() {
     let up = "Up { peer: MemberId(2), generation: 3, mac: 02:00:00:00:09:09 }";
     assert_eq!(next(), up);
 }
+
+/// The members of one node's workers: of floods the first hears, and no worker what another of its node has sent.
+#[test]
+fn floods_reach_the_first_worker_of_each_other_node() {
+    let mut hub = hub();
+    let a = Raw::join(&mut hub, A);
+    let b = Raw::join(&mut hub, B);
+    let second = Raw(hub.add_worker(MemberId(3), B).unwrap());
+    for raw in [&a, &b, &second] {
+        raw.hear();
+    }
+    a.say(ToHub::Flood(flooded(&[9; 60])));
+    second.say(ToHub::Flood(flooded(&[9; 61])));
+    hub.turn(Some(Duration::ZERO)).unwrap();
+    let floods = |raw: &Raw| -> Vec<String> {
+        let heard = raw.hear().into_iter().map(|(text, _)| text);
+        heard.filter(|text| text.starts_with("flood")).collect()
+    };
+    assert_eq!(floods(&a), ["flood 61"]);
+    assert_eq!(floods(&b), ["flood 60"]);
+    assert!(floods(&second).is_empty());
+}
+
+#[test]
+fn a_worker_needs_a_first_one_with_a_lower_number() {
+    let mut hub = hub();
+    let _a = Raw::join(&mut hub, B);
+    let refused =
+        |hub: &mut Hub, id, first| hub.add_worker(MemberId(id), first).unwrap_err().kind();
+    assert_eq!(
+        refused(&mut hub, 3, MemberId(9)),
+        io::ErrorKind::InvalidInput
+    );
+    assert_eq!(refused(&mut hub, 9, MemberId(7)), io::ErrorKind::NotFound);
+    assert_eq!(refused(&mut hub, 1, B), io::ErrorKind::InvalidInput);
+}
