@@ -18,6 +18,9 @@ mod avx2;
 #[cfg(all(target_arch = "x86_64", not(loom)))]
 #[expect(unsafe_code, reason = "intrinsics and an instruction; see the module")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "intrinsics; see the module")]
+mod sse2;
 
 pub(crate) use memory::{Line, Lines, prefetch, room_for, shared};
 
@@ -119,6 +122,21 @@ impl Kernel {
     }
 }
 
+/// Which of sixteen bytes are not greater than `limit`: bit n for byte n, the least significant of the first word first.
+#[inline(always)]
+pub(crate) fn not_greater(bytes: [u32; 4], limit: u8) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        sse2::not_greater(bytes, limit)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let bytes = bytes.map(u32::to_le_bytes);
+        let bytes = bytes.as_flattened().iter().enumerate();
+        bytes.fold(0, |found, (n, &byte)| found | u32::from(byte <= limit) << n)
+    }
+}
+
 /// [`Kernel::load_cells`] for any processor.
 #[inline]
 fn load_cells(
@@ -197,6 +215,16 @@ mod tests {
                 let marks: u64 = (0..).zip(&expected).map(|(n, cell)| u64::from(cell >> 15) << n).sum();
                 prop_assert_eq!(marked, marks);
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_are_not_greater_than_a_limit_or_they_are(bytes in any::<[u8; 16]>(), limit in any::<u8>()) {
+            let (words, _) = bytes.as_chunks();
+            let words: [u32; 4] = core::array::from_fn(|n| u32::from_le_bytes(words[n]));
+            let expected: u32 = (0..16).map(|n: usize| u32::from(bytes[n] <= limit) << n).sum();
+            prop_assert_eq!(not_greater(words, limit), expected);
         }
     }
 

@@ -106,6 +106,12 @@ impl<A: Address> Prefix<A> {
         usize::from(self.len.saturating_sub(1) / 8)
     }
 
+    /// The octets of that depth that it covers.
+    pub(super) fn octets(self) -> Range<usize> {
+        let first = self.address.octet(self.level());
+        first..self.last().octet(self.level()) + 1
+    }
+
     /// Its number in that node.
     pub(super) fn number(self) -> usize {
         let level = self.level();
@@ -441,13 +447,25 @@ impl Rib<u128> {
         node.goes_on.iter().zip(node.nodes.iter().copied())
     }
 
+    /// Prefixes that end in a node, and nodes below it.
+    pub(super) fn entries(&self, at: u32) -> usize {
+        let node = self.node(at);
+        node.hops.len() + node.nodes.len()
+    }
+
     /// Next hop of the longest prefix that ends in a node and covers an octet.
     pub(super) fn best(&self, at: u32, octet: usize) -> Option<NextHop> {
-        let node = self.node(at);
-        let numbers = core::iter::successors(Some(0x100 | octet), |&number| Some(number / 2));
-        numbers
-            .take_while(|&number| number > 0)
-            .find_map(|number| node.hop(number))
+        self.node(at).hop(self.best_number(at, octet)?)
+    }
+
+    /// The number of that prefix.
+    pub(super) fn best_number(&self, at: u32, octet: usize) -> Option<usize> {
+        let ends = &self.node(at).ends;
+        let mut number = 0x100 | octet;
+        while number > 0 && !ends.has(number) {
+            number /= 2;
+        }
+        (number > 0).then_some(number)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::nodes::{self, INHERIT, LINE, NODE, Table, Window};
+use super::nodes::{self, INHERIT, LINE, Table, Window};
 use super::{NO_ROUTE, NextHop, Prefix, Rib};
 use crate::table::rib::Address as _;
 
@@ -56,9 +56,8 @@ pub(super) fn build(rib: &Rib, window: Window, spare: usize) -> (Table, usize) {
     let mut builder = Builder {
         rib,
         window,
-        root: alloc::vec![u32::from(NO_ROUTE); window.cells as usize + 1],
-        lines: Vec::new(),
-        words: Vec::new(),
+        cells: alloc::vec![u32::from(NO_ROUTE); window.lines() * LINE],
+        node: Vec::new(),
     };
     let top = Place {
         at: 0,
@@ -67,21 +66,19 @@ pub(super) fn build(rib: &Rib, window: Window, spare: usize) -> (Table, usize) {
     };
     builder.cells(top, NO_ROUTE);
     let outside = builder.node(top, NO_ROUTE);
-    builder.root[window.cells as usize] = outside;
-    let fresh = builder.lines.len() / LINE;
-    let spare = spare + fresh / 4;
-    (
-        Table::new(window, &builder.root, &builder.lines, spare),
-        fresh,
-    )
+    builder.cells[window.cells as usize] = outside;
+    let fresh = builder.cells.len() / LINE;
+    let spare = spare + (fresh - window.lines()) / 4;
+    (Table::new(window, &builder.cells, spare), fresh)
 }
 
 struct Builder<'a> {
     rib: &'a Rib,
     window: Window,
-    root: Vec<u32>,
-    lines: Vec<u64>,
-    words: Vec<u64>,
+    /// The root, then nodes.
+    cells: Vec<u32>,
+    /// Room to encode a node in.
+    node: Vec<u32>,
 }
 
 /// A node of the trie, its depth, and the first address it is about.
@@ -117,7 +114,7 @@ impl Builder<'_> {
             } else if self.window.contains(below.base) {
                 let node = self.node(below, inherited);
                 let cell = self.window.index(below.base);
-                self.root[cell] = node;
+                self.cells[cell] = node;
             }
         }
     }
@@ -130,7 +127,7 @@ impl Builder<'_> {
         let beyond = (cell(prefix.last()) + 1).min(end);
         if first < beyond {
             let index = |cell: u64| usize::try_from(cell - self.window.low).unwrap_or(0);
-            self.root[index(first)..index(beyond)].fill(hop.into());
+            self.cells[index(first)..index(beyond)].fill(hop.into());
         }
     }
 
@@ -153,9 +150,10 @@ impl Builder<'_> {
                 answers[octet] = self.node(below, inherited);
             }
         }
-        nodes::encode(&answers, inherited, &mut self.words);
-        let first = self.lines.len() / LINE;
-        self.lines.extend_from_slice(&self.words);
-        NODE | u32::try_from(first).unwrap_or(0)
+        let form = nodes::encode(&answers, inherited, &mut self.node);
+        let line = self.cells.len() / LINE;
+        self.cells.extend_from_slice(&self.node);
+        form.link(line)
+            .expect("so many lines do not fit into memory")
     }
 }

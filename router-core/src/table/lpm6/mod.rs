@@ -2,18 +2,20 @@
 //!
 //! [`Lpm6`] is to IPv6 what [`Lpm4`](super::lpm4::Lpm4) is to IPv4: every prefix stands in a trie for updates and in a table for
 //! look-ups, which other threads may read while one updates. Eight bits of IPv6 are sparse where eight bits of IPv4 are
-//! full, so that nodes behind the root are bitmaps with ranks instead of 256 cells: 7 MB for the Internet's 160,000
+//! full, so that most nodes behind the root are one cache line instead of 256 cells: 10 MB for the Internet's 160,000
 //! prefixes.
 //!
 //! Metrics, ties and what a next hop does are the FIB's.
 //!
-//! Cost: a look-up loads one cell of the root and one or two cache lines for each octet between the root and the answer: for
-//! the Internet three for a /48. An update encodes the nodes anew that it changes, mostly one (some hundred nanoseconds);
-//! a prefix shorter than the root writes the cells it covers, and one that nodes below inherit writes a word in each. Now
-//! and then the table is built anew: some milliseconds for the Internet.
+//! Cost: a look-up loads one cell of the root and one cache line for each octet between the root and the answer: for
+//! the Internet three for a /48. An update writes the octets that it covers in one node, or encodes a small node anew (some
+//! hundred nanoseconds); a prefix shorter than the root writes the cells it covers, and one that nodes below inherit writes
+//! a cell in each. Now and then the table is built anew: some milliseconds for the Internet.
 
 mod build;
+mod lines;
 mod nodes;
+mod update;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -21,9 +23,9 @@ use core::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 
-use self::nodes::{NODE, SIZES, Table, Window};
+use self::lines::Lines;
+use self::nodes::{Table, Window};
 use super::limbo::Limbo;
-use super::rib::{Address as _, LEVELS};
 use super::shared::Shared;
 use super::{Full, NO_ROUTE, NextHop, checked};
 use crate::arch::Kernel;
@@ -32,7 +34,7 @@ type Prefix = super::rib::Prefix<u128>;
 type Rib = super::rib::Rib<u128>;
 
 /// Lines of spare, besides a quarter of what is needed; more where readers hold some up.
-const SPARE: usize = 32;
+const SPARE: usize = 48;
 const SPARE_SHARED: usize = 1_024;
 
 /// A map from IPv6 prefixes to next hops with longest-prefix look-up. See the module for its structure and cost.
@@ -63,46 +65,7 @@ pub struct Lpm6 {
     /// A window that a test holds on to.
     pinned: Option<Window>,
     /// Room to encode a node in.
-    words: Vec<u64>,
-}
-
-/// Which lines are in use.
-#[derive(Debug, Default)]
-struct Lines {
-    /// First lines of unused nodes, by size.
-    free: [Vec<u32>; SIZES.len()],
-    /// Lines from here on were never used.
-    fresh: usize,
-    /// First line and size of nodes that readers may still be in.
-    limbo: Limbo<(u32, usize), Table>,
-}
-
-impl Lines {
-    /// The first of so many lines as `size` says.
-    fn take(&mut self, size: usize, table: &Table) -> Result<u32, Full> {
-        let Self { free, fresh, limbo } = self;
-        if let Some(node) = free[size].pop() {
-            return Ok(node);
-        }
-        let node = u32::try_from(*fresh).ok().filter(|node| node & NODE == 0);
-        let end = *fresh + SIZES[size];
-        if let Some(node) = node
-            && end <= table.lines()
-        {
-            *fresh = end;
-            return Ok(node);
-        }
-        for _ in 0..2 {
-            limbo.turn(|(node, size)| free[size].push(node));
-        }
-        free[size].pop().ok_or(Full)
-    }
-
-    /// Takes back a node that nothing leads to any more.
-    fn give(&mut self, node: u32, size: usize) {
-        let Self { free, limbo, .. } = self;
-        limbo.add((node & !NODE, size), |(node, size)| free[size].push(node));
-    }
+    cells: Vec<u32>,
 }
 
 impl Default for Lpm6 {
@@ -129,7 +92,7 @@ impl Lpm6 {
             chosen_for: 0,
             changes: 0,
             pinned: None,
-            words: Vec::new(),
+            cells: Vec::new(),
         }
     }
 
@@ -254,196 +217,6 @@ impl Lpm6 {
         }
     }
 
-    fn update(&mut self, prefix: Prefix) -> Result<(), Full> {
-        let window = self.table.window;
-        let (address, deepest) = (prefix.address, prefix.level());
-        let outside = window.cells as usize;
-        if deepest < window.level {
-            self.paint(prefix);
-            return self.renew(address, deepest, outside, 0);
-        }
-        let cell = window.index(address);
-        if cell == outside {
-            return self.renew(address, deepest, outside, 0);
-        }
-        self.renew(address, deepest, cell, window.level)?;
-        // Outside of the window, too, there is a node for each one of the trie that is not behind a cell.
-        let deepest = window.level - 1;
-        if self.rib.way(address, deepest).count() == self.depth(address, deepest) {
-            return Ok(());
-        }
-        self.renew(address, deepest, outside, 0)
-    }
-
-    /// Number of nodes outside of the window on the way to an address, down to depth `deepest`.
-    fn depth(&self, address: u128, deepest: usize) -> usize {
-        let mut slot = self.table.cell(self.table.window.cells as usize);
-        for level in 0..=deepest {
-            if slot & NODE == 0 {
-                return level;
-            }
-            slot = self
-                .table
-                .slot(slot, usize::from(address.to_be_bytes()[level]));
-        }
-        deepest + 1
-    }
-
-    /// A prefix shorter than the window's: writes the cells it decides about, or what nodes behind them inherit.
-    fn paint(&self, prefix: Prefix) {
-        let Self { rib, table, .. } = self;
-        let window = table.window;
-        let hop = rib
-            .get(prefix)
-            .or_else(|| rib.parent(prefix))
-            .unwrap_or(NO_ROUTE);
-        let (first, last) = (window.address(0), window.address(window.cells as usize - 1));
-        let painted = rib.gaps(prefix, window.level, |from, to| {
-            let (from, to) = (
-                from.max(first),
-                to.min(last.last_of(8 * octets(window.level))),
-            );
-            if from <= to {
-                for cell in window.index(from)..=window.index(to) {
-                    match table.cell(cell) {
-                        node if node & NODE == 0 => table.set_cell(cell, hop.into()),
-                        node => {
-                            let way = rib.way(window.address(cell), window.level);
-                            if let Some(at) = way.last() {
-                                self.inherit(node, at, hop);
-                            }
-                        }
-                    }
-                }
-            }
-            Ok::<(), core::convert::Infallible>(())
-        });
-        let Ok(()) = painted;
-    }
-
-    /// Lets a node, which stands for the node `at` of the trie, and those below it inherit a next hop.
-    fn inherit(&self, node: u32, at: u32, hop: NextHop) {
-        let Self { rib, table, .. } = self;
-        if table.inherited(node) == hop {
-            return;
-        }
-        table.set_inherited(node, hop);
-        for (octet, at_below) in rib.below(at) {
-            let below = table.slot(node, octet);
-            if below & NODE != 0 && rib.best(at, octet).is_none() {
-                self.inherit(below, at_below, hop);
-            }
-        }
-    }
-
-    /// Encodes the node of depth `deepest` on the way to an address anew, and those above it as far up as needed. The way
-    /// begins in cell `cell` of the root with a node of depth `top`.
-    ///
-    /// # Errors
-    /// [`Full`] if lines are wanted and none are left: readers see nothing of the change then.
-    fn renew(
-        &mut self,
-        address: u128,
-        deepest: usize,
-        cell: usize,
-        top: usize,
-    ) -> Result<(), Full> {
-        // What the trie has on the way, and what each of its nodes inherits.
-        let mut at = [None; LEVELS];
-        let mut inherited = [NO_ROUTE; LEVELS + 1];
-        for (at, node) in at.iter_mut().zip(self.rib.way(address, deepest)) {
-            *at = Some(node);
-        }
-        for level in 0..=deepest {
-            let best = at[level].and_then(|node| self.rib.best(node, address.octet(level)));
-            inherited[level + 1] = best.unwrap_or(inherited[level]);
-        }
-        // What the table has.
-        let mut old = [None; LEVELS];
-        let mut slot = self.table.cell(cell);
-        for (level, old) in old.iter_mut().enumerate().take(deepest + 1).skip(top) {
-            if slot & NODE == 0 {
-                break;
-            }
-            *old = Some(slot);
-            slot = self.table.slot(slot, address.octet(level));
-        }
-
-        let mut new: Option<u32> = None;
-        let mut replaced = top;
-        for level in (top..=deepest).rev() {
-            let octet = address.octet(level);
-            let changed = (level < deepest).then_some((octet, new));
-            if let (Some(node), Some((_, Some(new)))) = (old[level], changed)
-                && self.table.slot(node, octet) & NODE != 0
-            {
-                self.table.set_slot(node, octet, new);
-                replaced = level + 1;
-                break;
-            }
-            new = match at[level] {
-                Some(at) => Some(self.encode(at, inherited[level], old[level], changed)?),
-                None => None,
-            };
-            if level == top {
-                self.table
-                    .set_cell(cell, new.unwrap_or_else(|| inherited[top].into()));
-            }
-        }
-        for node in old[replaced..].iter().flatten() {
-            self.lines.give(*node, self.table.size(*node));
-        }
-
-        // What stands below inherits from the prefix, where no longer one is between.
-        let mut slot = self.table.cell(cell);
-        for level in top..deepest {
-            slot = if slot & NODE == 0 {
-                slot
-            } else {
-                self.table.slot(slot, address.octet(level))
-            };
-        }
-        if let Some(at) = at[deepest]
-            && slot & NODE != 0
-        {
-            for (octet, at_below) in self.rib.below(at) {
-                let below = self.table.slot(slot, octet);
-                if below & NODE != 0 {
-                    let hop = self.rib.best(at, octet).unwrap_or(inherited[deepest]);
-                    self.inherit(below, at_below, hop);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes a node for the node `at` of the trie, with the nodes that the one it replaces has below it, except that
-    /// below the octet `changed` there is another one, or none now.
-    fn encode(
-        &mut self,
-        at: u32,
-        inherited: NextHop,
-        old: Option<u32>,
-        changed: Option<(usize, Option<u32>)>,
-    ) -> Result<u32, Full> {
-        let mut answers = build::answers(&self.rib, at);
-        for (octet, _) in self.rib.below(at) {
-            let below = match changed {
-                Some((there, new)) if there == octet => new,
-                _ => old
-                    .map(|old| self.table.slot(old, octet))
-                    .filter(|slot| slot & NODE != 0),
-            };
-            if let Some(below) = below {
-                answers[octet] = below;
-            }
-        }
-        let size = nodes::encode(&answers, inherited, &mut self.words);
-        let node = self.lines.take(size, &self.table)?;
-        self.table.write(node, &self.words);
-        Ok(node | NODE)
-    }
-
     /// Builds the table anew from all prefixes, in the window that suits them.
     fn rebuild(&mut self) {
         self.changes = 0;
@@ -494,10 +267,6 @@ impl Lpm6Reader {
     pub fn rest(&mut self) {
         self.reader.rest();
     }
-}
-
-fn octets(level: usize) -> u8 {
-    u8::try_from(level).unwrap_or(0)
 }
 
 fn prefix(net: Ipv6Net) -> Prefix {

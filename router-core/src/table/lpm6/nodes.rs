@@ -1,48 +1,87 @@
-//! The forwarding table: a root of cells, and nodes of eight bits behind it.
+//! The forwarding table: a root of cells, and nodes of eight bits behind it, in one array of cells.
 //!
 //! The root is a window of the address space, a cell for each prefix of some octets, then one cell for everything outside.
-//! A node resolves one octet. It lists the *runs* of octets with the same answer: a set of 256 bits says where runs begin,
-//! and the number of bits up to an octet is the number of its slot (bitmap and rank, as in Asai and Ohara, "Poptrie",
-//! 2015, with eight bits a step). A node is one cache line as long as it has at most six runs, which three of four nodes of
-//! the Internet's table have:
+//! A node resolves one octet, and whichever of two forms it has, that takes one cache line. Octets with the same answer
+//! make a *run*. Up to twelve runs, which nine of ten nodes of the Internet's table have, fit into a line; a node with
+//! more of them has a cell for each octet:
 //!
 //! ```text
-//!   word  0..=3   where runs begin
-//!         4       for each of the words before: place of the slot of the last run that began earlier (a byte each), then
-//!                 the next hop that the octets without one of their own inherit from above (16 bits)
-//!         5..=7   up to six slots of 32 bits; with more runs all slots are in the lines that follow
+//!   narrow   cell 0..=2    first octet of each run, a byte each; the first is 0, unused ones are 255
+//!                 3        the next hop that octets without one of their own inherit from above
+//!                 4..=15   the runs' slots; unused ones repeat the last
+//!   wide          0..=255  a slot for each octet
 //! ```
 //!
-//! A slot or cell holds a next hop, [`INHERIT`], or [`NODE`] and the number of a line. An answer depends on nothing but
-//! the way down to it, each step of which is one load; nodes are not changed but replaced, and a slot of the parent is the
-//! one place that makes a new node visible. Only two words of a node change in place: a slot that leads to a node, and
-//! what is inherited, so that a short prefix can change without new nodes below it.
+//! A slot or cell holds a next hop, [`INHERIT`] (in narrow nodes), or [`NODE`], the form and the number of a line. An answer
+//! depends on nothing but the way down to it, each step of which is one load; narrow nodes are not changed but replaced,
+//! and a slot of the parent is the one place that makes a new node visible. Only two cells of a narrow node change in
+//! place: a slot that leads to a node, and what is inherited, so that a short prefix can change without new nodes below
+//! it. A wide node changes in place, as each of its cells is one octet's.
 //!
-//! Cost: one load of the root and, for each octet further down, one cache line where there are few runs, else two.
+//! Cost: one load of the root and one line for each octet further down, asked for a stage ahead.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::arch::{self, Kernel, Operation};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, Ordering};
 use crate::table::{NO_ROUTE, NextHop};
 
-/// Set in a slot that leads to a node; the other bits are the number of its first line.
+/// Set in a slot that leads to a node.
 pub(super) const NODE: u32 = 1 << 31;
+/// With [`NODE`]: a wide one.
+const WIDE: u32 = 1 << 30;
 /// A slot of octets that have the next hop that the whole node inherits.
 pub(super) const INHERIT: u32 = 1 << 30;
+/// Bits of a slot that are the number of the node's first line.
+const NUMBER: u32 = (1 << 28) - 1;
 /// A slot or cell without a route.
 const MISS: u32 = NO_ROUTE as u32;
-/// Words of a line.
-pub(super) const LINE: usize = 8;
-/// Slots that fit into the first line, and the place of the first of them in halves of a word.
-const INLINE: usize = 6;
-const FIRST_INLINE: usize = 10;
-const FIRST_BEHIND: usize = 16;
-/// Sizes that nodes have, in lines: slots behind the first line come in powers of two.
-pub(super) const SIZES: [usize; 6] = [1, 2, 3, 5, 9, 17];
+/// Cells of a line.
+pub(super) const LINE: usize = 16;
+/// Runs that fit into a narrow node, the cell with what is inherited, and the one before the first slot.
+const RUNS: usize = 12;
+const INHERITED: usize = 3;
+const BEFORE: usize = 3;
 /// Addresses looked up in one go.
 const CHUNK: usize = 64;
+
+/// The form of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Narrow,
+    Wide,
+}
+
+impl Form {
+    /// That of the node a slot leads to.
+    pub(super) const fn of(node: u32) -> Self {
+        if node & WIDE == 0 {
+            Self::Narrow
+        } else {
+            Self::Wide
+        }
+    }
+
+    /// Lines of such a node.
+    pub(super) const fn lines(self) -> usize {
+        match self {
+            Self::Narrow => 1,
+            Self::Wide => 256 / LINE,
+        }
+    }
+
+    /// A slot that leads to a node with this first line.
+    pub(super) fn link(self, line: usize) -> Option<u32> {
+        let line = u32::try_from(line)
+            .ok()
+            .filter(|line| line & !NUMBER == 0)?;
+        Some(match self {
+            Self::Narrow => NODE | line,
+            Self::Wide => NODE | WIDE | line,
+        })
+    }
+}
 
 /// The part of the address space that the root resolves directly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +120,28 @@ impl Window {
         let top = self.low.wrapping_add(index as u64);
         u128::from(top) << (128 - 8 * self.level)
     }
+
+    /// Depth of the node that a cell may lead to.
+    #[inline(always)]
+    fn level_below(self, index: usize) -> usize {
+        if index == self.cells as usize {
+            0
+        } else {
+            self.level
+        }
+    }
+
+    /// What of an address comes after the octets that led to a cell, as far as 64 bits reach.
+    #[inline(always)]
+    fn rest(self, index: usize, address: u128) -> u64 {
+        let shift = (8 * self.level_below(index)) & 63;
+        upper(address) << shift | lower(address) >> 1 >> (63 - shift)
+    }
+
+    /// Lines that the root takes.
+    pub(super) const fn lines(self) -> usize {
+        (self.cells as usize + 1).div_ceil(LINE)
+    }
 }
 
 #[inline(always)]
@@ -89,54 +150,55 @@ fn upper(address: u128) -> u64 {
 }
 
 #[inline(always)]
-fn octet(address: u128, level: usize) -> usize {
+fn lower(address: u128) -> u64 {
     #[expect(clippy::cast_possible_truncation, reason = "the lower half is wanted")]
-    let half = if level < 8 {
-        upper(address)
-    } else {
-        address as u64
-    };
-    (half >> (56 - 8 * (level & 7)) & 0xff) as usize
+    let half = address as u64;
+    half
 }
 
-/// A handle to cells and nodes that readers and one writer share.
+#[inline(always)]
+fn octet(address: u128, level: usize) -> usize {
+    (upper(address << (8 * (level & 15))) >> 56) as usize
+}
+
+/// A handle to cells that readers and one writer share.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     pub(super) window: Window,
-    root: Arc<[AtomicU32]>,
-    words: Arc<[AtomicU64]>,
-    /// The first word that begins a cache line.
+    /// From `first` on, the root, then nodes.
+    cells: Arc<[AtomicU32]>,
+    /// The first cell that begins a cache line.
     first: usize,
 }
 
 impl Table {
-    /// A table of these cells (the outside cell last) and lines, with room for `spare` more lines.
-    pub(super) fn new(window: Window, root: &[u32], lines: &[u64], spare: usize) -> Self {
-        let all = lines.len() + (spare + 1) * LINE;
-        let mut words: Arc<[AtomicU64]> = arch::shared(all, |_| AtomicU64::new(0));
-        let size = size_of::<AtomicU64>();
-        let beyond = words.as_ptr().addr() % (LINE * size) / size;
+    /// A table of these cells (the root, the outside cell last, filled up to whole lines; then nodes), with room for
+    /// `spare` more lines.
+    pub(super) fn new(window: Window, filled: &[u32], spare: usize) -> Self {
+        let all = filled.len() + (spare + 1) * LINE;
+        let mut cells: Arc<[AtomicU32]> = arch::shared(all, |_| AtomicU32::new(MISS));
+        let size = size_of::<AtomicU32>();
+        let beyond = cells.as_ptr().addr() % (LINE * size) / size;
         let first = (LINE - beyond) % LINE;
-        if let Some(words) = Arc::get_mut(&mut words) {
-            for (word, &line) in words.iter_mut().skip(first).zip(lines) {
-                *word = AtomicU64::new(line);
+        if let Some(cells) = Arc::get_mut(&mut cells) {
+            for (cell, &value) in cells.iter_mut().skip(first).zip(filled) {
+                *cell = AtomicU32::new(value);
             }
         }
         Self {
             window,
-            root: root.iter().map(|&cell| AtomicU32::new(cell)).collect(),
-            words,
+            cells,
             first,
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.root) + size_of_val(&*self.words)
+        size_of_val(&*self.cells)
     }
 
-    /// Lines there are.
+    /// Lines there are, those of the root included.
     pub(super) fn lines(&self) -> usize {
-        (self.words.len() - self.first) / LINE
+        (self.cells.len() - self.first) / LINE
     }
 
     /// Next hop of an address, [`NO_ROUTE`] if there is none.
@@ -158,15 +220,26 @@ impl Table {
         });
     }
 
+    /// From the first line on.
+    #[inline(always)]
+    fn aligned(&self) -> &[AtomicU32] {
+        self.cells.get(self.first..).unwrap_or_default()
+    }
+
     #[inline(always)]
     fn lookup_one(&self, address: u128) -> NextHop {
-        let words = self.words.get(self.first..).unwrap_or_default();
         let index = self.window.index(address);
-        let is_outside = index == self.window.cells as usize;
-        let mut level = if is_outside { 0 } else { self.window.level };
-        let mut slot = self.cell(index);
+        let slot = load(self.aligned(), index);
+        self.descend(address, slot, self.window.level_below(index))
+    }
+
+    /// Follows a slot, which may lead to a node of depth `level`, to a next hop.
+    #[inline(always)]
+    fn descend(&self, address: u128, mut slot: u32, mut level: usize) -> NextHop {
+        let (lines, _) = self.aligned().as_chunks();
         while slot & NODE != 0 {
-            slot = step(words, slot, octet(address, level));
+            let octet = octet(address, level);
+            slot = step(lines, part(slot, octet), octet);
             level += 1;
         }
         hop(slot)
@@ -174,119 +247,93 @@ impl Table {
 
     /// Everybody takes a step before anybody takes the next one: while one waits for memory, the others go on.
     #[inline(always)]
-    fn lookup_chunk(&self, addresses: &[u128], hops: &mut [NextHop]) {
-        let words = self.words.get(self.first..).unwrap_or_default();
-        // Those that are on the way: address, place in the batch, slot, level.
-        let mut lanes = [Lane::default(); CHUNK];
-        let mut count = 0;
-        for (place, (&address, out)) in addresses.iter().zip(&mut *hops).enumerate() {
-            let index = self.window.index(address);
-            let slot = self.cell(index);
-            *out = hop(slot);
-            let is_outside = index == self.window.cells as usize;
-            // Written in any case, kept if it leads on: no branch to guess.
-            if let Some(lane) = lanes.get_mut(count) {
-                *lane = Lane {
-                    slot,
-                    place: u8::try_from(place).unwrap_or(0),
-                    level: if is_outside {
-                        0
-                    } else {
-                        u8::try_from(self.window.level).unwrap_or(0)
-                    },
-                };
-            }
-            count += (slot >> 31) as usize;
+    fn lookup_chunk(&self, addresses: &[u128], hops: &mut [NextHop], lanes: &mut Lanes) {
+        let (cells, window) = (self.aligned(), self.window);
+        let (lines, _) = cells.as_chunks();
+        // Those that are on the way, a bit each.
+        let mut going = 0;
+        for (nth, &address) in addresses.iter().take(CHUNK).enumerate() {
+            let index = window.index(address);
+            let rest = window.rest(index, address);
+            lanes.rest[nth] = rest;
+            going |= lanes.go_on(nth, lines, load(cells, index), (rest >> 56) as usize);
         }
-        while count > 0 {
-            let mut left = 0;
-            for nth in 0..count {
-                let Some(&Lane { slot, place, level }) = lanes.get(nth) else {
-                    break;
-                };
-                let place_in = usize::from(place);
-                let (Some(&address), Some(out)) = (addresses.get(place_in), hops.get_mut(place_in))
-                else {
-                    continue;
-                };
-                let slot = step(words, slot, octet(address, usize::from(level)));
-                *out = hop(slot);
-                if let Some(lane) = lanes.get_mut(left) {
-                    *lane = Lane {
-                        slot,
-                        place,
-                        level: level + 1,
-                    };
-                }
-                left += (slot >> 31) as usize;
+        for level in 0..8 {
+            if going == 0 {
+                break;
             }
-            count = left;
+            let mut left = core::mem::take(&mut going);
+            while left != 0 {
+                let nth = left.trailing_zeros() as usize % CHUNK;
+                left &= left - 1;
+                // Zeros after eight octets.
+                let rest = lanes.rest[nth] << (8 * level);
+                let slot = step(lines, lanes.slot[nth], (rest >> 56) as usize);
+                going |= lanes.go_on(nth, lines, slot, (rest << 8 >> 56) as usize);
+            }
+        }
+        // Eight octets behind the root, and there are more: hardly anybody comes here.
+        while going != 0 {
+            let nth = going.trailing_zeros() as usize % CHUNK;
+            going &= going - 1;
+            if let Some(&address) = addresses.get(nth) {
+                let level = window.level_below(window.index(address)) + 8;
+                lanes.slot[nth] = self.descend(address, lanes.slot[nth], level).into();
+            }
+        }
+        for (out, &slot) in hops.iter_mut().zip(&lanes.slot) {
+            *out = hop(slot);
         }
     }
 
-    #[inline(always)]
     pub(super) fn cell(&self, index: usize) -> u32 {
-        self.root
-            .get(index)
-            .map_or(MISS, |cell| cell.load(Ordering::Acquire))
+        load(self.aligned(), index)
     }
 
     pub(super) fn set_cell(&self, index: usize, value: u32) {
-        self.root[index].store(value, Ordering::Release);
+        self.at(index).store(value, Ordering::Release);
     }
 
     /// What a node says of an octet, [`INHERIT`] as such.
     pub(super) fn slot(&self, node: u32, octet: usize) -> u32 {
-        let (word, shift) = self.place(node, octet);
-        low(self.word(word).load(Ordering::Relaxed) >> shift)
+        self.at(self.place(node, octet)).load(Ordering::Relaxed)
     }
 
-    /// Lets a slot that leads to a node lead to another one.
+    /// Changes a slot of a wide node, or one of a narrow node that leads to a node and does so afterwards.
     pub(super) fn set_slot(&self, node: u32, octet: usize, value: u32) {
-        let (word, shift) = self.place(node, octet);
-        let word = self.word(word);
-        let others = word.load(Ordering::Relaxed) & !(u64::from(u32::MAX) << shift);
-        word.store(others | u64::from(value) << shift, Ordering::Release);
+        self.at(self.place(node, octet))
+            .store(value, Ordering::Release);
     }
 
+    /// What a narrow node inherits.
     pub(super) fn inherited(&self, node: u32) -> NextHop {
-        inherited(self.word(start(node) + 4).load(Ordering::Relaxed))
+        hop(self
+            .at(line(node) * LINE + INHERITED)
+            .load(Ordering::Relaxed))
     }
 
     pub(super) fn set_inherited(&self, node: u32, hop: NextHop) {
-        let word = self.word(start(node) + 4);
-        let others = word.load(Ordering::Relaxed) & u64::from(u32::MAX);
-        word.store(others | u64::from(hop) << 32, Ordering::Release);
-    }
-
-    /// Size of a node: its place in [`SIZES`].
-    pub(super) fn size(&self, node: u32) -> usize {
-        let runs: u32 = (0..4)
-            .map(|n| {
-                self.word(start(node) + n)
-                    .load(Ordering::Relaxed)
-                    .count_ones()
-            })
-            .sum();
-        size(runs as usize)
+        self.at(line(node) * LINE + INHERITED)
+            .store(hop.into(), Ordering::Release);
     }
 
     /// Fills lines that no reader can be in.
-    pub(super) fn write(&self, node: u32, words: &[u64]) {
-        for (nth, &word) in words.iter().enumerate() {
-            self.word(start(node) + nth).store(word, Ordering::Relaxed);
+    pub(super) fn write(&self, node: u32, cells: &[u32]) {
+        for (nth, &cell) in cells.iter().enumerate() {
+            self.at(line(node) * LINE + nth)
+                .store(cell, Ordering::Relaxed);
         }
     }
 
-    fn word(&self, at: usize) -> &AtomicU64 {
-        &self.words[self.first + at]
+    fn at(&self, index: usize) -> &AtomicU32 {
+        &self.cells[self.first + index]
     }
 
-    /// Word and shift of the slot of an octet.
-    fn place(&self, node: u32, octet: usize) -> (usize, u32) {
-        let begins = self.word(start(node) + octet / 64).load(Ordering::Relaxed);
-        let info = self.word(start(node) + 4).load(Ordering::Relaxed);
-        place(start(node), begins, info, octet)
+    /// Number of the cell that holds the slot of an octet.
+    fn place(&self, node: u32, octet: usize) -> usize {
+        let start = line(part(node, octet)) * LINE;
+        let keys = [0, 1, 2].map(|nth| self.at(start + nth).load(Ordering::Relaxed));
+        start + within(node, octet, keys) % LINE
     }
 }
 
@@ -317,70 +364,95 @@ impl Operation for Many<'_> {
 
     #[inline(always)]
     fn run(self) {
+        let mut lanes = Lanes::default();
         let hops = self.hops.chunks_mut(CHUNK);
         for (addresses, hops) in self.addresses.chunks(CHUNK).zip(hops) {
-            self.table.lookup_chunk(addresses, hops);
+            let n = addresses.len().min(hops.len());
+            if let (Some(addresses), Some(hops)) = (addresses.get(..n), hops.get_mut(..n)) {
+                self.table.lookup_chunk(addresses, hops, &mut lanes);
+            }
         }
     }
 }
 
-#[derive(Clone, Copy, Default)]
-struct Lane {
-    slot: u32,
-    place: u8,
-    level: u8,
+/// Look-ups side by side, each in its place of the batch.
+struct Lanes {
+    /// What of the address comes after the root's part, as far as 64 bits reach.
+    rest: [u64; CHUNK],
+    /// What was found last: a next hop, or [`part`] of a node.
+    slot: [u32; CHUNK],
 }
 
-/// Number of the first word of a node.
-#[inline(always)]
-fn start(node: u32) -> usize {
-    (node & !NODE) as usize * LINE
-}
-
-/// What the node that `slot` leads to says of an octet.
-#[inline(always)]
-fn step(words: &[AtomicU64], slot: u32, octet: usize) -> u32 {
-    let start = start(slot);
-    let Some(line) = words.get(start..start + LINE) else {
-        return MISS;
-    };
-    let begins = line[octet / 64].load(Ordering::Relaxed);
-    let info = line[4].load(Ordering::Relaxed);
-    let (word, shift) = place(start, begins, info, octet);
-    let Some(word) = words.get(word) else {
-        return MISS;
-    };
-    let slot = low(word.load(Ordering::Acquire) >> shift);
-    if slot == INHERIT {
-        u32::from(inherited(info))
-    } else {
-        slot
+impl Default for Lanes {
+    fn default() -> Self {
+        Self {
+            rest: [0; CHUNK],
+            slot: [0; CHUNK],
+        }
     }
 }
 
+impl Lanes {
+    /// Takes down what look-up `nth` found. If that leads to a node, asks for its line that says something of an octet; gives
+    /// the bit of this look-up then.
+    #[inline(always)]
+    fn go_on(&mut self, nth: usize, lines: &[[AtomicU32; LINE]], slot: u32, octet: usize) -> u64 {
+        let slot = part(slot, octet);
+        self.slot[nth % CHUNK] = slot;
+        let goes_on = slot >> 31;
+        // For one that has arrived that is the table's first line: no branch to guess.
+        if let Some(line) = lines.get(line(slot & goes_on.wrapping_neg())) {
+            arch::prefetch(line);
+        }
+        u64::from(goes_on) << (nth % CHUNK)
+    }
+}
+
+/// Number of a node's first line.
 #[inline(always)]
-fn place(start: usize, begins: u64, info: u64, octet: usize) -> (usize, u32) {
-    let rank = (begins << (63 - octet % 64)).count_ones() as usize;
-    let before = (info >> (8 * (octet / 64)) & 0xff) as usize;
-    let half = before + rank;
-    (
-        start + half / 2,
-        if half.is_multiple_of(2) { 0 } else { 32 },
-    )
+pub(super) const fn line(node: u32) -> usize {
+    (node & NUMBER) as usize
+}
+
+/// The slot that leads to that line of a node which says something of an octet; of a next hop itself.
+#[inline(always)]
+fn part(slot: u32, octet: usize) -> u32 {
+    let is_wide = (slot >> 31 & slot >> 30 & 1).wrapping_neg();
+    #[expect(clippy::cast_possible_truncation, reason = "at most 15")]
+    let nth = (octet / LINE) as u32;
+    slot + (nth & is_wide)
 }
 
 #[inline(always)]
-fn low(word: u64) -> u32 {
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is wanted")]
-    let low = word as u32;
-    low
+fn load(cells: &[AtomicU32], index: usize) -> u32 {
+    cells
+        .get(index)
+        .map_or(MISS, |cell| cell.load(Ordering::Acquire))
 }
 
+/// What a node says of an octet, given its [`part`].
 #[inline(always)]
-fn inherited(info: u64) -> NextHop {
-    #[expect(clippy::cast_possible_truncation, reason = "sixteen bits are wanted")]
-    let hop = (info >> 32) as NextHop;
-    hop
+fn step(lines: &[[AtomicU32; LINE]], part: u32, octet: usize) -> u32 {
+    let Some(line) = lines.get(line(part)) else {
+        return MISS;
+    };
+    let keys = [0, 1, 2].map(|nth: usize| line[nth].load(Ordering::Relaxed));
+    let inherited = line[INHERITED].load(Ordering::Relaxed);
+    let slot = line[within(part, octet, keys) % LINE].load(Ordering::Acquire);
+    // There is none in a wide node. As good as random: no branch.
+    let inherits = u32::from(slot == INHERIT).wrapping_neg();
+    slot ^ (slot ^ inherited) & inherits
+}
+
+/// Which cell of its line holds the slot of an octet.
+#[inline(always)]
+fn within(node: u32, octet: usize, [a, b, c]: [u32; 3]) -> usize {
+    // The keys are sorted: those that are not greater come first.
+    let keys = (1 << RUNS) - 1;
+    let begun = (arch::not_greater([a, b, c, 0], octet.to_le_bytes()[0]) & keys).trailing_ones();
+    let is_wide = ((node / WIDE) as usize & 1).wrapping_neg();
+    let narrow = BEFORE + begun as usize;
+    narrow ^ (narrow ^ octet) & is_wide
 }
 
 /// The next hop in a slot that holds one.
@@ -391,49 +463,36 @@ fn hop(slot: u32) -> NextHop {
     hop
 }
 
-/// Size of a node with so many runs: its place in [`SIZES`].
-fn size(runs: usize) -> usize {
-    if runs <= INLINE {
-        return 0;
-    }
-    let behind = runs.div_ceil(2 * LINE).next_power_of_two();
-    1 + behind.ilog2() as usize
-}
-
-/// The words of a node with these answers, whole lines of one of [`SIZES`]; gives the place of that size.
-pub(super) fn encode(answers: &[u32; 256], inherited: NextHop, out: &mut Vec<u64>) -> usize {
-    let mut begins = [0_u64; 4];
-    begins[0] = 1;
-    for (nth, pair) in answers.windows(2).enumerate() {
-        let is_first = pair[0] != pair[1];
-        begins[(nth + 1) / 64] |= u64::from(is_first) << ((nth + 1) % 64);
-    }
-    let runs: u32 = begins.iter().map(|word| word.count_ones()).sum();
-    let size = size(runs as usize);
-    let first = if size == 0 {
-        FIRST_INLINE
-    } else {
-        FIRST_BEHIND
-    };
-    let mut info = u64::from(inherited) << 32;
-    // Place of the slot before the first one that begins in this word.
-    let mut before = first - 1;
-    for (nth, word) in begins.iter().enumerate() {
-        info |= (before as u64) << (8 * nth);
-        before += word.count_ones() as usize;
-    }
+/// The cells of a node with these answers, whole lines; gives its form.
+pub(super) fn encode(answers: &[u32; 256], inherited: NextHop, out: &mut Vec<u32>) -> Form {
     out.clear();
-    out.extend(begins);
-    out.push(info);
-    out.resize(SIZES[size] * LINE, 0);
-    let mut half = first;
-    for (nth, mut word) in begins.into_iter().enumerate() {
-        while word != 0 {
-            let slot = answers[nth * 64 + word.trailing_zeros() as usize];
-            out[half / 2] |= u64::from(slot) << (32 * (half % 2));
-            half += 1;
-            word &= word - 1;
-        }
+    let mut keys = [u8::MAX; RUNS];
+    let mut slots = [0; RUNS];
+    let mut count = 0;
+    let mut begin = 0_usize;
+    for run in answers.chunk_by(|a, b| a == b) {
+        let (Some(key), Some(slot)) = (keys.get_mut(count), slots.get_mut(count)) else {
+            let own = |&slot: &u32| {
+                if slot == INHERIT {
+                    inherited.into()
+                } else {
+                    slot
+                }
+            };
+            out.extend(answers.iter().map(own));
+            return Form::Wide;
+        };
+        *key = u8::try_from(begin).unwrap_or(u8::MAX);
+        *slot = run[0];
+        begin += run.len();
+        count += 1;
     }
-    size
+    let last = slots[count - 1];
+    slots[count..].fill(last);
+    for key in keys.as_chunks().0 {
+        out.push(u32::from_le_bytes(*key));
+    }
+    out.push(inherited.into());
+    out.extend(slots);
+    Form::Narrow
 }

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
+use super::nodes::{Form, NODE};
 use super::*;
 use crate::table::MAX_NEXT_HOP;
 
@@ -167,17 +168,25 @@ fn apply(lpm: &mut Lpm6, naive: &mut Naive, op: &Op) {
     }
 }
 
-/// Lines that nothing leads to any more were all given back.
+/// Lines that nothing leads to any more were all given back, and no node is larger than it may be.
 fn assert_no_line_is_lost(lpm: &Lpm6) {
-    let free: usize = lpm
-        .lines
-        .free
-        .iter()
-        .zip(SIZES)
-        .map(|(nodes, size)| nodes.len() * size)
-        .sum();
-    let (_, fresh) = build::build(&lpm.rib, lpm.table.window, 0);
-    assert_eq!(lpm.lines.fresh - free, fresh, "in {:?}", lpm.table.window);
+    fn used(table: &Table, slot: u32) -> usize {
+        if slot & NODE == 0 {
+            return 0;
+        }
+        let mut below: Vec<u32> = (0..256).map(|octet| table.slot(slot, octet)).collect();
+        below.dedup();
+        let runs = below.len();
+        assert!(Form::of(slot) == Form::Wide || runs <= 12);
+        let below = below.into_iter().map(|slot| used(table, slot));
+        Form::of(slot).lines() + below.sum::<usize>()
+    }
+    let (table, lines) = (&lpm.table, &lpm.lines);
+    let cells = 0..=table.window.cells as usize;
+    let used: usize = cells.map(|cell| used(table, table.cell(cell))).sum();
+    let free = lines.narrow.len() + lines.wide.len() * Form::Wide.lines();
+    let all = lines.fresh - table.window.lines();
+    assert_eq!(all - free, used, "in {:?}", table.window);
 }
 
 proptest! {
@@ -250,6 +259,45 @@ fn the_window_follows_a_table_that_grows_and_shrinks() {
     }
     assert!(lpm.is_empty());
     assert!(lpm.memory().0 < 10_000, "{:?} bytes", lpm.memory());
+}
+
+/// Nodes become wide and narrow again under updates, and are the same to look-ups.
+#[test]
+fn nodes_change_their_form_as_prefixes_come_and_go() {
+    let net = |octet: u128, len| {
+        let address = (0x2001_0db8_u128 << 96) + (octet << 88);
+        Ipv6Net::new(Ipv6Addr::from_bits(address), len).unwrap()
+    };
+    let window = Some(Window {
+        level: 3,
+        low: 0x20_010d,
+        cells: 1,
+    });
+    let (mut lpm, mut naive) = (in_window(window), Naive::default());
+    let mut forms = Vec::new();
+    let mut then = |lpm: &mut Lpm6, naive: &Naive| {
+        assert_same(lpm, naive, &[]);
+        assert_no_line_is_lost(lpm);
+        let above = lpm.table.cell(0);
+        let node = (above & NODE != 0).then(|| lpm.table.slot(above, 0xb8));
+        forms.push(node.filter(|node| node & NODE != 0).map(Form::of));
+    };
+    // Every other octet, one of them with a longer prefix below, then a shorter one that all others inherit.
+    let nets: Vec<_> = (0..20)
+        .map(|n| net(2 * n, 40))
+        .chain([net(6, 56), net(0, 36), net(0, 28)])
+        .collect();
+    for (hop, &net) in (0..).zip(&nets) {
+        assert_eq!(lpm.insert(net, hop), Ok(naive.insert(net, hop)));
+        then(&mut lpm, &naive);
+    }
+    for &net in nets.iter().rev() {
+        assert_eq!(lpm.remove(net), naive.remove(net));
+        then(&mut lpm, &naive);
+    }
+    forms.dedup();
+    let (narrow, wide) = (Some(Form::Narrow), Some(Form::Wide));
+    assert_eq!(forms, [narrow, wide, narrow, None]);
 }
 
 #[test]
