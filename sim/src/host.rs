@@ -33,7 +33,7 @@ pub enum State {
     Ok,
     /// Labs work, with a restriction.
     Warn,
-    /// The `tap` back end can't work.
+    /// Neither the `tap` back end can work, nor what depends on it.
     No,
 }
 
@@ -84,29 +84,38 @@ pub fn probe() -> Result<HostReport, CodecError> {
         .iter()
         .map(|finding| judge(finding, &device))
         .collect();
-    let blocking = checks.iter().find(|check| check.state == State::No);
-    let (backend, reason) = match blocking {
-        Some(check) => (Backend::Inproc, check.found.clone()),
-        None if findings
-            .iter()
-            .any(|(ability, _)| *ability == Ability::UserNamespaces) =>
-        {
-            (
-                Backend::Tap,
-                "this user may make user namespaces and open the tun device".to_owned(),
-            )
-        }
-        None => (
-            Backend::Tap,
-            "this user may make namespaces and TAP devices".to_owned(),
-        ),
-    };
+    let (backend, reason) = choose(&findings);
     checks.extend(limits(Path::new("/proc/sys")));
     Ok(HostReport {
         checks,
         backend,
         reason,
     })
+}
+
+/// The best rung that works, and why.
+fn choose(findings: &[(Ability, Option<String>)]) -> (Backend, String) {
+    let missing = |needs: &[Ability]| {
+        let mut failed = findings.iter().filter(|(it, _)| needs.contains(it));
+        failed.find_map(|(_, why)| why.clone())
+    };
+    let namespaces = missing(&[Ability::Namespaces, Ability::UserNamespaces]);
+    if let Some(why) = namespaces {
+        return (Backend::Inproc, why);
+    }
+    let Some(why) = missing(&[Ability::TunDevice, Ability::Tap]) else {
+        let rootless = |(it, _): &(Ability, _)| *it == Ability::UserNamespaces;
+        let why = if findings.iter().any(rootless) {
+            "this user may make user namespaces and open the tun device"
+        } else {
+            "this user may make namespaces and TAP devices"
+        };
+        return (Backend::Tap, why.to_owned());
+    };
+    match missing(&[Ability::Veth, Ability::PacketSocket]) {
+        None => (Backend::Packet, why),
+        Some(other) => (Backend::Inproc, format!("{why}; {other}")),
+    }
 }
 
 /// Lets throw-away processes try what a daemon does.
@@ -186,6 +195,20 @@ fn judge((ability, failure): &(Ability, Option<String>), device: &str) -> Check 
             "pods can't have a TAP interface",
             "allow CAP_NET_ADMIN in user namespaces",
             State::No,
+        ),
+        Ability::Veth => (
+            "veth",
+            "pods get a veth as eth0 where there is no TAP",
+            "pods can't have a veth where there is no TAP",
+            "as root: modprobe veth; allow CAP_NET_ADMIN in user namespaces",
+            State::Warn,
+        ),
+        Ability::PacketSocket => (
+            "packet socket",
+            "routers reach pods by packet sockets where there is no TAP",
+            "routers can't reach pods where there is no TAP",
+            "as root: modprobe af_packet; allow CAP_NET_RAW in user namespaces",
+            State::Warn,
         ),
     };
     match failure {
@@ -326,6 +349,8 @@ mod tests {
             Ability::Sys,
             Ability::TunDevice,
             Ability::Tap,
+            Ability::Veth,
+            Ability::PacketSocket,
         ]
         .map(|ability| {
             let good = judge(&(ability, None), "/dev/net/tun");
@@ -344,9 +369,43 @@ mod tests {
                 State::Warn,
                 State::Warn,
                 State::No,
-                State::No
+                State::No,
+                State::Warn,
+                State::Warn
             ]
         );
+    }
+
+    /// Decision 8: each rung is taken only when the one above can't be, and says why that is.
+    #[test]
+    fn the_best_rung_that_works_is_chosen() {
+        use Ability::*;
+        let found = |broken: &[Ability]| {
+            let all = [
+                UserNamespaces,
+                Proc,
+                Sys,
+                TunDevice,
+                Tap,
+                Veth,
+                PacketSocket,
+            ];
+            let findings = all.map(|it| (it, broken.contains(&it).then(|| format!("{it:?}"))));
+            choose(&findings)
+        };
+        let tap = "this user may make user namespaces and open the tun device";
+        let rows: [(&[Ability], Backend, &str); 7] = [
+            (&[], Backend::Tap, tap),
+            (&[Proc, Sys, Veth, PacketSocket], Backend::Tap, tap),
+            (&[TunDevice], Backend::Packet, "TunDevice"),
+            (&[Tap], Backend::Packet, "Tap"),
+            (&[TunDevice, Veth], Backend::Inproc, "TunDevice; Veth"),
+            (&[Tap, PacketSocket], Backend::Inproc, "Tap; PacketSocket"),
+            (&[UserNamespaces], Backend::Inproc, "UserNamespaces"),
+        ];
+        for (broken, backend, why) in rows {
+            assert_eq!(found(broken), (backend, why.to_owned()), "{broken:?}");
+        }
     }
 
     /// Limits are read where there are any, and judged by the largest lab that is tested.

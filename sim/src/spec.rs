@@ -28,8 +28,19 @@ pub use masq::MasqAgent;
 pub enum Backend {
     /// Pods are network namespaces with a TAP eth0; programs run in them.
     Tap,
+    /// Pods are network namespaces whose eth0 is a veth, with a packet socket at the router's end; programs run in them. For
+    /// hosts without a tun device.
+    Packet,
     /// Pods are smoltcp stacks inside the node processes; no privileges at all.
     Inproc,
+}
+
+impl Backend {
+    /// Pods are network namespaces, so that programs run in them.
+    #[must_use]
+    pub const fn has_namespaces(self) -> bool {
+        matches!(self, Self::Tap | Self::Packet)
+    }
 }
 
 /// Which CNI the lab imitates.

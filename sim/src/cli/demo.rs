@@ -82,6 +82,7 @@ impl Demo {
         ))?;
         show.say(match started.backend {
             Backend::Tap => "Each node is a process (a userspace router), each pod a network namespace with a TAP device.\n",
+            Backend::Packet => "Each node is a process (a userspace router), each pod a network namespace with a veth.\n",
             Backend::Inproc => "Each node is a process (a userspace router), each pod a network stack inside it.\n",
         })?;
         let good = show.lab(&name, started.backend)?;
@@ -205,7 +206,7 @@ impl Show<'_> {
         self.command(&words, began.elapsed())?;
         self.say(&text)?;
 
-        if backend == Backend::Tap {
+        if backend.has_namespaces() {
             self.program(name)?;
         }
 
@@ -283,7 +284,7 @@ impl Show<'_> {
                 "a node joins, the others learn its route",
             ),
         ];
-        if backend == Backend::Tap {
+        if backend.has_namespaces() {
             lines.push(("podwire shell a", "any program runs in a pod"));
         } else {
             lines.push(("podwire doctor", "what would let real programs run in pods"));

@@ -80,7 +80,9 @@ fn table(report: &HostReport) -> String {
         report.reason
     );
     text += match report.backend {
-        Backend::Tap => "Any program runs in pods and on nodes: `podwire exec POD -- CMD`.\n",
+        Backend::Tap | Backend::Packet => {
+            "Any program runs in pods and on nodes: `podwire exec POD -- CMD`.\n"
+        }
         Backend::Inproc => {
             "Pods are network stacks inside the node processes: ping, ip and get work, exec and shell can't.\n\
              Whatever stands above behind -> lets real programs run in pods.\n"

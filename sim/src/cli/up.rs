@@ -61,6 +61,8 @@ pub(super) enum BackendArg {
     Auto,
     /// Network namespaces with a TAP device: any program runs in a pod
     Tap,
+    /// The same with a veth and a packet socket, for hosts without a tun device
+    Packet,
     /// Network stacks inside the node processes; needs no privilege
     Inproc,
 }
@@ -88,6 +90,7 @@ impl BackendArg {
         match self {
             Self::Auto => Choice::Auto,
             Self::Tap => Choice::Tap,
+            Self::Packet => Choice::Packet,
             Self::Inproc => Choice::Inproc,
         }
     }
@@ -96,6 +99,7 @@ impl BackendArg {
         match self {
             Self::Auto => true,
             Self::Tap => matches!(backend, Backend::Tap),
+            Self::Packet => matches!(backend, Backend::Packet),
             Self::Inproc => matches!(backend, Backend::Inproc),
         }
     }
@@ -138,11 +142,15 @@ impl Up {
         let mut choice = self.backend.choice();
         if lab.preset == Preset::Manual {
             // In-process pods have one address, one gateway and no programs: nothing of what such labs are about.
-            if let Choice::Inproc = choice {
-                let why = "hosts of a hand-made lab are network namespaces, which the back end inproc does without; there is tap";
-                return Err(Failure::new(UNSUPPORTED, why));
-            }
-            choice = Choice::Tap;
+            choice = match choice {
+                Choice::Inproc => {
+                    let why = "hosts of a hand-made lab are network namespaces, which the back end inproc does without; \
+                               there are tap and packet";
+                    return Err(Failure::new(UNSUPPORTED, why));
+                }
+                Choice::Auto => Choice::Namespaces,
+                other => other,
+            };
         }
         let started = match start(&lab, choice, self.wait) {
             Ok(started) => started,

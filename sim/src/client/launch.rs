@@ -39,8 +39,25 @@ pub enum Choice {
     Auto,
     /// Network namespaces with TAP devices, or nothing.
     Tap,
+    /// Network namespaces with veths and packet sockets, or nothing.
+    Packet,
+    /// Network namespaces with whatever interfaces, or nothing.
+    Namespaces,
     /// In-process pods.
     Inproc,
+}
+
+impl Choice {
+    /// What is tried, the best first.
+    const fn rungs(self) -> &'static [Backend] {
+        match self {
+            Self::Auto => &[Backend::Tap, Backend::Packet, Backend::Inproc],
+            Self::Tap => &[Backend::Tap],
+            Self::Packet => &[Backend::Packet],
+            Self::Namespaces => &[Backend::Tap, Backend::Packet],
+            Self::Inproc => &[Backend::Inproc],
+        }
+    }
 }
 
 /// A lab that works.
@@ -168,34 +185,35 @@ fn climb_down(
     choice: Choice,
     patience: &Patience<'_>,
 ) -> Result<Started, LaunchError> {
-    let mut reason = "asked for".to_owned();
-    if choice != Choice::Inproc {
-        match attempt(lab, lock, Backend::Tap, patience)? {
+    let mut refusals: Vec<String> = Vec::new();
+    for &backend in choice.rungs() {
+        match attempt(lab, lock, backend, patience)? {
             Attempt::Ready { rootless } => {
-                let how = if rootless {
-                    "this user may make user namespaces and open the tun device"
-                } else {
-                    "this user may make namespaces and TAP devices"
-                };
                 return Ok(Started {
-                    backend: Backend::Tap,
-                    reason: how.to_owned(),
+                    backend,
+                    reason: reason(backend, rootless, choice, &refusals),
                     rootless,
                 });
             }
-            Attempt::Unavailable(why) if choice == Choice::Tap => {
-                return Err(LaunchError::Unavailable { reason: why });
-            }
-            Attempt::Unavailable(why) => reason = why,
+            // Namespaces that aren't allowed are refused on every rung in the same words.
+            Attempt::Unavailable(why) if refusals.contains(&why) => {}
+            Attempt::Unavailable(why) => refusals.push(why),
         }
     }
-    match attempt(lab, lock, Backend::Inproc, patience)? {
-        Attempt::Ready { rootless } => Ok(Started {
-            backend: Backend::Inproc,
-            reason,
-            rootless,
-        }),
-        Attempt::Unavailable(reason) => Err(LaunchError::Unavailable { reason }),
+    Err(LaunchError::Unavailable {
+        reason: refusals.join("; "),
+    })
+}
+
+/// Why this rung, for the user.
+fn reason(backend: Backend, rootless: bool, choice: Choice, refusals: &[String]) -> String {
+    match backend {
+        Backend::Tap if rootless => {
+            "this user may make user namespaces and open the tun device".into()
+        }
+        Backend::Tap => "this user may make namespaces and TAP devices".into(),
+        _ if choice.rungs().len() == 1 => "asked for".into(),
+        _ => refusals.join("; "),
     }
 }
 
@@ -219,7 +237,7 @@ fn attempt(
             .filter(|path| !path.is_empty())
             .map(PathBuf::from),
     };
-    let mut pid_namespace = backend == Backend::Tap;
+    let mut pid_namespace = backend.has_namespaces();
     loop {
         let mut daemon = Daemon::spawn(&order, lock, pid_namespace)?;
         let event = daemon.wait_ready(&lab.name, patience);
@@ -252,8 +270,8 @@ impl Daemon {
         let (mut ours, theirs) = Connection::pair().map_err(CodecError::Io)?;
         let stage = match (order.backend, pid_namespace) {
             (Backend::Inproc, _) => "plain",
-            (Backend::Tap, true) => "isolate",
-            (Backend::Tap, false) => "isolate-without-pid",
+            (Backend::Tap | Backend::Packet, true) => "isolate",
+            (Backend::Tap | Backend::Packet, false) => "isolate-without-pid",
         };
         let stderr = std::io::stderr();
         let child = spawn(&Spawn {

@@ -60,7 +60,8 @@ pub enum Event {
     },
 }
 
-/// What the `tap` back end needs, in the order in which it is tried: each needs those before it.
+/// What the back ends with namespaces need, in the order in which it is tried: `tap` everything but the last two, `packet`
+/// everything but the tun device and a TAP interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ability {
@@ -76,4 +77,8 @@ pub enum Ability {
     TunDevice,
     /// Making a TAP interface.
     Tap,
+    /// Making a veth.
+    Veth,
+    /// Opening a packet socket.
+    PacketSocket,
 }

@@ -33,8 +33,8 @@ pub enum NodeRequest {
         /// The new one.
         snapshot: Box<Snapshot>,
     },
-    /// Attaches something to a port of the router. One descriptor comes with [`Attachment::Tap`] and
-    /// [`Attachment::Fabric`], none with the others. Answer: [`NodeReply::Done`].
+    /// Attaches something to a port of the router. One descriptor comes with [`Attachment::Tap`],
+    /// [`Attachment::Packet`] and [`Attachment::Fabric`], none with the others. Answer: [`NodeReply::Done`].
     AddPort {
         /// The port's number in the snapshot (which may come before or after).
         id: PortId,
@@ -145,6 +145,11 @@ pub enum NodeRequest {
 pub enum Attachment {
     /// A TAP device (a pod's eth0, or the node's host side); its descriptor comes along.
     Tap,
+    /// A packet socket at the other end of the same, or on an interface of the host; its descriptor comes along.
+    Packet {
+        /// It is given superframes and open checksums.
+        offload: bool,
+    },
     /// The underlay; the member's end of its socket to the hub comes along.
     Fabric {
         /// Its number on the segment.
@@ -185,7 +190,7 @@ impl Attachment {
     #[must_use]
     pub fn descriptors(&self) -> usize {
         match self {
-            Self::Tap | Self::Fabric { .. } => 1,
+            Self::Tap | Self::Packet { .. } | Self::Fabric { .. } => 1,
             Self::Pod { .. } | Self::Host | Self::Internet { .. } => 0,
         }
     }
@@ -324,6 +329,9 @@ pub struct PortStats {
     pub tx_dropped: u64,
     /// Frames the device handed in broken.
     pub rx_errors: u64,
+    /// Frames lost because the device's queue was full, where the device tells.
+    #[serde(default)]
+    pub rx_missed: u64,
 }
 
 #[cfg(test)]

@@ -25,9 +25,11 @@ use crate::control::node::{Attachment, NodeRequest};
 use crate::dns;
 use crate::model::{IfaceKind, Node, Pod};
 use crate::node::handle::{NodeError, Role, Ticket};
-use crate::pod::netns::{NodeFiles, Plan, Sandbox, close, over_file};
+use crate::pod::netns::{FarEnd, NodeFiles, Plan, RouterEnd, Sandbox, close, over_file};
 use crate::pod::network::Network;
-use crate::spec::Backend;
+
+/// Index of the router's end of a node's host side, above those of the node's interfaces, which have theirs by their model.
+const HOST_FAR_IFINDEX: u32 = 1 << 20;
 
 /// Requests that were posted and not yet answered, by node.
 type Waiting = Vec<(String, Ticket)>;
@@ -75,7 +77,7 @@ impl Lab {
         let node_text = server.map_or_else(String::new, |server| format!("nameserver {server}\n"));
         fs::write(root.join("resolv-node.conf"), node_text).map_err(broken)?;
         fs::write(root.join("hosts"), "").map_err(broken)?;
-        if self.backend == Backend::Tap {
+        if self.backend.has_namespaces() {
             // In the daemon's own mount namespace, of which every sandbox's begins as a copy.
             for name in ["hosts", "resolv.conf"] {
                 over_file(&root.join(name), &Path::new("/etc").join(name)).map_err(broken)?;
@@ -172,7 +174,7 @@ impl Lab {
     /// What sandboxes `effects` want, with their names in [`Later`].
     fn plans(&self, effects: &[Effect]) -> Result<(Vec<String>, Vec<Plan>), LabError> {
         let (mut keys, mut plans) = (Vec::new(), Vec::new());
-        if self.backend != Backend::Tap {
+        if !self.backend.has_namespaces() {
             return Ok((keys, plans));
         }
         for effect in effects {
@@ -217,6 +219,11 @@ impl Lab {
             ifindex: link.map_or(0, |link| link.ifindex),
             mac: link.map_or(Mac::ZERO, |link| link.mac),
             mtu: link.map_or(0, |link| link.mtu),
+            far: FarEnd {
+                node: pod.node.clone(),
+                ifname: link.map_or_else(String::new, |link| link.host_ifname.clone()),
+                ifindex: link.map(|link| link.host_ifindex),
+            },
             ipv6_link_local: link.is_some_and(|link| link.ipv6_link_local),
             network: link.map_or_else(Network::default, Network::of_pod),
             node: None,
@@ -242,6 +249,11 @@ impl Lab {
             ifindex: eth0.index,
             mac: eth0.mac,
             mtu: u16::try_from(eth0.mtu).unwrap_or(u16::MAX),
+            far: FarEnd {
+                node: name.to_owned(),
+                ifname: "podwire-host".to_owned(),
+                ifindex: Some(HOST_FAR_IFINDEX),
+            },
             ipv6_link_local: eth0.link_local.is_some(),
             network: self.host_network(node, router),
             node: Some(NodeFiles {
@@ -286,6 +298,9 @@ impl Lab {
                     }
                     runtime.kill();
                     later.grave.extend(runtime.stop(&self.setting.children));
+                }
+                if let Some(workshop) = &self.workshop {
+                    workshop.forget(&node);
                 }
                 self.around.logs.remove(&format!("node/{node}"));
                 later.configure.remove(&node);
@@ -333,15 +348,12 @@ impl Lab {
         later.waiting.push((name.to_owned(), journal));
         let joined = runtime.join(&self.around)?;
         later.waiting.push((name.to_owned(), joined));
+        let end = sandbox.as_ref().and_then(Sandbox::router_end);
         let port = Port {
             name: "host".to_owned(),
             mtu,
-            attachment: if sandbox.is_some() {
-                Attachment::Tap
-            } else {
-                Attachment::Host
-            },
-            tap: sandbox.as_ref().and_then(|sandbox| sandbox.tap().cloned()),
+            attachment: end.map_or(Attachment::Host, RouterEnd::attachment),
+            device: end.map(|end| Arc::clone(end.descriptor())),
         };
         let segment = runtime.impair_segment(self.cluster.network().impairments);
         later
@@ -366,21 +378,21 @@ impl Lab {
         let key = pod.key();
         let node = pod.node.clone();
         let port = pod.link.as_ref().map(|link| {
-            let attachment = if sandbox.is_some() {
-                Attachment::Tap
-            } else {
-                Attachment::Pod {
+            let end = sandbox.as_ref().and_then(Sandbox::router_end);
+            let attachment = match end {
+                Some(end) => end.attachment(),
+                None => Attachment::Pod {
                     mac: link.mac,
                     addr: link.addr.addr(),
                     gateway_mac: link.gateway_mac().unwrap_or(link.host_mac),
                     on_link: link.bridge.as_ref().map(|_| link.addr.trunc()),
-                }
+                },
             };
             let port = Port {
                 name: link.host_ifname.clone(),
                 mtu: link.mtu,
                 attachment,
-                tap: sandbox.as_ref().and_then(|sandbox| sandbox.tap().cloned()),
+                device: end.map(|end| Arc::clone(end.descriptor())),
             };
             (link.port, port)
         });

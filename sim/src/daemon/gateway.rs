@@ -63,7 +63,7 @@ impl Lab {
             name: "internet".to_owned(),
             mtu: gateway.mtu,
             attachment: internet::attachment(spec),
-            tap: None,
+            device: None,
         };
         let snapshot = Box::new(internet::snapshot(&gateway, spec));
         let outcome = (|| {

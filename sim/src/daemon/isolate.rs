@@ -120,6 +120,17 @@ pub fn check_tun(device: &Path) -> Result<(), String> {
     }
 }
 
+/// Whether packet sockets can be opened. An error is a sentence for the user.
+pub fn check_packet() -> Result<(), String> {
+    match tap_bridge::sys::packet::open() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!(
+            "packet sockets can't be opened: {}",
+            explain(&error)
+        )),
+    }
+}
+
 /// What the system said, with what it means here.
 pub(super) fn explain(error: &io::Error) -> String {
     use rustix::io::Errno;
@@ -130,6 +141,7 @@ pub(super) fn explain(error: &io::Error) -> String {
         Some(Errno::ACCESS) => "permission denied",
         Some(Errno::NOSPC) => "the limit in /proc/sys/user is reached",
         Some(Errno::NOENT) => "it does not exist",
+        Some(Errno::AFNOSUPPORT | Errno::OPNOTSUPP) => "the kernel has none",
         Some(Errno::NODEV | Errno::NXIO) => "the kernel has no driver for it",
         _ => return error.to_string(),
     };

@@ -1,6 +1,6 @@
 //! Node processes: started, given their ports, started again when they die.
 //!
-//! Decides what a process gets back after its death (decision 10): the daemon's duplicates of its TAP descriptors, a new
+//! Decides what a process gets back after its death (decision 10): the daemon's duplicates of its devices' descriptors, a new
 //! membership in the fabric under the same number, its configuration; and how fast (at once, then with a growing
 //! delay). Requests to many processes are posted first and waited for afterwards.
 
@@ -41,8 +41,8 @@ pub struct Port {
     pub mtu: u16,
     /// What it is.
     pub attachment: Attachment,
-    /// The TAP descriptor, where there is one.
-    pub tap: Option<Arc<OwnedFd>>,
+    /// The descriptor of its TAP device or packet socket, where there is one.
+    pub device: Option<Arc<OwnedFd>>,
 }
 
 /// Where a node is on the underlay.
@@ -252,9 +252,9 @@ impl NodeRuntime {
             mtu: port.mtu,
             attachment: port.attachment.clone(),
         };
-        let tap = port.tap.clone();
+        let device = port.device.clone();
         self.ports.insert(id, port);
-        let fds: Vec<BorrowedFd<'_>> = tap.iter().map(|tap| tap.as_fd()).collect();
+        let fds: Vec<BorrowedFd<'_>> = device.iter().map(|fd| fd.as_fd()).collect();
         self.post(request, &fds)
     }
 

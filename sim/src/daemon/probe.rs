@@ -1,11 +1,15 @@
 //! Finding out what a daemon would be allowed to do, by doing it and throwing it away.
 //!
-//! Decides the order of the attempts ([`Ability`]) and stops at the first without which the `tap` back end can't work. Two
+//! Decides the order of the attempts ([`Ability`]) and stops at the first without which no pod can be a namespace. Two
 //! processes, as with the daemon: namespaces are taken by the first, the rest is tried by its child.
 
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
+use tap_bridge::sys::links::End;
 use tap_bridge::sys::mount;
+use tap_bridge::sys::netlink::{Changes, RouteSocket};
+use tap_bridge::sys::netns::{self, Namespace};
 use tap_bridge::tap::{self, TapConfig};
 
 use super::{Stage, isolate};
@@ -60,7 +64,25 @@ pub(super) fn run_inside(mut launch: Connection, rootless: bool) -> u8 {
             tap::create(&config).err().map(|error| error.to_string()),
         ));
     }
+    findings.push((Ability::Veth, make_veth().err()));
+    findings.push((Ability::PacketSocket, isolate::check_packet().err()));
     report(&mut launch, findings)
+}
+
+/// Makes a veth with both ends in the present namespace, which ends with this process.
+fn make_veth() -> Result<(), String> {
+    let end = |name| End {
+        name,
+        index: None,
+        mtu: 1500,
+    };
+    let mut changes = Changes::new();
+    let here = netns::current(Namespace::Net).map_err(|error| error.to_string())?;
+    changes.veth_add(&end("near"), &end("far"), here.as_fd());
+    let mut socket = RouteSocket::open().map_err(|error| error.to_string())?;
+    socket
+        .apply(changes)
+        .map_err(|error| format!("veths can't be made: {}", isolate::explain(&error.source)))
 }
 
 fn report(launch: &mut Connection, findings: Vec<(Ability, Option<String>)>) -> u8 {

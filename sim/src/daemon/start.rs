@@ -180,6 +180,9 @@ fn bring_up(
             .unwrap_or_else(|| Path::new(tap_bridge::tap::DEVICE));
         isolate::check_tun(device).map_err(|reason| Event::Unavailable { reason })?;
     }
+    if order.backend == Backend::Packet {
+        isolate::check_packet().map_err(|reason| Event::Unavailable { reason })?;
+    }
     let outer = Outer::look(pid_namespace);
     if pid_namespace && mount::fresh_proc().is_err() {
         return Err(Event::NoPidNamespace);

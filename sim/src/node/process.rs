@@ -5,6 +5,7 @@
 //! the control socket closes, with which everything that it owns goes. Logs to stderr.
 
 mod capture;
+mod device;
 mod impair;
 
 use std::collections::VecDeque;
@@ -22,7 +23,6 @@ use tap_bridge::fabric::{FabricPort, MemberId};
 use tap_bridge::port::PortCounters;
 use tap_bridge::sys::spawn::{adopt, set_command_name};
 use tap_bridge::tails::Tails;
-use tap_bridge::tap::{self, TapPort};
 use tracing_subscriber::EnvFilter;
 
 use super::Role;
@@ -388,20 +388,12 @@ impl NodeProcess {
         let failed =
             |what: &str, error: io::Error| format!("port {} ({name}): {what}: {error}", id.0);
         let port: AnyPort = match (attachment, fd) {
-            (Attachment::Tap, Some(fd)) => {
-                rustix::io::ioctl_fionbio(&fd, true)
-                    .map_err(|errno| failed("set nonblocking", errno.into()))?;
-                // What the device was asked for is a property of its descriptor.
-                let offload = tap::has_offloads(&fd);
-                let port = TapPort::new(fd, name, mtu);
-                if offload {
-                    let tails = self.tails();
-                    let tails = tails.map_err(|error| failed("memory for superframes", error))?;
-                    port.with_offload(tails).into()
-                } else {
-                    port.into()
-                }
-            }
+            (Attachment::Tap, Some(fd)) => self
+                .tap_port(fd, name, mtu)
+                .map_err(|error| failed("TAP device", error))?,
+            (Attachment::Packet { offload }, Some(fd)) => self
+                .packet_port(fd, name, mtu, offload)
+                .map_err(|error| failed("packet socket", error))?,
             (Attachment::Fabric { member, mac }, Some(fd)) => {
                 let port = FabricPort::new(fd, MemberId(member), mac)
                     .map_err(|error| failed("join the fabric", error))?;
@@ -464,7 +456,7 @@ impl NodeProcess {
             }
             Attachment::Host => engine.attach_host(id, seed),
             // These have a descriptor, and came another way.
-            Attachment::Tap | Attachment::Fabric { .. } => false,
+            Attachment::Tap | Attachment::Packet { .. } | Attachment::Fabric { .. } => false,
         };
         debug_assert!(attached, "the caller has checked that the number is free");
     }
@@ -609,6 +601,7 @@ impl PortStats {
             tx_bytes: c.tx_bytes,
             tx_dropped: c.tx_dropped,
             rx_errors: c.rx_errors,
+            rx_missed: c.rx_missed,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::spec::Backend;
 pub const fn backend(backend: Backend) -> &'static str {
     match backend {
         Backend::Tap => "tap",
+        Backend::Packet => "packet",
         Backend::Inproc => "inproc",
     }
 }

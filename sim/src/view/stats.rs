@@ -60,7 +60,7 @@ impl<'a> Report<'a> {
                             node: name_of(node),
                             port,
                             stats,
-                            lost: device.map_or(0, |d| d.tx_dropped + d.rx_errors),
+                            lost: device.map_or(0, |d| d.tx_dropped + d.rx_errors + d.rx_missed),
                         })
                 })
         })

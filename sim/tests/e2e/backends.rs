@@ -60,9 +60,12 @@ default via 10.244.1.1 dev eth0
     world.assert_nothing_left(&namespaces);
 }
 
-/// Where the device is closed the choice falls on in-process pods, and says why.
+/// Decision 8: where the device is closed pods get veths, and the choice says why.
 #[test]
-fn a_closed_tun_device_means_in_process_pods() {
+fn a_closed_tun_device_means_veths() {
+    if !runs_here(&[Need::Tool("ping"), Need::Tool("ip")]) {
+        return;
+    }
     let Some(world) = World::ordinary_user(false) else {
         return;
     };
@@ -70,13 +73,77 @@ fn a_closed_tun_device_means_in_process_pods() {
     let output = world
         .podwire(&["up", "--name", &lab.name, "--preset", "kindnet"])
         .ok();
+    assert_eq!(backend_of(&lab), "packet");
+    let why = "tun can't be opened: permission denied) ";
+    assert!(output.stderr.contains("back end packet (/"), "{output}");
+    assert!(output.stderr.contains(why), "{output}");
+    lab.run_pod("a", "minikube-m02");
+    lab.run_pod("c", "minikube-m03");
+    lab.cmd(&["ping", "a", "c", "-c", "1"]).ok().says("ttl=62");
+    lab.cmd(&[
+        "exec",
+        "a",
+        "--",
+        "ping",
+        "-n",
+        "-c",
+        "1",
+        "-W",
+        "5",
+        "10.244.2.2",
+    ])
+    .ok()
+    .says("ttl=62");
+    let doctor = world.podwire(&["doctor"]);
+    assert!(
+        doctor.stdout.contains("--backend auto picks packet: "),
+        "{doctor}"
+    );
+    let namespaces = namespaces_of(&world.processes());
+    assert!(!namespaces.is_empty());
+    lab.down().ok();
+    world.assert_nothing_left(&namespaces);
+}
+
+/// Where there are no namespaces either the choice falls on in-process pods, and says why.
+#[test]
+fn who_gets_no_namespaces_gets_in_process_pods() {
+    let Some(world) = World::confined_user() else {
+        return;
+    };
+    let lab = world.lab("");
+    let output = world
+        .podwire(&["up", "--name", &lab.name, "--preset", "kindnet"])
+        .ok();
     assert_eq!(backend_of(&lab), "inproc");
-    assert!(output.stderr.contains("inproc"), "{output}");
+    assert!(
+        output
+            .stderr
+            .contains("back end inproc (a user namespace can't be made"),
+        "{output}"
+    );
     lab.run_pod("a", "minikube-m02");
     lab.run_pod("c", "minikube-m03");
     lab.cmd(&["ping", "a", "c", "-c", "1"]).ok().says("ttl=62");
     let doctor = world.podwire(&["doctor"]);
-    assert!(doctor.stdout.contains("tun"), "{doctor}");
+    assert!(
+        doctor
+            .stdout
+            .contains("--backend auto picks inproc: a user namespace"),
+        "{doctor}"
+    );
+    for backend in ["tap", "packet"] {
+        let words = ["up", "--name", &lab.name, "--backend", backend];
+        let other = world.lab("other");
+        let words = words.map(|word| {
+            if word == lab.name {
+                other.name.as_str()
+            } else {
+                word
+            }
+        });
+        world.podwire(&words).fails(4, &["namespace", "inproc"]);
+    }
 }
 
 #[test]
@@ -120,12 +187,19 @@ fn doctor_explains_its_choice_as_text_and_as_json() {
     let text = world.podwire(&["doctor"]);
     assert!(text.status.success(), "{text}");
     let json = world.podwire(&["doctor", "-o", "json"]).ok().json();
-    let choice = if Need::Tap.is_met() { "tap" } else { "inproc" };
+    let choice = best();
     assert!(
         json.to_string().contains(&format!("\"{choice}\"")),
         "{json:#}"
     );
     assert!(text.stdout.contains(choice), "{text}");
+}
+
+/// The best rung of the ladder for the user who runs the tests.
+fn best() -> &'static str {
+    let rungs = [(Need::Tap, "tap"), (Need::Packet, "packet")];
+    let found = rungs.into_iter().find(|(need, _)| need.is_met());
+    found.map_or("inproc", |(_, name)| name)
 }
 
 fn demo_shows_the_main_job(world: &World, backend: &str) {
@@ -144,10 +218,7 @@ fn demo_shows_the_main_job(world: &World, backend: &str) {
 
 #[test]
 fn demo_runs_with_what_the_machine_allows() {
-    demo_shows_the_main_job(
-        &World::new(),
-        if Need::Tap.is_met() { "tap" } else { "inproc" },
-    );
+    demo_shows_the_main_job(&World::new(), best());
 }
 
 #[test]
@@ -158,8 +229,15 @@ fn demo_runs_as_an_ordinary_user() {
 }
 
 #[test]
-fn demo_runs_without_any_privilege() {
+fn demo_runs_without_a_tun_device() {
     if let Some(world) = World::ordinary_user(false) {
+        demo_shows_the_main_job(&world, "packet");
+    }
+}
+
+#[test]
+fn demo_runs_without_any_privilege() {
+    if let Some(world) = World::confined_user() {
         demo_shows_the_main_job(&world, "inproc");
     }
 }

@@ -198,6 +198,13 @@ fn a_capture_of_all_nodes_is_one_file_in_order_in_process() {
 }
 
 #[test]
+fn a_capture_of_all_nodes_is_one_file_in_order_on_packet() {
+    if runs_here(&[Need::Packet]) {
+        one_file_of_two_nodes("packet");
+    }
+}
+
+#[test]
 fn a_capture_of_all_nodes_is_one_file_in_order_on_tap() {
     if runs_here(&[Need::Tap]) {
         one_file_of_two_nodes("tap");

@@ -187,6 +187,21 @@ fn a_killed_node_comes_back_with_its_pods() {
         .says("10.244.1.2/24");
 }
 
+/// The sockets are the daemon's as well.
+#[test]
+fn a_killed_node_comes_back_with_its_veths() {
+    if !runs_here(&[Need::Packet, Need::Tool("ip")]) {
+        return;
+    }
+    let world = World::new();
+    a_killed_node_comes_back(&world, "packet");
+    let lab = world.lab("");
+    lab.cmd(&["exec", "a", "--", "ip", "-br", "-4", "addr", "show", "eth0"])
+        .ok()
+        .says("eth0@if")
+        .says("10.244.1.2/24");
+}
+
 #[test]
 fn a_killed_node_comes_back_in_process() {
     let world = World::new();
@@ -207,6 +222,13 @@ fn a_killed_daemon_takes_everything_with_it(backend: &str) {
     world.assert_nothing_left(&namespaces);
     // And the name is free again.
     world.up(&["--preset", "kindnet", "--backend", backend]);
+}
+
+#[test]
+fn a_killed_daemon_takes_everything_with_it_on_packet() {
+    if runs_here(&[Need::Packet]) {
+        a_killed_daemon_takes_everything_with_it("packet");
+    }
 }
 
 #[test]
@@ -305,7 +327,11 @@ fn up_on_a_running_lab_converges() {
 /// A node joins and leaves while pods talk (KND-1, KND-3).
 #[test]
 fn nodes_join_and_leave_a_running_lab() {
-    let backend = if Need::Tap.is_met() { "tap" } else { "inproc" };
+    let backend = match (Need::Tap.is_met(), Need::Packet.is_met()) {
+        (true, _) => "tap",
+        (_, true) => "packet",
+        _ => "inproc",
+    };
     let world = World::new();
     let lab = world.up(&["--preset", "kindnet", "--backend", backend]);
     lab.run_pod("a", "minikube-m02");

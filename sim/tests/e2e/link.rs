@@ -124,6 +124,13 @@ fn a_link_is_impaired_while_it_is_used_in_process() {
 }
 
 #[test]
+fn a_link_is_impaired_while_it_is_used_on_packet() {
+    if runs_here(&[Need::Packet]) {
+        a_link_is_impaired_while_it_is_used("packet");
+    }
+}
+
+#[test]
 fn a_link_is_impaired_while_it_is_used_on_tap() {
     if runs_here(&[Need::Tap]) {
         a_link_is_impaired_while_it_is_used("tap");

@@ -21,6 +21,7 @@ mod link;
 mod natdiscovery;
 mod offload;
 mod outside;
+mod packet;
 mod pattern;
 mod policy;
 mod readme;

@@ -9,7 +9,7 @@ use crate::harness::{
 };
 
 const NEEDS: [Need; 6] = [
-    Need::Tap,
+    Need::Packet,
     Need::Tool("socat"),
     Need::Tool("sha256sum"),
     Need::Tool("nstat"),
@@ -105,12 +105,12 @@ fn tshark(path: &str, filter: &str) -> usize {
 }
 
 /// One and two nodes away, masqueraded to another node's address and by a service, with what the receiver captures.
-fn everything_arrives(preset: &str) {
-    if !runs_here(&NEEDS) {
+fn everything_arrives(preset: &str, backend: &str) {
+    if !runs_here(&NEEDS) || (backend == "tap" && !runs_here(&[Need::Tap])) {
         return;
     }
     let world = World::new();
-    let lab = world.up(&["--preset", preset, "--backend", "tap"]);
+    let lab = world.up(&["--preset", preset, "--backend", backend]);
     lab.run_pod("a", "minikube-m02");
     lab.run_pod("b", "minikube-m02");
     lab.run_pod("c", "minikube-m03");
@@ -154,23 +154,46 @@ fn everything_arrives(preset: &str) {
 /// FWD-78 as decision 15 supersedes it.
 #[test]
 fn superframes_arrive_whole_and_right_on_kindnet() {
-    everything_arrives("kindnet");
+    everything_arrives("kindnet", "tap");
+}
+
+/// The same between packet sockets.
+#[test]
+fn superframes_arrive_whole_and_right_between_veths() {
+    everything_arrives("kindnet", "packet");
 }
 
 /// The same through a tunnel, whose header every segment has.
 #[test]
 fn superframes_arrive_whole_and_right_through_ipip() {
-    everything_arrives("calico");
+    everything_arrives("calico", "tap");
+}
+
+#[test]
+fn superframes_arrive_whole_and_right_through_ipip_between_veths() {
+    everything_arrives("calico", "packet");
 }
 
 /// Programs in a pod may switch offloads of its interface off and on while traffic goes on; and a lab may do without.
 #[test]
 fn offloads_are_a_choice_at_any_time() {
+    if runs_here(&[Need::Tap]) {
+        offloads_are_a_choice("tap");
+    }
+}
+
+/// There the pod's own interface could leave more to the router than the router has words for.
+#[test]
+fn offloads_of_a_veth_are_a_choice_at_any_time() {
+    offloads_are_a_choice("packet");
+}
+
+fn offloads_are_a_choice(backend: &str) {
     if !runs_here(&NEEDS) || !runs_here(&[Need::Tool("ethtool")]) {
         return;
     }
     let world = World::new();
-    let lab = world.up(&["--backend", "tap"]);
+    let lab = world.up(&["--backend", backend]);
     lab.run_pod("a", "minikube-m02");
     lab.run_pod("c", "minikube-m03");
     let file = content(&world);
@@ -193,11 +216,18 @@ fn offloads_are_a_choice_at_any_time() {
     for pod in ["a", "c"] {
         assert_eq!(faults(&lab, pod), [], "{pod}");
     }
-    let other = world.podwire(&["--lab", &lab.name, "up", "--no-offload", "--backend", "tap"]);
+    let other = world.podwire(&[
+        "--lab",
+        &lab.name,
+        "up",
+        "--no-offload",
+        "--backend",
+        backend,
+    ]);
     other.fails(3, &["runs with offload", "can't be changed while it runs"]);
     lab.down().ok();
 
-    let lab = world.up(&["--backend", "tap", "--no-offload"]);
+    let lab = world.up(&["--backend", backend, "--no-offload"]);
     lab.run_pod("a", "minikube-m02");
     lab.run_pod("c", "minikube-m03");
     let features = lab.out(&["exec", "a", "--", "ethtool", "-k", "eth0"]);
@@ -208,16 +238,37 @@ fn offloads_are_a_choice_at_any_time() {
     let far = lab.ip_of("c");
     transfer(&world, &lab, &file, "a", "c", &far, 7105);
     assert_eq!(faults(&lab, "c"), []);
+    if backend == "packet" {
+        // A veth has them to switch on: what comes then is cut for whoever wants none.
+        let on = [
+            "ethtool", "-K", "eth0", "tx", "on", "tso", "on", "gso", "on",
+        ];
+        lab.cmd(&[&["exec", "a", "--"], &on[..]].concat()).ok();
+        transfer(&world, &lab, &file, "a", "c", &far, 7106);
+        assert_eq!(faults(&lab, "c"), []);
+    }
 }
 
 /// Decision 10: a node process that is killed comes back to the same devices and knows which kind they are.
 #[test]
 fn a_transfer_goes_on_when_its_node_is_killed() {
+    if runs_here(&[Need::Tap]) {
+        a_transfer_goes_on("tap");
+    }
+}
+
+/// The same by packet sockets.
+#[test]
+fn a_transfer_between_veths_goes_on_when_its_node_is_killed() {
+    a_transfer_goes_on("packet");
+}
+
+fn a_transfer_goes_on(backend: &str) {
     if !runs_here(&NEEDS) {
         return;
     }
     let world = World::new();
-    let lab = world.up(&["--backend", "tap"]);
+    let lab = world.up(&["--backend", backend]);
     lab.run_pod("a", "minikube-m02");
     let file = content(&world);
     let outside = address_of(&lab, "minikube-m03");

@@ -255,7 +255,10 @@ fn hand_made_labs_are_not_for_stacks_in_process() {
         ])
         .fails(
             4,
-            &["hosts of a hand-made lab are network namespaces", "tap"],
+            &[
+                "hosts of a hand-made lab are network namespaces",
+                "tap and packet",
+            ],
         );
 }
 

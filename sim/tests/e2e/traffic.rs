@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::harness::{DEADLINE, Lab, Need, World, find_tool, run, runs_here};
 
 /// Two pods on one node and one on another.
-fn three_pods<'w>(world: &'w World, backend: &str) -> Lab<'w> {
+pub(crate) fn three_pods<'w>(world: &'w World, backend: &str) -> Lab<'w> {
     let lab = world.up(&["--preset", "kindnet", "--backend", backend]);
     lab.run_pod("a", "minikube-m02");
     lab.run_pod("b", "minikube-m02");
@@ -31,7 +31,7 @@ const TTL_MATRIX: [(&str, &str, u8); 14] = [
     ("node/minikube-m02", "8.8.8.8", 116),
 ];
 
-fn ttl_matrix_holds(lab: &Lab<'_>) {
+pub(crate) fn ttl_matrix_holds(lab: &Lab<'_>) {
     for (from, to, ttl) in TTL_MATRIX {
         // One packet only: it has to survive address resolution on every link (NEI-4).
         let output = lab.cmd(&["ping", from, to, "-c", "1"]).ok();
@@ -88,7 +88,10 @@ fn the_real_ping_sees_the_same_ttls() {
         return;
     }
     let world = World::new();
-    let lab = three_pods(&world, "tap");
+    the_real_ping_sees_the_ttls_of(&three_pods(&world, "tap"));
+}
+
+pub(crate) fn the_real_ping_sees_the_ttls_of(lab: &Lab<'_>) {
     let address = |target: &str| match target {
         "a" => "10.244.1.2".to_owned(),
         "b" => "10.244.1.3".to_owned(),
@@ -172,9 +175,12 @@ fn curl_fetches_from_an_http_server_on_another_node() {
         return;
     }
     let world = World::new();
-    let lab = three_pods(&world, "tap");
+    curl_fetches(&three_pods(&world, "tap"));
+}
+
+pub(crate) fn curl_fetches(lab: &Lab<'_>) {
     let body = "podwire ".repeat(100_000);
-    world.file("page", &body);
+    lab.world.file("page", &body);
     let server = lab.spawn(&["exec", "c", "--", "python3", "-m", "http.server", "8000"]);
     let fetched = lab
         .cmd(&[
@@ -231,7 +237,7 @@ fn curl_fetches_from_an_http_server_on_another_node() {
     drop(server);
 }
 
-fn iperf3_runs(lab: &Lab<'_>) {
+pub(crate) fn iperf3_runs(lab: &Lab<'_>) {
     let mut server = lab.spawn(&["exec", "c", "--", "iperf3", "-s", "-1", "--forceflush"]);
     server.wait_for_line("Server listening");
     let command = lab.world.command(&lab.words(&[
@@ -302,7 +308,10 @@ fn traceroute_shows_every_hop() {
         return;
     }
     let world = World::new();
-    let lab = three_pods(&world, "tap");
+    traceroute_shows_the_hops_of(&three_pods(&world, "tap"));
+}
+
+pub(crate) fn traceroute_shows_the_hops_of(lab: &Lab<'_>) {
     for method in ["-U", "-I", "-T"] {
         let text = lab.out(&[
             "exec",

@@ -38,6 +38,8 @@ impl End<'_> {
         link.attributes = vec![
             LinkAttribute::IfName(self.name.to_owned()),
             LinkAttribute::Mtu(u32::from(self.mtu)),
+            // It has no queue; the CNI plugins' veths say so in their length, too.
+            LinkAttribute::TxQueueLen(0),
         ];
         link
     }

@@ -220,7 +220,7 @@ fn no_programs() -> LabError {
     LabError::new(
         ErrorKind::Unsupported,
         "pods of the inproc back end are network stacks inside the node processes and run no programs: \
-         bring the lab up with --backend tap (`podwire doctor` says what that needs)",
+         bring the lab up with --backend tap or packet (`podwire doctor` says what that needs)",
     )
 }
 

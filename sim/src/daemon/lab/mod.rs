@@ -29,7 +29,7 @@ use crate::control::proto::{ErrorKind, IpPool, NodeStatus, Status};
 use crate::dns::Zone;
 use crate::ipam::calico::Block;
 use crate::model::Pod;
-use crate::pod::netns::{Sandbox, Workshop, close};
+use crate::pod::netns::{Kind, Sandbox, Workshop, close};
 use crate::spec::{Backend, LabSpec};
 pub use error::LabError;
 
@@ -136,9 +136,15 @@ impl Lab {
             next_capture: 0,
         };
         lab.prepare_files()?;
-        if backend == Backend::Tap {
-            let tun = lab.setting.tun.clone();
-            let workshop = Workshop::open(tun, lab.offload, Arc::clone(&lab.setting.abort))
+        let kind = match backend {
+            Backend::Tap => Some(Kind::Tap {
+                device: lab.setting.tun.clone(),
+            }),
+            Backend::Packet => Some(Kind::veth()),
+            Backend::Inproc => None,
+        };
+        if let Some(kind) = kind {
+            let workshop = Workshop::open(kind, lab.offload, Arc::clone(&lab.setting.abort))
                 .map_err(|error| LabError::internal(format!("the mount namespace: {error}")))?;
             lab.workshop = Some(workshop);
         }

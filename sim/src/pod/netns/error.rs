@@ -2,6 +2,7 @@
 
 use std::io;
 
+use tap_bridge::packet::PacketError;
 use tap_bridge::sys::netlink::NetlinkError;
 use tap_bridge::tap::TapError;
 
@@ -24,6 +25,14 @@ pub enum SandboxError {
         name: String,
         /// Which operation failed.
         source: TapError,
+    },
+    /// The packet socket at the other end of its interface.
+    #[error("{name}: {source}")]
+    Packet {
+        /// Pod or node.
+        name: String,
+        /// Which operation failed.
+        source: PacketError,
     },
     /// Its links, addresses or routes.
     #[error("{name}: {source}")]
@@ -63,8 +72,21 @@ impl SandboxError {
                     || source.is_absent()
                     || matches!(source, TapError::Attach { source, .. } | TapError::SetIndex { source, .. } if denied(source))
             }
-            Self::Network { source, .. } => denied(&source.source),
+            Self::Packet { source, .. } => source.is_permission(),
+            // A kernel without veths says that it doesn't support them.
+            Self::Network { source, .. } => {
+                denied(&source.source) || source.source.kind() == io::ErrorKind::Unsupported
+            }
             Self::Files { .. } | Self::GivenUp { .. } => false,
         }
+    }
+
+    /// True when an interface of that name or index exists.
+    pub(super) fn is_taken(&self) -> bool {
+        use io::ErrorKind::{AlreadyExists, ResourceBusy};
+        let Self::Network { source, .. } = self else {
+            return false;
+        };
+        matches!(source.source.kind(), AlreadyExists | ResourceBusy)
     }
 }

@@ -59,14 +59,24 @@ fn plan(files: &Path, name: &str) -> Plan {
         ifindex: link.ifindex,
         mac: link.mac,
         mtu: link.mtu,
+        far: FarEnd {
+            node: "node".into(),
+            ifname: link.host_ifname.clone(),
+            ifindex: Some(link.host_ifindex),
+        },
         ipv6_link_local: link.ipv6_link_local,
         network: Network::of_pod(&link),
         node: None,
     }
 }
 
-/// Runs `work` with a workshop in namespaces of its own, or says why that isn't permitted.
-fn with_workshop(work: impl FnOnce(&Workshop, &Path) + Send) {
+/// Runs `work` with a workshop in namespaces of its own, once for each kind of interface, or says why that isn't permitted.
+fn with_workshop(work: impl Fn(&Workshop, &Path) + Sync) {
+    with_kind(Kind::Tap { device: None }, &work);
+    with_kind(Kind::veth(), &work);
+}
+
+fn with_kind(kind: Kind, work: &(impl Fn(&Workshop, &Path) + Sync)) {
     let files = tempfile::tempdir().unwrap();
     let outcome = std::thread::scope(|scope| {
         scope
@@ -74,7 +84,7 @@ fn with_workshop(work: impl FnOnce(&Workshop, &Path) + Send) {
                 netns::isolate(&[Namespace::Mount, Namespace::Net])
                     .and_then(|()| mount::make_private())
                     .map_err(|error| error.to_string())?;
-                let workshop = Workshop::open(None, true, Arc::default())
+                let workshop = Workshop::open(kind, true, Arc::default())
                     .map_err(|error| error.to_string())?;
                 match workshop.make(&[plan(files.path(), "probe")]) {
                     Ok(made) => close(made),
@@ -133,7 +143,12 @@ fn a_pod_sees_only_itself() {
             assert_eq!(attribute("ifindex"), "4");
             assert_eq!(attribute("address"), "52:a1:40:3b:54:18");
             assert_eq!(attribute("mtu"), "1500");
-            assert_eq!(attribute("operstate"), "up");
+            // Of a veth the kernel notes it a moment after it has the carrier.
+            let operstate = (0..2000).find(|_| {
+                std::thread::yield_now();
+                attribute("operstate") == "up"
+            });
+            assert!(operstate.is_some(), "{}", attribute("operstate"));
             let routes = fs::read_to_string("/proc/thread-self/net/route").unwrap();
             // Default, podCIDR and gateway; no connected route.
             assert_eq!(routes.lines().count(), 4, "{routes}");
@@ -159,13 +174,66 @@ fn one_failure_undoes_all() {
         let mut plans: Vec<_> = (0..6).map(|n| plan(files, &format!("p{n}"))).collect();
         plans[3].ifname = "a/b".into();
         let error = workshop.make(&plans).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("p3: 'a/b' is no interface name"),
-            "{error}"
-        );
+        let text = error.to_string();
+        let by_us = text.starts_with("p3: 'a/b' is no interface name");
+        let by_the_kernel = text.starts_with("p3: make the pair a/b and ");
+        assert!(by_us || by_the_kernel, "{text}");
         assert!(!error.is_permission());
         assert!((0..6).all(|n| !files.join(format!("p{n}")).exists()));
     });
+}
+
+/// The router's end of a veth is where the node's model says, in a namespace of the node's that does nothing of its own;
+/// pods that are replaced under the same name don't meet; and it goes with its sandbox.
+#[test]
+fn the_routers_ends_are_the_nodes_and_silent() {
+    let work = |workshop: &Workshop, files: &Path| {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let make = |name: &str| {
+            let mut made = workshop.make(&[plan(files, name)]).unwrap();
+            made.pop().unwrap()
+        };
+        let (old, new) = (make("same"), make("same"));
+        let mut other = plan(files, "other");
+        other.far.node = "another".into();
+        let other = workshop.make(&[other]).unwrap().pop().unwrap();
+        let end = |sandbox: &Sandbox| match sandbox.router_end() {
+            Some(RouterEnd::Packet {
+                namespace, ifindex, ..
+            }) => (Arc::clone(namespace), *ifindex),
+            end => panic!("{end:?}"),
+        };
+        let ((first, old_index), (second, new_index)) = (end(&old), end(&new));
+        assert!(Arc::ptr_eq(&first, &second), "one for each node");
+        assert_eq!((old_index, end(&other).1), (5, 5), "the model's");
+        assert_ne!(new_index, 5);
+        inside(&old, || {
+            assert_eq!(read("/sys/class/net/eth0/iflink"), "5\n");
+        });
+        let names = |namespace: &OwnedFd| {
+            let list = || {
+                let table = read("/proc/thread-self/net/dev");
+                let rows = table.lines().filter_map(|line| line.split_once(':'));
+                let mut names: Vec<_> = rows.map(|(name, _)| name.trim().to_owned()).collect();
+                names.sort();
+                names.retain(|name| {
+                    name == "lo" || name.contains("veth") || name.contains("podwire")
+                });
+                names
+            };
+            netns::with_namespaces(&[(namespace.as_fd(), Namespace::Net)], list).unwrap()
+        };
+        assert_eq!(names(&first), ["lo", "podwire2", "vethfa21a27c"]);
+        netns::with_namespaces(&[(first.as_fd(), Namespace::Net)], || {
+            assert_eq!(read("/proc/sys/net/ipv4/ip_forward"), "0\n");
+            assert_eq!(read("/proc/thread-self/net/if_inet6"), "");
+            assert!(!read("/proc/thread-self/net/route").contains("veth"));
+        })
+        .unwrap();
+        close([old]);
+        assert_eq!(names(&first), ["lo", "podwire2"]);
+        close([new, other]);
+        assert_eq!(names(&first), ["lo"]);
+    };
+    with_kind(Kind::veth(), &work);
 }

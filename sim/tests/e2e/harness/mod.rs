@@ -65,6 +65,8 @@ pub(crate) struct World {
     env: Vec<(String, OsString)>,
     bin: PathBuf,
     before: Host,
+    /// The root directory of a user who gets no namespaces.
+    confined: Option<PathBuf>,
 }
 
 impl World {
@@ -106,6 +108,19 @@ impl World {
             fs::set_permissions(&node, fs::Permissions::from_mode(0o600)).unwrap();
         }
         world.env.push(("PODWIRE_TUN".into(), node.into()));
+        Some(world)
+    }
+
+    /// As an ordinary uid that may make no namespaces either: in a root directory of its own, where Linux gives none to
+    /// anybody without privilege (user_namespaces(7)).
+    pub(crate) fn confined_user() -> Option<Self> {
+        if !runs_here(&[Need::Tool("chroot"), Need::Tool("unshare")]) {
+            return None;
+        }
+        let mut world = Self::ordinary_user(false)?;
+        let root = world.path("root");
+        fs::create_dir(&root).unwrap();
+        world.confined = Some(root);
         Some(world)
     }
 
@@ -157,6 +172,7 @@ impl World {
             env,
             bin,
             before: Host::look(),
+            confined: None,
         }
     }
 
@@ -175,14 +191,25 @@ impl World {
 
     /// The binary with these arguments, not started yet.
     pub(crate) fn command<S: AsRef<str>>(&self, args: &[S]) -> Command {
-        let mut command = Command::new(&self.bin);
+        let mut command = match &self.confined {
+            None => Command::new(&self.bin),
+            Some(root) => {
+                let mut command = Command::new("unshare");
+                let script =
+                    "mount --rbind / \"$0\" && exec chroot --userspec=\"$1:$1\" \"$0\" \"${@:2}\"";
+                let uid = self.uid.unwrap_or(ORDINARY_UID).to_string();
+                command.args(["--mount", "bash", "-c", script]);
+                command.arg(root).arg(uid).arg(&self.bin);
+                command
+            }
+        };
         command
             .args(args.iter().map(AsRef::as_ref))
             .env_clear()
             .stdin(Stdio::null());
         command.envs(self.env.iter().map(|(k, v)| (k, v)));
         command.current_dir(self.dir.path());
-        if let Some(uid) = self.uid {
+        if let Some(uid) = self.uid.filter(|_| self.confined.is_none()) {
             command.uid(uid).gid(uid);
         }
         command

@@ -7,6 +7,8 @@ use super::*;
 pub(crate) enum Need {
     /// The tap back end as the user who runs the tests.
     Tap,
+    /// The packet back end as the user who runs the tests.
+    Packet,
     /// uid 0, to become another user and to make device nodes.
     Root,
     /// A program in the search path.
@@ -21,7 +23,8 @@ impl Need {
 
     fn missing(self) -> Option<String> {
         match self {
-            Self::Tap => tap_missing(),
+            Self::Tap => tun_missing().or_else(namespaces_missing),
+            Self::Packet => namespaces_missing(),
             Self::Root => (!rustix::process::geteuid().is_root())
                 .then(|| "needs root, to become another user".to_owned()),
             Self::Tool(name) => find_tool(name)
@@ -59,12 +62,17 @@ pub(crate) fn skipped(reason: &str) {
     );
 }
 
-/// Why the tap back end cannot be used by the caller, by what the system says rather than by asking podwire.
-fn tap_missing() -> Option<String> {
+/// Why the caller cannot have TAP devices, by what the system says rather than by asking podwire.
+fn tun_missing() -> Option<String> {
     let tun = std::env::var_os("PODWIRE_TUN").unwrap_or_else(|| "/dev/net/tun".into());
     if let Err(error) = fs::OpenOptions::new().read(true).write(true).open(&tun) {
         return Some(format!("{}: {error}", Path::new(&tun).display()));
     }
+    None
+}
+
+/// Why the caller cannot have namespaces.
+fn namespaces_missing() -> Option<String> {
     let wants = if rustix::process::geteuid().is_root() {
         "-nmp"
     } else {
