@@ -65,7 +65,7 @@ impl Pair {
                 .tx(&mut self.pool, frame)
                 .expect("the hub is there");
         }
-        self.near.flush().expect("the hub is there");
+        self.near.flush(&mut self.pool).expect("the hub is there");
     }
 
     fn receive(&mut self) -> usize {

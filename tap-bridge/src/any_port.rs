@@ -128,8 +128,8 @@ impl Port for AnyPort {
         each!(self, p => p.tx(pool, frame))
     }
 
-    fn flush(&mut self) -> Result<(), PortError> {
-        each!(self, p => p.flush())
+    fn flush(&mut self, pool: &mut FramePool) -> Result<(), PortError> {
+        each!(self, p => p.flush(pool))
     }
 
     fn counters(&self) -> PortCounters {

@@ -5,6 +5,7 @@ mod any_port;
 pub mod device;
 pub mod event_loop;
 pub mod fabric;
+pub mod gather;
 pub mod layer;
 pub mod memory;
 pub mod offload;

@@ -56,17 +56,20 @@ pub trait Port: core::fmt::Debug {
         budget: usize,
     ) -> Result<Rx, PortError>;
 
-    /// Sends one frame, or counts it as dropped when the device is full. The frame goes back to `pool` in either case.
+    /// Sends one frame, or counts it as dropped when the device is full. The frame goes back to `pool` in either case, at
+    /// [`Port::flush`] at the latest.
     ///
     /// # Errors
-    /// Only when the device is broken or gone; the frame is back in the pool then too.
+    /// Only when the device is broken or gone; all frames are back in the pool then too.
     fn tx(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), PortError>;
 
-    /// Called once after the last [`Port::tx`] of a breath: flush, ring doorbells.
+    /// Called once after the last [`Port::tx`] of a breath: send what waits for others to go with, ring doorbells.
+    /// Afterwards the port has no frame of `pool`.
     ///
     /// # Errors
     /// As [`Port::tx`].
-    fn flush(&mut self) -> Result<(), PortError> {
+    fn flush(&mut self, pool: &mut FramePool) -> Result<(), PortError> {
+        let _ = pool;
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! packets with DF; what does not go together has changed nothing; no order makes it panic.
 
 use router_core::frame::{Frame, FramePool, MAX_FRAME, Offload};
-use router_core::segment::coalesce;
+use router_core::segment::Train;
 use router_core::testing::offload::{self, on_wire};
 use router_core::testing::{Packet, eth, ipv4, tcp, udp};
 
@@ -96,9 +96,10 @@ fn segment(kind: u8, (seq, flags): (u32, u8), ident: u16, len: usize) -> Packet 
 
 /// Checks the train that `frames` begin with, and gives its length.
 fn check(frames: &[Frame], wire: &[Vec<u8>]) -> usize {
-    let Some(mut train) = coalesce(frames) else {
+    let Ok(mut train) = Train::begin(&frames[0]) else {
         return 0;
     };
+    let _ = frames[1..].iter().try_for_each(|frame| train.push(frame));
     let count = train.count();
     if let Some(next) = frames.get(count) {
         let mut refused = train.clone();

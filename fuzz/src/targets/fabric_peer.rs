@@ -100,7 +100,7 @@ impl Member {
         assert!(frame.fill(&bytes), "a short frame fits");
         // An error means that the hub is gone: the frame is back in the pool then too.
         let _ = self.port.tx(&mut self.pool, frame);
-        let _ = self.port.flush();
+        let _ = self.port.flush(&mut self.pool);
         assert_eq!(
             self.pool.missing(),
             0,
@@ -153,7 +153,7 @@ impl Member {
         frame.set_offload(SUPERFRAME);
         frame.set_tail(spare.filled(len));
         let _ = self.port.tx(&mut self.pool, frame);
-        let _ = self.port.flush();
+        let _ = self.port.flush(&mut self.pool);
         assert_eq!(
             self.pool.missing(),
             0,

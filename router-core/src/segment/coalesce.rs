@@ -308,20 +308,6 @@ impl Train {
     }
 }
 
-/// The longest train that `frames` begin with, and of how many of them it is; none when the first can't be part of one.
-/// Frames behind it may begin another, but never go into this: the order within a flow stays.
-#[must_use]
-pub fn coalesce<'f>(frames: impl IntoIterator<Item = &'f Frame>) -> Option<Train> {
-    let mut frames = frames.into_iter();
-    let mut train = Train::begin(frames.next()?).ok()?;
-    for frame in frames {
-        if train.push(frame).is_err() {
-            break;
-        }
-    }
-    Some(train)
-}
-
 impl<'a> Piece<'a> {
     fn of(frame: &'a Frame) -> Result<Self, Cant> {
         if frame.is_superframe() || frame.tail().is_some() {

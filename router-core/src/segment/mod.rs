@@ -1,5 +1,5 @@
 //! What a device left undone on a frame, done: a superframe cut into the frames that a wire would have carried, a partial
-//! checksum completed, and the way back ([`coalesce()`]).
+//! checksum completed, and the way back ([`Train`]).
 //!
 //! ```text
 //!   superframe   Ethernet | [IPv4] | IPv4/IPv6 | TCP/UDP | payload ..............   checksum partial
@@ -28,7 +28,7 @@ mod layout;
 #[cfg(test)]
 mod tests;
 
-pub use coalesce::{Cant, Train, coalesce};
+pub use coalesce::{Cant, Train};
 pub use complete::{become_first, complete, linearize};
 pub use cut::{Cutter, segment};
 pub use layout::Layout;

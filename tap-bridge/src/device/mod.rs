@@ -11,6 +11,7 @@ mod vlan;
 pub mod vnet;
 
 use std::fmt::Debug;
+use std::io::IoSlice;
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
@@ -66,6 +67,14 @@ pub trait Device: Debug + AsFd {
     /// A frame lost; [`Device::is_gone`] says whether all to come are.
     fn write(&self, header: &[u8], head: &[u8], tail: Option<Stretch<'_>>) -> Result<usize, Errno> {
         vectored::write(self.as_fd(), header, head, tail)
+    }
+
+    /// Writes one frame from more places.
+    ///
+    /// # Errors
+    /// As [`Device::write`].
+    fn write_parts(&self, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        rustix::io::retry_on_intr(|| rustix::io::writev(self, parts))
     }
 
     /// After this error of [`Device::write`] no write will ever do.

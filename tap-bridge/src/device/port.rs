@@ -12,7 +12,8 @@ use rustix::io::Errno;
 
 use super::superframes::{Vnet, Written};
 use super::{Device, Got, ReadError, vlan, vnet};
-use crate::offload::on_the_wire;
+use crate::gather::Gather;
+use crate::offload::{MAX_SUPERFRAME, on_the_wire};
 use crate::port::{Caps, Port, PortCounters, PortError, Rx};
 use crate::tails::Tails;
 
@@ -33,6 +34,8 @@ pub struct DevicePort<D> {
     vnet: Option<Vnet>,
     /// The device takes only what a wire would carry, header or not.
     on_the_wire: bool,
+    /// Frames of this breath that may go as one; none for a device that takes no superframes.
+    gather: Option<Gather>,
     /// Bytes per call of [`Port::rx`].
     pub(crate) turn: u64,
 }
@@ -52,6 +55,7 @@ impl<D: Device> DevicePort<D> {
             missed: Cell::new(0),
             vnet: None,
             on_the_wire: false,
+            gather: None,
             turn: RX_BYTES,
         }
     }
@@ -61,6 +65,7 @@ impl<D: Device> DevicePort<D> {
     pub fn with_offload(mut self, tails: Arc<Tails>) -> Self {
         self.caps.offload = true;
         self.vnet = Some(Vnet::new(tails));
+        self.gather = Some(Gather::new(MAX_SUPERFRAME));
         self
     }
 
@@ -69,6 +74,7 @@ impl<D: Device> DevicePort<D> {
     pub fn sending_on_the_wire(mut self) -> Self {
         self.caps.offload = false;
         self.on_the_wire = true;
+        self.gather = None;
         self
     }
 
@@ -94,6 +100,58 @@ impl<D: Device> DevicePort<D> {
                 Ok(())
             }
         }
+    }
+
+    /// Sends a frame.
+    fn send(&mut self, pool: &mut FramePool, mut frame: Frame) -> Result<(), PortError> {
+        let written = self.write(&mut frame);
+        pool.free(frame);
+        written
+    }
+
+    fn write(&mut self, frame: &mut Frame) -> Result<(), PortError> {
+        match &mut self.vnet {
+            Some(_) if self.on_the_wire && frame.is_offloaded() => {
+                self.send_cut(frame, &[0; vnet::HEADER])
+            }
+            Some(vnet) => match vnet.write(&self.device, frame) {
+                Ok(Written::Frame(len)) => self.sent(Ok(len)),
+                Ok(Written::Refused) => self.send_cut(frame, &[0; vnet::HEADER]),
+                Err(errno) => self.sent(Err(errno)),
+            },
+            None if frame.is_offloaded() => self.send_cut(frame, &[]),
+            None => {
+                let written = self.device.write(&[], frame.bytes(), None);
+                self.sent(written)
+            }
+        }
+    }
+
+    /// Sends the frames that wait: as one if they are many enough, each for itself otherwise.
+    fn send_gathered(&mut self, pool: &mut FramePool) -> Result<(), PortError> {
+        let Some(mut gather) = self.gather.take() else {
+            return Ok(());
+        };
+        let joined = match (&mut self.vnet, gather.joined()) {
+            (Some(vnet), Some(joined)) => vnet.write_joined(&self.device, &joined),
+            _ => Ok(Written::Refused),
+        };
+        let mut result = Ok(());
+        for frame in gather.frames() {
+            let sent = match joined {
+                Ok(Written::Refused) if result.is_ok() => self.write(frame),
+                Ok(Written::Refused) => {
+                    self.counters.tx_dropped += 1;
+                    Ok(())
+                }
+                Ok(Written::Frame(_)) => self.sent(Ok(frame.len())),
+                Err(errno) => self.sent(Err(errno)),
+            };
+            result = result.and(sent);
+        }
+        gather.free_all(pool);
+        self.gather = Some(gather);
+        result
     }
 
     /// Sends what a wire would carry for a frame, to a device that can't take it as it is.
@@ -221,24 +279,29 @@ impl<D: Device> Port for DevicePort<D> {
         Ok(Rx::More)
     }
 
-    fn tx(&mut self, pool: &mut FramePool, mut frame: Frame) -> Result<(), PortError> {
-        let written = match &mut self.vnet {
-            Some(_) if self.on_the_wire && frame.is_offloaded() => {
-                self.send_cut(&mut frame, &[0; vnet::HEADER])
-            }
-            Some(vnet) => match vnet.write(&self.device, &mut frame) {
-                Ok(Written::Frame(len)) => self.sent(Ok(len)),
-                Ok(Written::Refused) => self.send_cut(&mut frame, &[0; vnet::HEADER]),
-                Err(errno) => self.sent(Err(errno)),
-            },
-            None if frame.is_offloaded() => self.send_cut(&mut frame, &[]),
-            None => {
-                let written = self.device.write(&[], frame.bytes(), None);
-                self.sent(written)
-            }
+    fn tx(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), PortError> {
+        let Some(gather) = &mut self.gather else {
+            return self.send(pool, frame);
         };
-        pool.free(frame);
-        written
+        let Err(frame) = gather.push(frame) else {
+            return Ok(());
+        };
+        if let Err(error) = self.send_gathered(pool) {
+            pool.free(frame);
+            return Err(error);
+        }
+        let taken = match &mut self.gather {
+            Some(gather) => gather.push(frame),
+            None => Err(frame),
+        };
+        match taken {
+            Ok(()) => Ok(()),
+            Err(frame) => self.send(pool, frame),
+        }
+    }
+
+    fn flush(&mut self, pool: &mut FramePool) -> Result<(), PortError> {
+        self.send_gathered(pool)
     }
 
     fn counters(&self) -> PortCounters {

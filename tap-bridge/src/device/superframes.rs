@@ -6,6 +6,8 @@
 //!
 //! Cost: one readv or writev per frame, which copies it once; nothing else touches its payload.
 
+use std::io::IoSlice;
+use std::iter;
 use std::sync::Arc;
 
 use router_core::Frame;
@@ -15,6 +17,7 @@ use rustix::io::Errno;
 
 use super::port::{Read, judge, set_len};
 use super::{Device, Got, vlan, vnet};
+use crate::gather::{Joined, MOST};
 use crate::tails::{Spare, TAIL_BYTES, Tails, stretch_of};
 
 /// Bytes that a superframe has in front of its tail: a slot's less what tunnels may put in front, as the next router has to
@@ -106,6 +109,35 @@ impl Vnet {
                 Ok(Written::Refused)
             }
             (written, _) => written.map(|_| Written::Frame(frame.len())),
+        }
+    }
+
+    /// Writes frames that go together as one.
+    pub(super) fn write_joined<D: Device>(
+        &mut self,
+        device: &D,
+        joined: &Joined<'_>,
+    ) -> Result<Written, Errno> {
+        let layout = Layout::of(joined.headers);
+        let is_udp = layout.is_some_and(|layout| !layout.is_tcp());
+        // As for a superframe that came as one.
+        if (is_udp && self.no_udp) || layout.is_none_or(|layout| layout.is_tunnelled()) {
+            return Ok(Written::Refused);
+        }
+        let header = vnet::write(joined.offload, joined.headers);
+        let mut parts = [IoSlice::new(&[]); MOST + 2];
+        let all = iter::once(&header[..]).chain(iter::once(joined.headers));
+        let mut count = 0;
+        for (place, part) in parts.iter_mut().zip(all.chain(joined.payloads())) {
+            *place = IoSlice::new(part);
+            count += 1;
+        }
+        match device.write_parts(&parts[..count]) {
+            Err(Errno::INVAL) if is_udp => {
+                self.no_udp = true;
+                Ok(Written::Refused)
+            }
+            written => written.map(Written::Frame),
         }
     }
 

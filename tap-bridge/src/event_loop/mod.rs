@@ -574,7 +574,7 @@ impl<E: Engine> EventLoop<E> {
             };
             entry.touched = false;
             if !entry.failed
-                && let Err(error) = entry.port.flush()
+                && let Err(error) = entry.port.flush(&mut self.pool)
             {
                 fail_entry(&self.epoll, entry);
                 self.failures.push((id, error));

@@ -25,6 +25,7 @@ use super::message::{Flooded, MESSAGE_MAX, ToHub, ToMember};
 use super::pace::Pace;
 use super::ring::PushError;
 use super::{MemberId, PENDING, UNKNOWN_PER_SECOND};
+use crate::gather::Gather;
 use crate::offload::on_the_wire;
 use crate::port::{Caps, Port, PortCounters, PortError, Rx};
 use crate::sys::eventfd::Doorbell;
@@ -90,6 +91,8 @@ pub struct FabricPort {
     unknown: Pace,
     /// Whose ring is read first next time.
     turn: usize,
+    /// Frames of this breath that may go as one.
+    gather: Gather,
     /// The hub's socket may have more.
     hub_ready: bool,
     /// A request to the hub could not be sent yet.
@@ -145,6 +148,7 @@ impl FabricPort {
             stock: FramePool::new(PENDING),
             unknown: Pace::new(interval, UNKNOWN_PER_SECOND / 10),
             turn: 0,
+            gather: Gather::default(),
             hub_ready: true,
             requests_due: false,
             asleep: false,
@@ -589,6 +593,39 @@ impl FabricPort {
         }
     }
 
+    /// Sends the frames that wait: as one, in the head of the first, if they are many enough.
+    fn send_gathered(&mut self, pool: &mut FramePool) -> Result<(), PortError> {
+        let mut gather = std::mem::take(&mut self.gather);
+        let joined = gather.join();
+        let mut result = Ok(());
+        let frames = gather.frames();
+        let rest = frames.len() as u64 - u64::from(joined);
+        let sent = if joined { 1 } else { frames.len() };
+        let before = self.counters.tx_dropped;
+        for frame in &mut frames[..sent] {
+            result = result.and_then(|()| self.transmit(frame));
+        }
+        if joined {
+            // The others went with it, wherever it went.
+            if self.counters.tx_dropped == before {
+                self.counters.tx_frames += rest;
+            } else {
+                self.counters.tx_dropped += rest;
+            }
+        }
+        gather.free_all(pool);
+        self.gather = gather;
+        result
+    }
+
+    /// Rings where somebody sleeps on what was sent, and sends what the hub is to be asked.
+    fn wake(&mut self) -> Result<(), PortError> {
+        for link in self.peers.iter_mut().filter_map(Peer::link_mut) {
+            link.flush();
+        }
+        self.request()
+    }
+
     fn transmit(&mut self, frame: &mut Frame) -> Result<(), PortError> {
         let Some(destination) = frame.bytes().first_chunk().copied().map(Mac) else {
             self.counters.tx_dropped += 1;
@@ -637,8 +674,7 @@ impl Port for FabricPort {
         let half = floods;
         self.serve_hub(pool, batch, &mut floods)?;
         let drained = self.serve_links(pool, batch, budget - (half - floods));
-        self.request()?;
-        self.flush()?;
+        self.wake()?;
         Ok(if drained && !self.hub_ready {
             Rx::Drained
         } else {
@@ -646,17 +682,25 @@ impl Port for FabricPort {
         })
     }
 
-    fn tx(&mut self, pool: &mut FramePool, mut frame: Frame) -> Result<(), PortError> {
-        let result = self.transmit(&mut frame);
-        pool.free(frame);
+    fn tx(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), PortError> {
+        let Err(frame) = self.gather.push(frame) else {
+            return Ok(());
+        };
+        let mut result = self.send_gathered(pool);
+        // A superframe is nothing that others go with.
+        if let Err(mut frame) = self.gather.push(frame) {
+            result = result.and_then(|()| self.transmit(&mut frame));
+            pool.free(frame);
+        }
+        if result.is_err() {
+            self.gather.free_all(pool);
+        }
         result
     }
 
-    fn flush(&mut self) -> Result<(), PortError> {
-        for link in self.peers.iter_mut().filter_map(Peer::link_mut) {
-            link.flush();
-        }
-        self.request()
+    fn flush(&mut self, pool: &mut FramePool) -> Result<(), PortError> {
+        self.send_gathered(pool)?;
+        self.wake()
     }
 
     fn counters(&self) -> PortCounters {

@@ -56,7 +56,7 @@ impl Node {
         let mut f = self.pool.alloc().unwrap();
         assert!(f.fill(&frame(to, self.id(), number)));
         self.port.tx(&mut self.pool, f).unwrap();
-        self.port.flush().unwrap();
+        self.port.flush(&mut self.pool).unwrap();
     }
 
     /// Takes what is there, without waiting: pairs of sender's last octet and number.
@@ -314,6 +314,7 @@ fn waiting_frames_of_a_member_that_leaves_are_counted() {
         assert!(f.fill(&frame(mac(2), 1, n)));
         a.port.tx(&mut a.pool, f).unwrap();
     }
+    a.port.flush(&mut a.pool).unwrap();
     assert_eq!(a.port.pending(), 3);
     a.knows(1);
     assert_eq!((a.port.pending(), a.port.counters().tx_dropped), (0, 3));

@@ -247,8 +247,8 @@ impl Port for Layered {
         }
     }
 
-    fn flush(&mut self) -> Result<(), PortError> {
-        self.port.flush()
+    fn flush(&mut self, pool: &mut FramePool) -> Result<(), PortError> {
+        self.port.flush(pool)
     }
 
     fn counters(&self) -> PortCounters {

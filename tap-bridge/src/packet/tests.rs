@@ -186,6 +186,7 @@ fn superframes_pass_whole_in_both_directions() {
 
         turn_round(&mut frame, socket.local_addr().unwrap().port());
         port.tx(&mut pool, frame).unwrap();
+        port.flush(&mut pool).unwrap();
         let mut buffer = [0; 2000];
         for want in sent.chunks(1000) {
             let len = socket.recv(&mut buffer).unwrap();
@@ -198,6 +199,7 @@ fn superframes_pass_whole_in_both_directions() {
         turn_round(&mut frame, socket.local_addr().unwrap().port());
         let mut port = pair.port().sending_on_the_wire();
         port.tx(&mut pool, frame).unwrap();
+        port.flush(&mut pool).unwrap();
         assert_eq!(
             (port.counters().tx_frames, port.caps().offload),
             (21, false)
@@ -221,6 +223,7 @@ fn a_checksum_that_the_pod_left_open_stays_open() {
         assert_eq!((partial.start, partial.offset), (34, 6));
         turn_round(&mut frame, socket.local_addr().unwrap().port());
         port.tx(&mut pool, frame).unwrap();
+        port.flush(&mut pool).unwrap();
         let mut buffer = [0; 16];
         assert_eq!(socket.recv(&mut buffer).unwrap(), 4);
 
@@ -259,6 +262,7 @@ fn a_tag_that_the_kernel_took_out_is_put_back() {
             sent.splice(12..12, tag);
             let frame = frame_of(&mut pool, &sent);
             sender.tx(&mut pool, frame).unwrap();
+            sender.flush(&mut pool).unwrap();
             let got = receive(&mut port, &mut pool).pop().unwrap();
             assert_eq!(got.bytes(), sent, "{tag:?}");
             pool.free(got);
@@ -266,6 +270,7 @@ fn a_tag_that_the_kernel_took_out_is_put_back() {
         let plain = experimental(100);
         let frame = frame_of(&mut pool, &plain);
         sender.tx(&mut pool, frame).unwrap();
+        sender.flush(&mut pool).unwrap();
         let got = receive(&mut port, &mut pool).pop().unwrap();
         assert_eq!(got.bytes(), plain);
         pool.free(got);
@@ -281,6 +286,7 @@ fn what_no_interface_takes_is_lost_and_counted() {
         let mut send = |len: usize| {
             let frame = frame_of(&mut pool, &experimental(len));
             port.tx(&mut pool, frame).unwrap();
+            port.flush(&mut pool).unwrap();
             (port.counters().tx_frames, port.counters().tx_dropped)
         };
         assert_eq!(send(ETHERNET - 1), (0, 1), "no Ethernet header");
@@ -316,6 +322,7 @@ fn an_interface_that_goes_down_comes_back_and_one_that_is_removed_does_not() {
         frames.into_iter().for_each(|frame| pool.free(frame));
         let lost = frame_of(&mut pool, &experimental(60));
         port.tx(&mut pool, lost).unwrap();
+        port.flush(&mut pool).unwrap();
         assert_eq!(port.counters().tx_dropped, 1);
 
         far(&|c| {
@@ -327,6 +334,7 @@ fn an_interface_that_goes_down_comes_back_and_one_that_is_removed_does_not() {
         frames.into_iter().for_each(|frame| pool.free(frame));
         let sent = frame_of(&mut pool, &experimental(60));
         port.tx(&mut pool, sent).unwrap();
+        port.flush(&mut pool).unwrap();
         assert_eq!(port.counters().tx_frames, 1);
 
         far(&|c| {
@@ -337,8 +345,9 @@ fn an_interface_that_goes_down_comes_back_and_one_that_is_removed_does_not() {
         let netdown = Errno::NETDOWN.raw_os_error();
         assert_eq!(gone.source.raw_os_error(), Some(netdown));
         let frame = frame_of(&mut pool, &experimental(60));
-        assert_eq!(port.tx(&mut pool, frame).unwrap_err().operation, "write");
-        assert_eq!(pool.missing(), 0);
+        port.tx(&mut pool, frame).unwrap();
+        let gone = port.flush(&mut pool).unwrap_err();
+        assert_eq!((gone.operation, pool.missing()), ("write", 0));
     });
 }
 
@@ -382,8 +391,10 @@ fn only_what_the_interface_receives_comes_in() {
         let mut pool = FramePool::new(64);
         let frame = frame_of(&mut pool, &experimental(60));
         other.tx(&mut pool, frame).unwrap();
+        other.flush(&mut pool).unwrap();
         let frame = frame_of(&mut pool, &experimental(60));
         port.tx(&mut pool, frame).unwrap();
+        port.flush(&mut pool).unwrap();
         let socket = client();
         socket.send(b"pod").unwrap();
         for port in [&mut port, &mut other] {

@@ -22,7 +22,9 @@ fn frames(pool: &mut FramePool, all: &[(Vec<u8>, Offload)]) -> Vec<Frame> {
 fn together(all: &[(Vec<u8>, Offload)]) -> Option<(usize, Vec<u8>, Offload)> {
     let mut pool = FramePool::new(all.len());
     let frames = frames(&mut pool, all);
-    let mut train = coalesce(&frames)?;
+    let (first, rest) = frames.split_first()?;
+    let mut train = Train::begin(first).ok()?;
+    let _ = rest.iter().try_for_each(|frame| train.push(frame));
     let count = train.count();
     let payloads = frames[..count]
         .iter()

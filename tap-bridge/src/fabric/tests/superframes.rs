@@ -59,7 +59,7 @@ impl Node {
 
     fn transmit(&mut self, frame: Frame) {
         self.port.tx(&mut self.pool, frame).unwrap();
-        self.port.flush().unwrap();
+        self.port.flush(&mut self.pool).unwrap();
     }
 
     fn send_superframe(&mut self, to: Mac, payload: &[u8]) {

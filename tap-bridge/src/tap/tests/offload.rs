@@ -67,6 +67,7 @@ fn a_superframe_comes_in_and_goes_out_whole() {
         assert!(got.head_len() <= 1920, "room for a tunnel's header");
         for frame in batch.drain() {
             port.tx(&mut pool, frame).unwrap();
+            port.flush(&mut pool).unwrap();
         }
         let mut back = vec![0; 70_000];
         let back_len = far.recv(&mut back).unwrap();
@@ -91,6 +92,7 @@ fn a_frame_with_nothing_left_to_do_is_as_the_plain_device_would_give_it() {
         (&counting(100)[..], Offload::NONE)
     );
     port.tx(&mut pool, frame).unwrap();
+    port.flush(&mut pool).unwrap();
     let mut back = [0xa5; 200];
     assert_eq!(far.recv(&mut back).unwrap(), 110);
     assert_eq!(back[..vnet::HEADER], [0; vnet::HEADER]);
@@ -165,6 +167,7 @@ fn a_tail_in_private_memory_goes_out_as_well() {
     frame.set_offload(TCP);
     frame.set_tail(Tail::on_heap(&bytes[1000..]));
     port.tx(&mut pool, frame).unwrap();
+    port.flush(&mut pool).unwrap();
     let mut back = vec![0; 4000];
     let len = far.recv(&mut back).unwrap();
     assert_eq!(back[..len], with_header(TCP, &bytes));
@@ -239,6 +242,7 @@ fn the_kernel_gives_and_takes_superframes() {
         bytes[34..36].copy_from_slice(&4242_u16.to_be_bytes());
         bytes[36..38].copy_from_slice(&local.to_be_bytes());
         port.tx(&mut pool, frame).unwrap();
+        port.flush(&mut pool).unwrap();
         let mut buffer = [0; 2000];
         for want in sent.chunks(1000) {
             let len = socket.recv(&mut buffer).unwrap();
