@@ -14,8 +14,8 @@
 //! doesn't use up the node's pool. Every frame is in the books:
 //! `received + duplicated + split = sent + lost + dropped + held` ([`Counters::check`]).
 //!
-//! Superframes are delayed whole; the rate counts the bytes of their segments. To be duplicated or corrupted they are cut
-//! first, as by netem, because a checksum that is still open would cover up the damage.
+//! Superframes of TCP are delayed whole; the rate counts the bytes of their segments. To be duplicated or corrupted they are
+//! cut first, as by netem, because a checksum that is still open would cover up the damage. Those of UDP are always cut.
 //!
 //! Differs from netem: no correlations, loss models, slots or `gap`; a bit is flipped in the head of a frame; jitter that is
 //! larger than the delay ends at a delay of zero.

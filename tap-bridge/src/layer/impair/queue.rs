@@ -4,6 +4,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
+use router_core::frame::GsoKind;
 use router_core::segment::{complete, segment, wire_len};
 use router_core::{Frame, FramePool, Instant};
 
@@ -95,6 +96,14 @@ pub struct Queue {
     counters: Counters,
     /// What one frame has become.
     parts: Vec<Frame>,
+    /// Datagrams of a superframe.
+    pieces: Vec<Frame>,
+}
+
+/// Datagrams are put together on the way without their sender's doing ([`gather`](crate::gather)): each has a fate of its own.
+fn is_udp_superframe(frame: &Frame) -> bool {
+    let gso = frame.offload().gso;
+    frame.is_superframe() && gso.is_some_and(|gso| gso.kind == GsoKind::Udp)
 }
 
 impl Queue {
@@ -111,6 +120,7 @@ impl Queue {
             busy_until: Instant::ZERO,
             counters: Counters::default(),
             parts: Vec::new(),
+            pieces: Vec::new(),
         }
     }
 
@@ -166,6 +176,26 @@ impl Queue {
     /// Takes a frame that begins its way at `now`.
     pub fn push(&mut self, now: Instant, frame: Frame, pool: &mut FramePool) {
         self.counters.received += 1;
+        if !is_udp_superframe(&frame) {
+            return self.meet(now, frame, pool);
+        }
+        let mut parts = std::mem::take(&mut self.pieces);
+        match segment(&frame, pool, |part| parts.push(part)) {
+            Ok(count) => {
+                pool.free(frame);
+                self.counters.split += count as u64 - 1;
+                for part in parts.drain(..) {
+                    self.meet(now, part, pool);
+                }
+            }
+            // For want of frames it stays whole.
+            Err(_) => self.meet(now, frame, pool),
+        }
+        self.pieces = parts;
+    }
+
+    /// What happens to a frame, from the first choice on.
+    fn meet(&mut self, now: Instant, frame: Frame, pool: &mut FramePool) {
         let twice = self.random.happens(self.how.duplicate);
         if twice {
             self.copy(&frame, pool);

@@ -1,5 +1,7 @@
 //! Impairments against exact times, expected frequencies and a slow oracle.
 
+mod schedule;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
