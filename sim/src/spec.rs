@@ -5,6 +5,7 @@
 
 mod conntrack;
 mod masq;
+mod uplink;
 
 use std::net::Ipv4Addr;
 
@@ -21,6 +22,7 @@ use crate::model::PodRoute;
 
 pub use conntrack::{ConntrackSpec, kube_proxy};
 pub use masq::MasqAgent;
+pub use uplink::UplinkSpec;
 
 /// How pods are made and packets get in and out (decision 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -380,6 +382,9 @@ pub struct NodeSpec {
     /// With the preset `manual`: routes in the words of `ip route add`.
     #[serde(default)]
     pub routes: Vec<String>,
+    /// Its port on an interface of the host.
+    #[serde(default)]
+    pub uplink: Option<UplinkSpec>,
 }
 
 /// A pod.

@@ -4,7 +4,7 @@
 //! anything, and the next rung is tried. All or nothing: unless [`start`] returns [`Started`], no process, namespace or
 //! file of the lab is left. Cost: one process for the namespaces, one for the daemon, about 3 ms before its work begins.
 
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::process::Child;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use signal_hook::{SigId, flag};
 use tap_bridge::sys::spawn::{Spawn, spawn};
 
 use super::runtime::{LabLock, RuntimeDir, RuntimeError};
+use super::uplink::{self, UplinkError};
 use crate::control::codec::{CodecError, Connection};
 use crate::control::launch::{Event, Order};
 use crate::control::proto::ErrorKind;
@@ -119,6 +120,9 @@ pub enum LaunchError {
     /// The daemon could not be started or talked to.
     #[error("the daemon can't be started: {0}")]
     Daemon(#[from] CodecError),
+    /// A node's port on an interface of the host can't be had.
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
     /// The runtime directory can't be used.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -130,7 +134,7 @@ impl LaunchError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::AlreadyRunning { .. } => 1,
-            Self::Unavailable { .. } | Self::Runtime(_) => 4,
+            Self::Unavailable { .. } | Self::Uplink(_) | Self::Runtime(_) => 4,
             Self::Failed { kind, .. } => kind.exit_code(),
             Self::Timeout { .. } => 5,
             // 128 + SIGINT, as a shell reports it.
@@ -185,9 +189,10 @@ fn climb_down(
     choice: Choice,
     patience: &Patience<'_>,
 ) -> Result<Started, LaunchError> {
+    let uplinks = uplink::open(lab)?;
     let mut refusals: Vec<String> = Vec::new();
     for &backend in choice.rungs() {
-        match attempt(lab, lock, backend, patience)? {
+        match attempt(lab, lock, &uplinks, backend, patience)? {
             Attempt::Ready { rootless } => {
                 return Ok(Started {
                     backend,
@@ -225,6 +230,7 @@ enum Attempt {
 fn attempt(
     lab: &LabSpec,
     lock: &LabLock,
+    uplinks: &[OwnedFd],
     backend: Backend,
     patience: &Patience<'_>,
 ) -> Result<Attempt, LaunchError> {
@@ -239,7 +245,7 @@ fn attempt(
     };
     let mut pid_namespace = backend.has_namespaces();
     loop {
-        let mut daemon = Daemon::spawn(&order, lock, pid_namespace)?;
+        let mut daemon = Daemon::spawn(&order, lock, uplinks, pid_namespace)?;
         let event = daemon.wait_ready(&lab.name, patience);
         if let Ok(Event::Ready { rootless }) = event {
             return Ok(Attempt::Ready { rootless });
@@ -266,7 +272,12 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn spawn(order: &Order, lock: &LabLock, pid_namespace: bool) -> Result<Self, LaunchError> {
+    fn spawn(
+        order: &Order,
+        lock: &LabLock,
+        uplinks: &[OwnedFd],
+        pid_namespace: bool,
+    ) -> Result<Self, LaunchError> {
         let (mut ours, theirs) = Connection::pair().map_err(CodecError::Io)?;
         let stage = match (order.backend, pid_namespace) {
             (Backend::Inproc, _) => "plain",
@@ -294,7 +305,9 @@ impl Daemon {
         })
         .map_err(CodecError::Io)?;
         drop(theirs);
-        ours.send(order, &[lock.file().as_fd()])?;
+        let mut fds = vec![lock.file().as_fd()];
+        fds.extend(uplinks.iter().map(|socket| socket.as_fd()));
+        ours.send(order, &fds)?;
         Ok(Self {
             child,
             connection: ours,

@@ -8,6 +8,7 @@ pub mod enter;
 pub mod forward;
 pub mod launch;
 pub mod runtime;
+pub mod uplink;
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};

@@ -29,6 +29,7 @@ mod services;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+pub mod uplink;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;

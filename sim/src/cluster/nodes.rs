@@ -8,7 +8,7 @@ use router_core::config::NatConfig;
 
 use super::{
     Cluster, ClusterError, Effect, NodeState, Outcome, check_name, docker, manual, masq, node,
-    overlap,
+    overlap, uplink,
 };
 use crate::conflist;
 use crate::ipam::HostLocal;
@@ -63,6 +63,7 @@ impl Cluster {
             labels: IndexMap::new(),
             interfaces: Vec::new(),
             routes: Vec::new(),
+            uplink: None,
         })
     }
 
@@ -137,6 +138,12 @@ impl Cluster {
             .unwrap_or(0)
             + 1;
         let mut next_port = node::FIRST_POD_PORT;
+        if let Some(uplink) = &spec.uplink {
+            let next = (next_ifindex, next_port);
+            (next_ifindex, next_port) =
+                uplink::declare(&mut node, uplink, self.state.seed, next)
+                    .ok_or_else(|| ClusterError::PortsExhausted(spec.name.clone()))?;
+        }
         if self.state.preset == Preset::Manual {
             let next = (next_ifindex, next_port);
             (next_ifindex, next_port) = manual::declare(&mut node, spec, self.state.seed, next)

@@ -11,7 +11,7 @@ use router_core::config::{
 };
 use router_core::{Mac, PortId, Snapshot};
 
-use super::node::HOST_PORT;
+use super::node::{ETH0_PORT, HOST_PORT};
 use crate::model::{Iface, IfaceKind, Node, Pod, RouteEntry, RouteKind};
 
 /// What the router of `node` obeys. `host_mac` is the router's MAC towards the node's host namespace.
@@ -50,7 +50,8 @@ pub(crate) fn of_node(
                 port,
             });
         }
-        if iface.kind == IfaceKind::Ethernet {
+        // The one that stands for the node in its host namespace.
+        if port == ETH0_PORT {
             let mut host = PortConfig::ethernet(HOST_PORT.0, "host", host_mac, mtu(iface));
             host.kind = PortKind::Host {
                 peer_mac: iface.mac,

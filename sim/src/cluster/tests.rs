@@ -43,6 +43,7 @@ fn seed_000() -> LabSpec {
         labels: IndexMap::new(),
         interfaces: Vec::new(),
         routes: Vec::new(),
+        uplink: None,
     };
     LabSpec {
         name: "seed-000".into(),

@@ -1,8 +1,8 @@
 //! What the program that brings a lab up and the daemon that it starts say to each other, on a socket pair, until the lab is
 //! ready.
 //!
-//! Frames as in [`codec`](super::codec). The starter sends one [`Order`] with one descriptor, the held lock of the lab's
-//! directory; the daemon answers with [`Event`]s, the last of which is anything but [`Event::Progress`]. When the starter's
+//! Frames as in [`codec`](super::codec). The starter sends one [`Order`] with descriptors: the held lock of the lab's directory,
+//! then a socket for each node with an uplink, in their order; the daemon answers with [`Event`]s, the last of which is anything but [`Event::Progress`]. When the starter's
 //! end closes before [`Event::Ready`], the daemon takes everything down again.
 
 use std::path::PathBuf;

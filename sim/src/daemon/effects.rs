@@ -343,6 +343,7 @@ impl Lab {
         let mtu = u16::try_from(ethernet(node)?.mtu).unwrap_or(u16::MAX);
         let network = self.host_network(node, router);
         let slots = self.cluster.network().conntrack.limit();
+        let uplink = self.uplink(name);
         let runtime = self.nodes.get_mut(name).ok_or_else(|| missing(name))?;
         let journal = runtime.keep_journal(slots)?;
         later.waiting.push((name.to_owned(), journal));
@@ -360,8 +361,12 @@ impl Lab {
             .waiting
             .extend(segment?.map(|ticket| (name.to_owned(), ticket)));
         runtime.host = sandbox.map(|sandbox| HostSide::new(sandbox, network));
+        let uplink = uplink.map(|(id, port)| runtime.add_port(id, port));
         let ticket = runtime.add_port(HOST_PORT, port)?;
         later.waiting.push((name.to_owned(), ticket));
+        later
+            .waiting
+            .extend(uplink.transpose()?.map(|it| (name.to_owned(), it)));
         Ok(())
     }
 

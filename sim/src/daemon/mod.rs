@@ -26,6 +26,7 @@ pub mod programs;
 pub mod server;
 mod start;
 mod trace;
+pub mod uplink;
 
 use std::ffi::OsString;
 use std::fmt;

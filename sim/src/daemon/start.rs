@@ -22,6 +22,7 @@ use super::lab::{Lab, LabError, Setting};
 use super::logs::{DaemonLog, Logs};
 use super::outer::Outer;
 use super::phases::Phases;
+use super::uplink::{self, Uplinks};
 use super::{Stage, isolate, server};
 use crate::client::runtime::{LabDir, LabLock};
 use crate::control::codec::Connection;
@@ -94,7 +95,7 @@ enum Progress {
 /// Body of the daemon. Returns the exit code.
 pub(super) fn run(mut launch: Connection, name: &str, stage: Stage) -> u8 {
     set_command_name("podwire-daemon");
-    let (order, lock) = match receive(&mut launch) {
+    let (order, lock, uplinks) = match receive(&mut launch) {
         Ok(received) => received,
         Err(event) => return report(&mut launch, &event),
     };
@@ -105,7 +106,7 @@ pub(super) fn run(mut launch: Connection, name: &str, stage: Stage) -> u8 {
         ))),
         mounted: AtomicBool::new(false),
     });
-    match bring_up(&mut launch, name, stage, order, &traces) {
+    match bring_up(&mut launch, name, stage, order, uplinks, &traces) {
         Ok(server) => {
             drop(launch);
             server.run()
@@ -135,18 +136,22 @@ fn failed(kind: ErrorKind, message: impl std::fmt::Display) -> Event {
     }
 }
 
-/// The starter's order, and the lock that came with it.
-fn receive(launch: &mut Connection) -> Result<(Order, OwnedFd), Event> {
+/// The starter's order, and the lock and the sockets that came with it.
+fn receive(launch: &mut Connection) -> Result<(Order, OwnedFd, Uplinks), Event> {
     launch.set_deadline(Some(Instant::now() + ORDER_TIMEOUT));
     let (order, fds): (Order, _) = launch
         .recv()
         .map_err(|error| failed(ErrorKind::Internal, format!("no order came: {error}")))?;
     launch.set_deadline(None);
-    let lock = fds.into_iter().next();
-    Ok((
-        order,
-        lock.ok_or_else(|| failed(ErrorKind::Internal, "no lock came with the order"))?,
-    ))
+    let mut fds = fds.into_iter();
+    let lock = fds
+        .next()
+        .ok_or_else(|| failed(ErrorKind::Internal, "no lock came with the order"))?;
+    let uplinks = uplink::match_up(&order.lab, fds.collect()).ok_or_else(|| {
+        let text = "as many sockets as uplinks have to come with the order";
+        failed(ErrorKind::Internal, text)
+    })?;
+    Ok((order, lock, uplinks))
 }
 
 fn bring_up(
@@ -154,6 +159,7 @@ fn bring_up(
     name: &str,
     stage: Stage,
     order: Order,
+    uplinks: Uplinks,
     traces: &Arc<Traces>,
 ) -> Result<server::Server, Event> {
     let internal = |error: io::Error| {
@@ -208,6 +214,7 @@ fn bring_up(
         pid_namespace: pid_namespace && isolated,
         root: dir.root(),
         tun: order.tun,
+        uplinks,
         logs: Arc::clone(&logs),
         children: Arc::clone(&children),
         phases: Arc::clone(&phases),

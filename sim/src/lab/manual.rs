@@ -141,7 +141,7 @@ pub(super) fn link(value: &Value, sink: &mut Sink<'_>) -> Option<LinkFile> {
     })
 }
 
-fn mtu(fields: &Fields<'_>, sink: &mut Sink<'_>) -> Option<u16> {
+pub(super) fn mtu(fields: &Fields<'_>, sink: &mut Sink<'_>) -> Option<u16> {
     fields
         .get("mtu")
         .and_then(|value| read::number(value, "mtu", 68..=MAX_MTU, sink))
@@ -157,7 +157,7 @@ fn addresses(value: &Value, sink: &mut Sink<'_>) -> Vec<Ipv4Net> {
     found
 }
 
-fn addresses_of_one(value: &Value, sink: &mut Sink<'_>) -> Vec<Ipv4Net> {
+pub(super) fn addresses_of_one(value: &Value, sink: &mut Sink<'_>) -> Vec<Ipv4Net> {
     let what = "an address with its prefix length (10.0.0.1/24)";
     let Some(at) = read::parse::<Ipv4Net>(value, what, sink) else {
         return Vec::new();
@@ -231,6 +231,9 @@ pub(super) fn check(by_hand: bool, nodes: &[NodeFile], pods: &[PodFile], sink: &
 fn check_node(node: &NodeFile, pods: &[PodFile], sink: &mut Sink<'_>) {
     let name = node.name.value.as_str();
     let mut devices: HashMap<&str, Option<Pos>> = HashMap::from([("eth0", None)]);
+    if let Some(uplink) = &node.uplink {
+        taken(&mut devices, &uplink.spec.name, uplink.pos, name, sink);
+    }
     let mut bridges: Vec<&str> = Vec::new();
     for interface in node.interfaces.iter().filter(|it| it.bridge_type) {
         bridges.push(&interface.spec.name);
@@ -260,7 +263,7 @@ fn check_node(node: &NodeFile, pods: &[PodFile], sink: &mut Sink<'_>) {
         if !devices.contains_key(wanted) {
             let hint = hint(wanted, devices.keys().copied());
             let message = format!(
-                "node \"{name}\" has no interface \"{wanted}\"{hint}: there are eth0, what has \"type: bridge\", and the peers of links"
+                "node \"{name}\" has no interface \"{wanted}\"{hint}: there are eth0, the uplink, what has \"type: bridge\", and the peers of links"
             );
             sink.error(interface.pos, message);
         }

@@ -22,6 +22,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod uplink;
 mod written;
 
 pub(crate) use conflist::parse as conflist;

@@ -9,6 +9,7 @@ use ipnet::Ipv4Net;
 use super::diagnostics::{At, Pos, Sink};
 use super::network::Resolved;
 use super::preset::{self, Defaults};
+use super::uplink;
 use super::written::{CidrChoice, NodeFile};
 use crate::spec::NodeSpec;
 
@@ -35,6 +36,7 @@ pub(super) fn from_preset(count: usize) -> Vec<NodeFile> {
             labels: IndexMap::new(),
             interfaces: Vec::new(),
             routes: Vec::new(),
+            uplink: None,
         })
         .collect()
 }
@@ -100,10 +102,12 @@ pub(super) fn resolve(
                 labels: file.labels.clone(),
                 interfaces: file.interfaces.iter().map(|it| it.spec.clone()).collect(),
                 routes: file.routes.iter().map(|at| at.value.clone()).collect(),
+                uplink: file.uplink.as_ref().map(|uplink| uplink.spec.clone()),
             },
         });
     }
     check(&nodes, files, network, sink);
+    uplink::check(files, &network.spec, sink);
     nodes
 }
 

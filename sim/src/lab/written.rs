@@ -16,6 +16,7 @@ use super::manual::{self, InterfaceFile, LinkFile};
 use super::names::{label, node_name, subdomain};
 use super::read::{self, Fields};
 use super::tree::{Kind, Value};
+use super::uplink::{self, UplinkFile};
 use crate::impair::{Impair, LinkImpair};
 use crate::kube::ContainerPort;
 use crate::manifest::pod_annotations;
@@ -84,6 +85,7 @@ pub(super) const NODE_KEYS: &[&str] = &[
     "labels",
     "interfaces",
     "routes",
+    "uplink",
 ];
 pub(super) const NODE_INTERFACE_KEYS: &[&str] = &[
     "type",
@@ -221,6 +223,7 @@ pub(crate) struct NodeFile {
     pub(crate) labels: IndexMap<String, String>,
     pub(crate) interfaces: Vec<InterfaceFile>,
     pub(crate) routes: Vec<At<String>>,
+    pub(crate) uplink: Option<UplinkFile>,
 }
 
 /// A podCIDR as written.
@@ -567,6 +570,9 @@ fn node(value: &Value, sink: &mut Sink<'_>) -> Option<NodeFile> {
         routes: fields
             .get("routes")
             .map_or_else(Vec::new, |value| manual::routes(value, sink)),
+        uplink: fields
+            .get("uplink")
+            .and_then(|value| uplink::read(value, sink)),
     };
     name.map(|_| node)
 }

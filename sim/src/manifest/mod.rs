@@ -132,6 +132,7 @@ impl NodeManifest {
             labels: self.labels.clone(),
             interfaces: Vec::new(),
             routes: Vec::new(),
+            uplink: None,
         })
     }
 }
@@ -407,6 +408,7 @@ fn node(document: &Value, sink: &mut Sink<'_>) -> Option<NodeFile> {
         labels: metadata.labels,
         interfaces: Vec::new(),
         routes: Vec::new(),
+        uplink: None,
     })
 }
 

@@ -36,3 +36,4 @@ mod trace;
 mod trace_rules;
 mod tracking;
 mod traffic;
+mod uplink;

@@ -32,6 +32,7 @@ mod tests;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use router_core::Mac;
 use rustix::io::Errno;
 
 use crate::device::{Device, DevicePort, Got, ReadError};
@@ -48,8 +49,8 @@ const BUFFER: i32 = 4 << 20;
 pub struct PacketConfig {
     /// Interface of the calling thread's network namespace.
     pub ifindex: u32,
-    /// The interface takes frames for every MAC, as a real one does not by itself.
-    pub promiscuous: bool,
+    /// The interface takes frames for this MAC besides its own. A veth takes all by itself.
+    pub mac: Option<Mac>,
     /// Frames go to the driver at once, past the queueing discipline. Only where the driver can do all that is asked for,
     /// as a veth can: nothing is cut for it then.
     pub direct: bool,
@@ -92,8 +93,8 @@ pub fn open(config: &PacketConfig) -> Result<OwnedFd, PacketError> {
         let _ = packet::bypass_qdisc(fd);
     }
     packet::set_buffers(fd, BUFFER).map_err(failed("SO_RCVBUF, SO_SNDBUF"))?;
-    if config.promiscuous {
-        packet::promiscuous(fd, config.ifindex).map_err(failed("PACKET_ADD_MEMBERSHIP"))?;
+    if let Some(mac) = config.mac {
+        packet::listen_for(fd, config.ifindex, mac).map_err(failed("PACKET_ADD_MEMBERSHIP"))?;
     }
     // Last: from here on frames arrive.
     packet::bind(fd, config.ifindex).map_err(failed("bind"))?;

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use router_core::frame::{GsoKind, MAX_FRAME, Offload};
-use router_core::{Batch, Frame, FramePool, Mac};
+use router_core::{Batch, Frame, FramePool};
 
 use super::*;
 use crate::port::{Port as _, PortCounters, Rx};
@@ -78,7 +78,7 @@ impl Pair {
     fn socket(&self, direct: bool) -> OwnedFd {
         let config = PacketConfig {
             ifindex: INDEX,
-            promiscuous: false,
+            mac: None,
             direct,
         };
         self.at_far_end(|| open(&config)).unwrap()
@@ -252,7 +252,7 @@ fn a_tag_that_the_kernel_took_out_is_put_back() {
         // As the pod sends them: a socket of its own on its own end.
         let sender = open(&PacketConfig {
             ifindex: INDEX,
-            promiscuous: false,
+            mac: None,
             direct: true,
         })
         .unwrap();
@@ -419,7 +419,7 @@ fn an_interface_that_is_not_there_is_told_from_one_that_is_closed() {
     with_pair(|_| {
         let error = open(&PacketConfig {
             ifindex: 4711,
-            promiscuous: true,
+            mac: Some(ROUTER_MAC),
             direct: false,
         })
         .unwrap_err();

@@ -10,6 +10,7 @@ pub mod ethtool;
 pub mod eventfd;
 pub mod links;
 pub mod mount;
+pub mod netdevice;
 pub mod netlink;
 pub mod netns;
 pub mod packet;

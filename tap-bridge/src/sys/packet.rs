@@ -8,6 +8,7 @@ use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use libc::{c_int, c_void};
+use router_core::Mac;
 use rustix::io::Errno;
 
 use super::shm::StretchMut;
@@ -161,17 +162,18 @@ pub fn is_orphan(fd: BorrowedFd<'_>) -> bool {
     status == 0 && address.sll_ifindex <= 0
 }
 
-/// Has the interface take frames for every address, for as long as the socket is open.
+/// Has the interface take frames for this MAC too, for as long as the socket is open. What else it takes stays as it is.
 ///
 /// # Errors
-/// ENODEV when there is none of this index.
-pub fn promiscuous(fd: BorrowedFd<'_>, ifindex: u32) -> io::Result<()> {
+/// ENODEV when there is none of this index, EINVAL when its addresses aren't MACs.
+pub fn listen_for(fd: BorrowedFd<'_>, ifindex: u32, mac: Mac) -> io::Result<()> {
+    let Mac([a, b, c, d, e, f]) = mac;
     let request = libc::packet_mreq {
         mr_ifindex: c_int::try_from(ifindex)
             .map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?,
-        mr_type: u16::try_from(libc::PACKET_MR_PROMISC).expect("it is 1"),
-        mr_alen: 0,
-        mr_address: [0; 8],
+        mr_type: u16::try_from(libc::PACKET_MR_UNICAST).expect("it is 3"),
+        mr_alen: 6,
+        mr_address: [a, b, c, d, e, f, 0, 0],
     };
     set(fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
 }

@@ -31,6 +31,7 @@ impl Lab {
     }
 
     fn check_devices(&self, spec: &LabSpec) -> Result<(), LabError> {
+        self.check_uplinks(spec)?;
         if spec.offload == self.offload {
             return Ok(());
         }

@@ -24,6 +24,7 @@ use super::outer::Outer;
 use super::phases::Phases;
 use super::programs::Program;
 use super::trace::Numbers;
+use super::uplink::Uplinks;
 use crate::cluster::Cluster;
 use crate::control::proto::{ErrorKind, IpPool, NodeStatus, Status};
 use crate::dns::Zone;
@@ -46,6 +47,8 @@ pub struct Setting {
     pub root: PathBuf,
     /// The tun device where it isn't `/dev/net/tun`.
     pub tun: Option<PathBuf>,
+    /// Sockets on interfaces of the host.
+    pub uplinks: Uplinks,
     /// All logs.
     pub logs: Arc<Logs>,
     /// All children.
@@ -76,7 +79,7 @@ pub struct Lab {
     pub(super) around: Surroundings,
     pub(super) workshop: Option<Workshop>,
     /// As declared when it was brought up.
-    offload: bool,
+    pub(super) offload: bool,
     pub(super) nodes: BTreeMap<String, NodeRuntime>,
     pub(super) internet: Option<NodeRuntime>,
     pub(super) pods: HashMap<String, PodRuntime>,

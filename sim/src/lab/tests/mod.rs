@@ -3,6 +3,7 @@
 mod inverse;
 mod schema;
 mod seeds;
+mod uplink;
 
 use std::fs;
 use std::net::Ipv4Addr;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value as Json;
 
 use super::super::tree::{Kind, Value};
-use super::super::{BUILT_IN, Sink, Source, conntrack, impairments, parse, written};
+use super::super::{BUILT_IN, Sink, Source, conntrack, impairments, parse, uplink, written};
 
 const SCHEMA: &str = include_str!("../../../schema/lab.schema.json");
 
@@ -40,6 +40,7 @@ fn the_schema_has_the_keys_of_the_types() {
         (&defs["node"], written::NODE_KEYS),
         (&defs["interface"], written::NODE_INTERFACE_KEYS),
         (&defs["link"], written::LINK_KEYS),
+        (&defs["uplink"], uplink::KEYS),
         (&defs["pod"], written::POD_KEYS),
     ] {
         let known: BTreeSet<String> = keys.iter().map(|key| (*key).to_owned()).collect();

@@ -198,7 +198,7 @@ pub(super) fn veth(
     apply(plan, changes)?;
     let socket = packet::open(&PacketConfig {
         ifindex: far,
-        promiscuous: false,
+        mac: None,
         // A pod may switch offloads off, which is its own end's affair; this one can do all.
         direct: true,
     })
