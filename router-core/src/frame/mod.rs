@@ -146,13 +146,19 @@ impl Frame {
     /// The first `N` bytes; none of a shorter frame.
     #[inline]
     pub(crate) fn first<const N: usize>(&self) -> Option<&[u8; N]> {
-        self.bytes().first_chunk()
+        if usize::from(self.len) < N {
+            return None;
+        }
+        self.slot.bytes[usize::from(self.start)..].first_chunk()
     }
 
     /// [`first`](Self::first), to change in place.
     #[inline]
     pub(crate) fn first_mut<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
-        self.bytes_mut().first_chunk_mut()
+        if usize::from(self.len) < N {
+            return None;
+        }
+        self.slot.bytes[usize::from(self.start)..].first_chunk_mut()
     }
 
     /// Length in bytes, the tail of a superframe included.

@@ -258,10 +258,12 @@ impl Repr {
 #[inline]
 pub const fn decrement_ttl(header: &mut [u8; HEADER_LEN]) {
     header[8] = header[8].wrapping_sub(1);
-    let checksum = u16::from_be_bytes([header[10], header[11]]);
-    // RFC 1624 equation 3 for a word that loses 0x0100: ~(~HC + ~m + m'), with ~m + m' = -0x0100.
-    let (sum, carry) = (!checksum).overflowing_add(!0x0100);
-    [header[10], header[11]] = (!(sum.wrapping_add(carry as u16))).to_be_bytes();
+    // RFC 1624 equation 3 for a word that loses 0x0100: the checksum gains that, with the carry added at the other end, and
+    // is 0 rather than 0xffff. A one's complement sum is the same in either byte order (RFC 1071 2 B), 0x0100 is 1 in this.
+    let sum = u16::from_le_bytes([header[10], header[11]]) as u32 + 1;
+    #[expect(clippy::cast_possible_truncation, reason = "the carry went around")]
+    let checksum = (sum + (sum >= 0xffff) as u32) as u16;
+    [header[10], header[11]] = checksum.to_le_bytes();
 }
 
 /// Writes length, flags and fragment offset (units of 8 bytes) of one fragment, and the checksum over the header.
@@ -414,6 +416,20 @@ mod tests {
         decrement_ttl(&mut header);
         assert_eq!(header[10..12], [0, 0]);
         assert!(Sum::new().add_bytes(&header).verifies());
+    }
+
+    /// RFC 1624 equation 3, for every checksum there is.
+    #[test]
+    fn a_lower_ttl_updates_the_checksum_as_any_other_word() {
+        for checksum in 0..=u16::MAX {
+            let mut header = [0; HEADER_LEN];
+            [header[8], header[9]] = [64, 17];
+            [header[10], header[11]] = checksum.to_be_bytes();
+            decrement_ttl(&mut header);
+            let expected = checksum::update(checksum, 64 << 8 | 17, 63 << 8 | 17);
+            assert_eq!(header[10..12], expected.to_be_bytes(), "{checksum:#06x}");
+            assert_eq!(header[8..10], [63, 17]);
+        }
     }
 
     #[test]

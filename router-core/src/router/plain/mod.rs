@@ -353,14 +353,13 @@ fn look_at(frame: &Frame, ingress: &[Ingress]) -> (Seen, u32, u32) {
     if wrong != 0 {
         return NOT_PLAIN;
     }
-    if usize::from(total_len) + ethernet::HEADER_LEN > frame.len() {
-        return NOT_PLAIN;
-    }
     let (longest, more) = if frame.is_offloaded() {
         match left_to_do(frame, total_len) {
             Some(left) => left,
             None => return NOT_PLAIN,
         }
+    } else if usize::from(total_len) + ethernet::HEADER_LEN > frame.head_len() {
+        return NOT_PLAIN;
     } else {
         (total_len, 0)
     };
@@ -379,6 +378,9 @@ fn look_at(frame: &Frame, ingress: &[Ingress]) -> (Seen, u32, u32) {
 /// first; none when what is left to do is not as the long way lets it pass.
 #[inline(never)]
 fn left_to_do(frame: &Frame, total_len: u16) -> Option<(u16, u16)> {
+    if usize::from(total_len) + ethernet::HEADER_LEN > frame.len() {
+        return None;
+    }
     if !frame.is_superframe() {
         return segment::is_sound(frame).map(|_| (total_len, 0));
     }
@@ -410,16 +412,17 @@ static NO_HOST: [u8; 256] = {
 /// Whether the checksum of an IPv4 header without options is right, in the byte order of the machine (RFC 1071 2 B).
 #[inline]
 fn verifies(headers: &[u8; HEADERS]) -> bool {
-    let Some((_, ip)) = headers.split_last_chunk::<{ ipv4::HEADER_LEN }>() else {
-        return false;
-    };
-    let word = |at: usize| {
-        let bytes = [0, 1, 2, 3].map(|n| ip[at + n]);
-        u64::from(u32::from_ne_bytes(bytes))
-    };
-    let sum = word(0) + word(4) + word(8) + word(12) + word(16);
-    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-    (sum & 0xffff) + (sum >> 16) == 0xffff
+    let h = headers;
+    let first = u64::from_ne_bytes([h[14], h[15], h[16], h[17], h[18], h[19], h[20], h[21]]);
+    let second = u64::from_ne_bytes([h[22], h[23], h[24], h[25], h[26], h[27], h[28], h[29]]);
+    let third = u32::from_ne_bytes([h[30], h[31], h[32], h[33]]);
+    // Each half twice as long as what it is folded to; carries go around.
+    let (sum, carry) = first.overflowing_add(second);
+    let (sum, more) = sum.overflowing_add(u64::from(third) + u64::from(carry));
+    let sum = sum.wrapping_add(u64::from(more));
+    let sum = sum.wrapping_add(sum.rotate_left(32)) >> 32;
+    let sum = sum as u32;
+    sum.wrapping_add(sum.rotate_left(16)) >> 16 == 0xffff
 }
 
 impl Ingress {
