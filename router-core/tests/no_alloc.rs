@@ -251,3 +251,53 @@ fn no_translated_packet_causes_an_allocation() {
     assert!(stats.events.get(Event::Reassembled) > 0);
     assert!(stats.drops.get(router_core::DropReason::ConntrackInvalid) > 0);
 }
+
+/// Superframes that go on as they are, plainly and translated, that are cut for a smaller MTU and for a tunnel, that are refused,
+/// and that have no room to be cut in; and single frames whose checksum is open.
+#[test]
+fn no_superframe_causes_an_allocation() {
+    use router_core::testing::calico::{CALI_MAC, N2, N3, N3_MAC, node_k3};
+    use router_core::testing::offload::{frame, partial, superframe};
+    let mut smaller = resolved(node_a());
+    smaller.ports[0].mtu = 600;
+    let pod = || eth(POD1_MAC, A1_MAC);
+    let data = |len| tcp(1, 2, 16) / vec![7; len];
+    let out = pod() / ipv4(A1, B1) / data(60_000);
+    let not_to_be_cut = pod() / ipv4(A1, B1).df() / data(3_000);
+    let tunnelled: Packet = eth(CALI_MAC, N3_MAC) / ipv4(N3, N2) / data(20_000);
+    // Segments of 1,000 bytes have to be cut further for an MTU of 600.
+    for (snapshot, packet, is_cut) in [
+        (resolved(node_a()), &out, false),
+        (masquerading(resolved(node_a())), &out, false),
+        (smaller.clone(), &out, true),
+        (smaller, &not_to_be_cut, false),
+        (node_k3(), &tunnelled, false),
+    ] {
+        let mut pool = FramePool::new(512);
+        let mut router = Router::new(Limits::default(), 1);
+        router.apply(Instant::ZERO, snapshot, &mut pool).unwrap();
+        let (mut rx, mut tx) = (Batch::new(), TxBatch::new(512));
+        let mut allocations = 0;
+        for round in 0..8 {
+            for (bytes, offload) in [superframe(&packet.bytes(), 1_000), partial(&packet.bytes())] {
+                if offload.gso.is_none() && bytes.len() > 1_500 {
+                    continue;
+                }
+                for _ in 0..4 {
+                    let mut frame = frame(&mut pool, &bytes, offload, 1_000);
+                    frame.set_port(POD1);
+                    assert!(rx.push(frame).is_ok());
+                }
+            }
+            let before = ALLOCATIONS.with(Cell::get);
+            router.process(Instant::from_nanos(round), &mut rx, &mut pool, &mut tx);
+            tx.free_all(&mut pool);
+            allocations += ALLOCATIONS.with(Cell::get) - before;
+        }
+        assert_eq!(allocations, 0);
+        let stats = router.stats();
+        assert_eq!(stats.check_conservation(router.held()), Ok(()));
+        assert!(stats.split > 0 || !is_cut);
+        assert!(stats.tx > 0);
+    }
+}
