@@ -42,6 +42,13 @@ fn in_flight(c: &mut Criterion) {
             group.bench_function(format!("{count}/{len}B"), |b| b.iter(|| flight.pass()));
         }
     }
+    for count in [16, 256] {
+        let mut flight = Flight::superframes(count);
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function(format!("{count}/superframe60000B"), |b| {
+            b.iter(|| flight.pass());
+        });
+    }
     group.finish();
 }
 

@@ -215,6 +215,11 @@ mod flow_table {
 }
 
 mod wheel {
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
+
+    use hierarchical_hash_wheel_timer::wheels::Skip;
+    use hierarchical_hash_wheel_timer::wheels::quad_wheel::{QuadWheelWithOverflow, no_prune};
     use router_core::table::wheel::Wheel;
 
     use super::*;
@@ -222,7 +227,7 @@ mod wheel {
     /// Deadlines within ten minutes, in no order.
     fn deadlines(count: u32) -> Vec<Instant> {
         let mut random = Random(5);
-        let mut ms = || u64::from(random.next_u32() % 600_000);
+        let mut ms = || u64::from(1 + random.next_u32() % 600_000);
         (0..count)
             .map(|_| Instant::ZERO + Duration::from_millis(ms()))
             .collect()
@@ -249,6 +254,66 @@ mod wheel {
                             wheel.arm(id, *at);
                         }
                         wheel
+                    },
+                    BatchSize::PerIteration,
+                );
+            });
+            group.bench_function(format!("arm/binary-heap/{name}"), |b| {
+                b.iter_batched(
+                    || BinaryHeap::with_capacity(deadlines.len()),
+                    |mut heap| {
+                        for (id, at) in (0_u32..).zip(&deadlines) {
+                            heap.push(Reverse((*at, id)));
+                        }
+                        heap
+                    },
+                    BatchSize::PerIteration,
+                );
+            });
+            let delays: Vec<Duration> =
+                deadlines.iter().map(|at| at.since(Instant::ZERO)).collect();
+            let hashed = || {
+                let mut wheel = QuadWheelWithOverflow::new(no_prune);
+                for (id, delay) in (0_u32..).zip(&delays) {
+                    wheel.insert_with_delay(id, *delay).expect("not yet due");
+                }
+                wheel
+            };
+            group.bench_function(format!("arm/hash-wheel/{name}"), |b| b.iter(hashed));
+            group.bench_function(format!("expire/hash-wheel/{name}"), |b| {
+                b.iter_batched(
+                    hashed,
+                    |mut wheel| {
+                        let mut done = 0;
+                        loop {
+                            match wheel.can_skip() {
+                                Skip::Empty => break,
+                                Skip::Millis(ms) => wheel.skip(ms),
+                                Skip::None => {}
+                            }
+                            done += wheel.tick().len();
+                        }
+                        assert_eq!(done, delays.len(), "each comes up once");
+                        wheel
+                    },
+                    BatchSize::PerIteration,
+                );
+            });
+            // A heap can't move what is in it: who arms again leaves the former entry there and skips it when it is due.
+            group.bench_function(format!("expire/binary-heap/{name}"), |b| {
+                b.iter_batched(
+                    || {
+                        let all = (0_u32..).zip(&deadlines).map(|(id, at)| Reverse((*at, id)));
+                        all.collect::<BinaryHeap<_>>()
+                    },
+                    |mut heap| {
+                        let mut done = 0;
+                        while let Some(due) = heap.pop() {
+                            black_box(due);
+                            done += 1;
+                        }
+                        assert_eq!(done, count, "each comes up once");
+                        heap
                     },
                     BatchSize::PerIteration,
                 );

@@ -10,6 +10,9 @@ use core::net::Ipv4Addr;
 use router_core::frame::BATCH_MAX;
 use router_core::{Batch, Frame, FramePool, Instant, Limits, Router, Snapshot, TxBatch};
 
+use router_core::testing::offload;
+use router_core::testing::{Packet, eth, ipv4, tcp};
+
 use crate::{LEFT, ROUTER_MAC, STATION_MAC, cluster_node, udp_frame};
 
 /// Passes before TTLs are set again.
@@ -23,7 +26,7 @@ pub struct Flight {
     rx: Batch,
     tx: TxBatch,
     waiting: VecDeque<Frame>,
-    /// As they were at first.
+    /// As their heads were at first.
     fresh: Vec<Vec<u8>>,
     now: Instant,
     passes: u32,
@@ -36,10 +39,49 @@ impl Flight {
     /// Never with the tables of this crate.
     #[must_use]
     pub fn cluster(frames: usize, len: usize) -> Self {
-        Self::of(cluster_node(1), frames, len)
+        let fresh = (0..5_000.min(frames)).map(|i| plain(i, len)).collect();
+        Self::of(cluster_node(1), frames, fresh, |pool, fresh| {
+            let mut frame = pool.alloc().expect("as many as there are frames");
+            frame.fill(fresh);
+            frame
+        })
     }
 
-    fn of(mut snapshot: Snapshot, frames: usize, len: usize) -> Self {
+    /// `frames` TCP superframes with 60,000 bytes of payload in segments of 1448, to the same peers. What is behind their
+    /// headers stands in tails, which nobody reads.
+    ///
+    /// # Panics
+    /// Never with the tables of this crate.
+    #[must_use]
+    pub fn superframes(frames: usize) -> Self {
+        const HEAD: usize = 128;
+        let whole = |i: usize| {
+            let i = u32::try_from(i).expect("few");
+            let dst = Ipv4Addr::from(0x0a00_0007 + ((i * 19 % 5_000) << 8));
+            let packet: Packet = eth(ROUTER_MAC, STATION_MAC)
+                / ipv4(Ipv4Addr::new(10, 255, 0, 2), dst).ttl(250)
+                / tcp(9, 9, 16)
+                / vec![0; 60_000];
+            offload::superframe(&packet.bytes(), 1448)
+        };
+        let (_, left) = whole(0);
+        let fresh = (0..256.min(frames)).map(|i| whole(i).0).collect();
+        let mut flight = Self::of(cluster_node(1), frames, fresh, |pool, bytes| {
+            offload::frame(pool, bytes, left, HEAD)
+        });
+        flight
+            .fresh
+            .iter_mut()
+            .for_each(|bytes| bytes.truncate(HEAD));
+        flight
+    }
+
+    fn of(
+        mut snapshot: Snapshot,
+        frames: usize,
+        fresh: Vec<Vec<u8>>,
+        make: impl Fn(&mut FramePool, &[u8]) -> Frame,
+    ) -> Self {
         for neighbour in &mut snapshot.neighbours {
             if neighbour.mac == STATION_MAC {
                 neighbour.mac = ROUTER_MAC;
@@ -51,26 +93,8 @@ impl Flight {
         router
             .apply(now, snapshot, &mut pool)
             .expect("the snapshot does not contradict itself");
-        let fresh: Vec<Vec<u8>> = (0..5_000.min(frames))
-            .map(|i| {
-                let i = u32::try_from(i).expect("few");
-                let mut bytes =
-                    udp_frame(Ipv4Addr::from(0x0a00_0007 + ((i * 19 % 5_000) << 8)), len);
-                // TTL 250 instead of 64, and the checksum with it.
-                bytes[22] = 250;
-                let sum = u16::from_be_bytes([bytes[24], bytes[25]]);
-                let sum = u32::from(!sum) + u32::from(250_u16 - 64) * 0x100;
-                let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).expect("folded");
-                bytes[24..26].copy_from_slice(&sum.to_be_bytes());
-                bytes
-            })
-            .collect();
         let waiting = (0..frames)
-            .map(|i| {
-                let mut frame = pool.alloc().expect("as many as there are frames");
-                frame.fill(&fresh[i % fresh.len()]);
-                frame
-            })
+            .map(|i| make(&mut pool, &fresh[i % fresh.len()]))
             .collect();
         Self {
             router,
@@ -96,7 +120,8 @@ impl Flight {
             let n = left.min(BATCH_MAX);
             for (i, mut frame) in self.waiting.drain(..n).enumerate() {
                 if self.passes.is_multiple_of(LIFE) {
-                    frame.fill(&self.fresh[(left + i) % self.fresh.len()]);
+                    let fresh = &self.fresh[(left + i) % self.fresh.len()];
+                    frame.bytes_mut().copy_from_slice(fresh);
                 }
                 self.rx.push(frame).expect("a batch");
             }
@@ -113,4 +138,17 @@ impl Flight {
         assert_eq!(self.waiting.len(), frames, "all came out");
         frames
     }
+}
+
+/// A UDP frame of `len` bytes to the peer with this number.
+fn plain(i: usize, len: usize) -> Vec<u8> {
+    let i = u32::try_from(i).expect("few");
+    let mut bytes = udp_frame(Ipv4Addr::from(0x0a00_0007 + ((i * 19 % 5_000) << 8)), len);
+    // TTL 250 instead of 64, and the checksum with it.
+    bytes[22] = 250;
+    let sum = u16::from_be_bytes([bytes[24], bytes[25]]);
+    let sum = u32::from(!sum) + u32::from(250_u16 - 64) * 0x100;
+    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).expect("folded");
+    bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+    bytes
 }
