@@ -20,6 +20,11 @@
 //! Conservation: after a turn every frame is in the pool, held by the engine, or waiting inside a port that has a stock of
 //! its own. A frame for a port that doesn't exist or is broken is counted and freed.
 //!
+//! Devices are read and written by one system call a frame, not by io_uring: a TAP has no `FMODE_NOWAIT` (`tun.c`), so that each
+//! read in a ring asks poll first, and reads must be chained for their order. Of a bare wire between two TAPs, chains of 16,
+//! medians of 3 rounds in turn: 41,000 small datagrams a second instead of 133,000, 49 us there and back instead of 44. What
+//! pays for small datagrams is fewer writes: [`gather`](crate::gather).
+//!
 //! Cost per breath: one clock reading and one epoll_wait besides what ports and engine do; no allocation after start-up.
 
 mod layers;

@@ -12,7 +12,8 @@
 //! | longer than `MAX`              | is halved      |
 //!
 //! In between others are let run. Where one of them then keeps the processor, there are more programs than processors: who
-//! sleeps is put first when there is something for him, who yields is put last. So the loop sleeps at once for a while.
+//! sleeps is put first when there is something for him, who yields is put last. So the loop sleeps at once for a while, and for
+//! a longer one when that goes on.
 //!
 //! Source: Linux `Documentation/virt/kvm/halt-polling.rst`. Cost: two comparisons per pause.
 
@@ -24,8 +25,9 @@ pub(super) const MAX: Duration = Duration::from_micros(50);
 /// Shortest that is worth it.
 const LEAST: Duration = Duration::from_micros(5);
 
-/// Pauses in which the loop does not look after somebody else kept the processor.
-const SHUNNED: u16 = 256;
+/// Pauses in which the loop does not look after somebody else kept the processor: so many the first time, as that happens on
+/// any machine now and then, and up to so many when it goes on happening.
+const SHUNNED: std::ops::RangeInclusive<u16> = 8..=256;
 
 /// The present budget.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +35,8 @@ pub(super) struct Spin {
     budget: Duration,
     /// Pauses that are left to sleep through.
     shunned: u16,
+    /// As many as it will be next time.
+    penalty: u16,
 }
 
 impl Spin {
@@ -41,6 +45,7 @@ impl Spin {
         Self {
             budget: Duration::ZERO,
             shunned: 0,
+            penalty: *SHUNNED.start(),
         }
     }
 
@@ -48,7 +53,8 @@ impl Spin {
     pub(super) fn was_away(&mut self, away: Duration) -> bool {
         let too_long = away > MAX;
         if too_long {
-            (self.budget, self.shunned) = (Duration::ZERO, SHUNNED);
+            (self.budget, self.shunned) = (Duration::ZERO, self.penalty);
+            self.penalty = (self.penalty * 4).min(*SHUNNED.end());
         }
         too_long
     }
@@ -71,6 +77,9 @@ impl Spin {
             }
         } else if pause > self.budget {
             self.budget = (self.budget * 2).clamp(LEAST, MAX);
+        } else {
+            // Looking has paid.
+            self.penalty = (self.penalty - 1).max(*SHUNNED.start());
         }
     }
 }
@@ -105,8 +114,18 @@ mod tests {
         );
         assert!(spin.was_away(MAX + Duration::from_nanos(1)));
         assert_eq!(spin.budget().as_micros(), 0);
-        assert_eq!(pause(&mut spin, SHUNNED), 0);
+        assert_eq!(pause(&mut spin, 8), 0);
         assert_eq!(pause(&mut spin, 1), 5, "then it is tried again");
+        for pauses in [32, 128, 256, 256] {
+            assert!(spin.was_away(2 * MAX));
+            assert_eq!(pause(&mut spin, pauses), 0);
+            assert_eq!(pause(&mut spin, 1), 5, "a longer while each time");
+        }
+        // Short pauses are found by looking, and so forgive one each.
+        assert_eq!(pause(&mut spin, 2 + 248), 20);
+        assert!(spin.was_away(2 * MAX));
+        assert_eq!(pause(&mut spin, 8), 0);
+        assert_eq!(pause(&mut spin, 1), 5, "as at first");
     }
 
     #[test]

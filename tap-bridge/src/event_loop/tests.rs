@@ -1,3 +1,5 @@
+mod fairness;
+
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::{UnixDatagram, UnixStream};
