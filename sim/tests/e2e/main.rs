@@ -37,3 +37,4 @@ mod trace_rules;
 mod tracking;
 mod traffic;
 mod uplink;
+mod wire;
