@@ -19,6 +19,10 @@ use crate::run::{Failure, Place, Scenario, Side, Sink, checked, source};
 
 /// The node that is disturbed.
 const NODE: &str = "minikube";
+/// Commands that replace routes at a time.
+const REPLACERS: usize = 4;
+/// By then everything that is allocated once has been.
+const WARM_UP: Duration = Duration::from_secs(10);
 /// Bytes per write and read; a whole number of words of the sequence.
 const BLOCK: usize = 128 << 10;
 
@@ -150,9 +154,11 @@ struct Disturbance<'a> {
 }
 
 impl Disturbance<'_> {
-    fn replace_routes(&self, per_second: u64) {
+    /// Every [`REPLACERS`]th replacement, from this one on: each is a command of its own, and beside a transfer that takes all
+    /// processors one after the other would not be fast enough.
+    fn replace_routes(&self, first: u64, per_second: u64) {
         let began = Instant::now();
-        for n in 0_u64.. {
+        for n in (first..).step_by(REPLACERS) {
             let due = began + Duration::from_nanos(n * 1_000_000_000 / per_second.max(1));
             while !self.done.load(Ordering::Relaxed) && Instant::now() < due {
                 thread::sleep(Duration::from_millis(1));
@@ -251,7 +257,10 @@ pub(crate) fn run(soak: &Soak, podwire: &std::path::Path) -> Result<(), Failure>
     };
     let (out_before, again_before) = segments(&ours)?;
     let (sent, before, after) = thread::scope(|scope| {
-        scope.spawn(|| disturbance.replace_routes(soak.routes));
+        for first in 0..REPLACERS as u64 {
+            let disturbance = &disturbance;
+            scope.spawn(move || disturbance.replace_routes(first, soak.routes));
+        }
         scope.spawn(|| disturbance.trace());
         let end = |result| {
             disturbance.done.store(true, Ordering::Relaxed);
@@ -259,12 +268,15 @@ pub(crate) fn run(soak: &Soak, podwire: &std::path::Path) -> Result<(), Failure>
         };
         let transfer = || {
             let capture = Capture::start(&ours)?;
-            // What is allocated once has been by now.
-            thread::sleep(Duration::from_secs(1));
-            let before = memory(&ours)?;
+            let ours = &ours;
+            let warm = scope.spawn(|| {
+                thread::sleep(WARM_UP.min(Duration::from_secs(soak.seconds / 2)));
+                memory(ours)
+            });
             let orders = [soak.seconds.to_string(), soak.gigabytes.to_string()];
-            let sent = source(&ours, "send", &sink, &orders)?;
-            let after = memory(&ours)?;
+            let sent = source(ours, "send", &sink, &orders)?;
+            let after = memory(ours)?;
+            let before = warm.join().map_err(|_| "nobody looked at the memory")??;
             capture.end()?;
             Ok((sent, before, after))
         };
@@ -286,7 +298,7 @@ pub(crate) fn run(soak: &Soak, podwire: &std::path::Path) -> Result<(), Failure>
         }
     );
     println!(
-        "segments sent {}, sent again {}; nodes' memory {before} kB, then {after} kB",
+        "segments sent {}, sent again {}; nodes' memory {before} kB when warm, {after} kB at the end",
         out - out_before,
         again - again_before
     );

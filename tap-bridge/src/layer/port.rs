@@ -212,6 +212,11 @@ impl Port for Layered {
             return got;
         }
         let got = receive(port, probe, pool, inbox, budget);
+        if !inbox.is_empty() {
+            // They may have come long after the breath began, if this thread was kept from the processor: none is to arrive
+            // before its time.
+            *now = clock::monotonic().max(*now);
+        }
         for frame in inbox.drain() {
             both.rx.push(*now, frame, pool);
         }
@@ -241,6 +246,8 @@ impl Port for Layered {
                 self.send(frame, pool)
             }
             Some(both) => {
+                // As in `rx`.
+                self.now = clock::monotonic().max(self.now);
                 both.tx.push(self.now, frame, pool);
                 self.send_due(pool).map(drop)
             }
