@@ -255,6 +255,12 @@ impl<E: Countable> Counters<E> {
             .filter(|&(_, n)| n != 0)
     }
 
+    fn absorb(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.as_mut().iter_mut().zip(other.0.as_ref()) {
+            *mine += theirs;
+        }
+    }
+
     pub(crate) fn add(&mut self, which: E, n: u64) {
         if let Some(cell) = self.0.as_mut().get_mut(which.number()) {
             *cell += n;
@@ -288,6 +294,18 @@ pub struct PortStats {
     pub tx_bytes: u64,
     /// Frames received here that were dropped, by reason.
     pub drops: Counters<DropReason>,
+}
+
+impl PortStats {
+    fn absorb(&mut self, other: &Self) {
+        self.rx_frames += other.rx_frames;
+        self.rx_segments += other.rx_segments;
+        self.rx_bytes += other.rx_bytes;
+        self.tx_frames += other.tx_frames;
+        self.tx_segments += other.tx_segments;
+        self.tx_bytes += other.tx_bytes;
+        self.drops.absorb(&other.drops);
+    }
 }
 
 /// Bytes of a frame, and segments that it stands for.
@@ -360,6 +378,44 @@ impl Stats {
             Ok(())
         } else {
             Err(ConservationError { sources, sinks })
+        }
+    }
+
+    /// Adds those of another worker of the node, which has the same ports.
+    pub fn absorb(&mut self, other: &Self) {
+        let mine = [
+            &mut self.rx,
+            &mut self.generated,
+            &mut self.cloned,
+            &mut self.split,
+            &mut self.tx,
+            &mut self.consumed,
+            &mut self.merged,
+            &mut self.handed,
+            &mut self.taken,
+        ];
+        let theirs = [
+            other.rx,
+            other.generated,
+            other.cloned,
+            other.split,
+            other.tx,
+            other.consumed,
+            other.merged,
+            other.handed,
+            other.taken,
+        ];
+        for (mine, theirs) in mine.into_iter().zip(theirs) {
+            *mine += theirs;
+        }
+        self.drops.absorb(&other.drops);
+        self.events.absorb(&other.events);
+        self.routes.absorb(&other.routes);
+        for (id, theirs) in &other.ports {
+            match self.ports.iter_mut().find(|(port, _)| port == id) {
+                Some((_, mine)) => mine.absorb(theirs),
+                None => self.ports.push((*id, theirs.clone())),
+            }
         }
     }
 
@@ -558,6 +614,35 @@ mod tests {
         assert_eq!((error.sources, error.sinks), (1, 0));
         stats.count_drop(None, DropReason::UnknownPort);
         assert_eq!(stats.check_conservation(0), Ok(()));
+    }
+
+    /// Every field of a worker's counters is in the node's.
+    #[cfg(feature = "serde")]
+    #[test]
+    fn the_counters_of_two_workers_are_added() {
+        let mut one = Stats::default();
+        one.set_ports([PortId(3)].into_iter());
+        one.count_rx_many(0, 5, 300, 2);
+        one.count_tx_many(0, 2, 200, 1);
+        one.count_drop(Some(0), DropReason::TtlExpired);
+        one.count(Event::Fragmented);
+        (one.generated, one.cloned, one.split) = (3, 4, 5);
+        (one.consumed, one.merged, one.handed, one.taken) = (6, 7, 8, 9);
+        one.routes.add(RouteKind::Local, 2);
+        fn doubled(value: &mut serde_json::Value) {
+            match value {
+                serde_json::Value::Number(n) => *value = (n.as_u64().unwrap() * 2).into(),
+                serde_json::Value::Array(all) => all.iter_mut().for_each(doubled),
+                serde_json::Value::Object(map) => map.values_mut().for_each(doubled),
+                _ => {}
+            }
+        }
+        let mut expected = serde_json::to_value(&one).unwrap();
+        doubled(&mut expected);
+        expected["ports"][0][0] = 3.into();
+        let other = one.clone();
+        one.absorb(&other);
+        assert_eq!(serde_json::to_value(&one).unwrap(), expected);
     }
 
     #[cfg(feature = "serde")]

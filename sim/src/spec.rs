@@ -106,12 +106,19 @@ pub struct LabSpec {
     /// Whether the kernels of pods may leave checksums and segmentation to the routers.
     #[serde(default = "offload_by_default")]
     pub offload: bool,
+    /// Workers of each node, at least 1.
+    #[serde(default = "workers_by_default")]
+    pub workers: usize,
     /// Namespaces, network policies, services, endpoint slices, in the order in which they were written.
     pub objects: Vec<kube::Object>,
 }
 
 fn offload_by_default() -> bool {
     true
+}
+
+fn workers_by_default() -> usize {
+    1
 }
 
 /// Whether network policies have an effect. kindnet of the seeds' time stores them and enforces nothing, Calico enforces.

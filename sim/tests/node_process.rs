@@ -43,6 +43,8 @@ fn start(role: Role) -> (NodeHandle, UnixStream) {
         lab: "test",
         node: "n1",
         role,
+        workers: 1,
+        connections: 65_536,
         log: theirs.as_fd(),
         program: Some(env!("CARGO_BIN_EXE_podwire").into()),
         die_with_thread: true,

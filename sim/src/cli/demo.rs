@@ -55,6 +55,7 @@ impl Demo {
             name: Some(name.clone()),
             network_policy: None,
             offload: None,
+            workers: None,
         };
         let lab = lab::load(&[], &overrides)?;
         let interrupted = Arc::new(AtomicBool::new(false));

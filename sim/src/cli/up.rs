@@ -12,7 +12,7 @@ use crate::client::launch::{Choice, LaunchError, start};
 use crate::client::{Client, ClientError};
 use crate::control::proto::{Request, Response};
 use crate::kube::Object;
-use crate::lab::{self, Overrides, Source};
+use crate::lab::{self, Overrides, Source, Workers};
 use crate::spec::{Backend, LabSpec, PolicyMode, Preset};
 use crate::view;
 
@@ -42,6 +42,10 @@ pub(super) struct Up {
     /// Have every frame as a wire would carry it: no checksums and no segmentation left to the routers (slower)
     #[arg(long, env = "PODWIRE_NO_OFFLOAD")]
     no_offload: bool,
+    /// Threads that share the work of each node, or `auto` for as many as there are processors for [default: 1, unless a file
+    /// says otherwise]
+    #[arg(long, value_name = "N", env = "PODWIRE_WORKERS")]
+    workers: Option<Workers>,
     /// How pods are made
     #[arg(long, value_enum, default_value_t, env = "PODWIRE_BACKEND")]
     backend: BackendArg,
@@ -133,6 +137,7 @@ impl Up {
             name: self.name.clone().or_else(|| global.lab.clone()),
             network_policy: self.network_policy.map(PolicyArg::mode),
             offload: self.no_offload.then_some(false),
+            workers: self.workers,
         };
         Ok(lab::load(&sources, &overrides)?)
     }
@@ -170,6 +175,9 @@ impl Up {
             began.elapsed().as_millis()
         ));
         say_when_ignored(&lab, ui);
+        for note in lab::undivided(&lab, started.backend) {
+            ui.talk(note);
+        }
         Ok(0)
     }
 

@@ -93,6 +93,7 @@ mod tests {
             name: Some("limits".to_owned()),
             network_policy: None,
             offload: None,
+            workers: None,
         };
         lab::load(&[], &overrides).expect("the preset is valid")
     }

@@ -105,6 +105,7 @@ mod tests {
             name: Some("plan".to_owned()),
             network_policy: None,
             offload: None,
+            workers: None,
         };
         lab::load(&[], &overrides).expect("the preset is valid")
     }

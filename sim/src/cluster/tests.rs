@@ -86,6 +86,7 @@ fn seed_000() -> LabSpec {
         pods: vec![pod("coredns", "minikube")],
         policy: PolicyMode::Ignore,
         offload: true,
+        workers: 1,
         objects: Vec::new(),
     }
 }

@@ -3,6 +3,9 @@
 //! Frames as in [`codec`](super::codec). The daemon numbers its requests; the node process answers each exactly once, in the
 //! order of arrival, so that the daemon may send many before it waits. A request that can't be carried out changes
 //! nothing and is answered with [`NodeReply::Failed`]. The node process ends when the socket closes.
+//!
+//! Where a request has descriptors, a process with several workers gets as many for each of them, one worker's behind the
+//! other's.
 
 use std::net::Ipv4Addr;
 
@@ -77,7 +80,7 @@ pub enum NodeRequest {
     /// over that an earlier process left in its own, which comes as a second one. To be asked before the ports are there,
     /// and behind the configuration when there is something to take over. Answer: [`NodeReply::Restored`].
     KeepJournal {
-        /// Slots of the new memory.
+        /// Slots of the new memory, of each worker's.
         slots: u32,
         /// Slots of the earlier process's.
         left: Option<u32>,
@@ -152,7 +155,7 @@ pub enum Attachment {
     },
     /// The underlay; the member's end of its socket to the hub comes along.
     Fabric {
-        /// Its number on the segment.
+        /// Its number on the segment; those of further workers follow.
         member: u32,
         /// Its MAC.
         mac: Mac,
@@ -299,6 +302,9 @@ pub struct NodeStats {
     /// Changes of connections are still to be written into the journal.
     #[serde(default)]
     pub journal_behind: bool,
+    /// Frames that were lost on their way from one worker to another, because too many waited.
+    #[serde(default)]
+    pub lost_between_workers: u64,
 }
 
 /// What was done to the frames of one port, as the router sees its directions.

@@ -3,6 +3,7 @@
 //! Decides how much memory the rings of a capture have, and that a node process which is started again goes on with
 //! them. No packet passes here: nodes write into rings that the client reads.
 
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,7 +31,8 @@ const MAX_WORDS: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct CaptureMemory {
     order: CaptureOrder,
-    ring: OwnedFd,
+    /// One for each worker.
+    rings: Vec<OwnedFd>,
     bell: Arc<Doorbell>,
 }
 
@@ -114,8 +116,11 @@ impl Lab {
             rings: Vec::new(),
         };
         let outcome = places.into_iter().try_for_each(|place| {
-            let ring = ring::create(words).map_err(broken)?;
-            let copy = ring.try_clone().map_err(broken)?;
+            let node = self.capturing_node(place.node.as_deref())?;
+            let rings = (0..node.workers()).map(|_| ring::create(words));
+            let rings = rings.collect::<io::Result<Vec<_>>>().map_err(broken)?;
+            let copies = rings.iter().map(OwnedFd::try_clone);
+            let copies = copies.collect::<io::Result<Vec<_>>>().map_err(broken)?;
             let memory = CaptureMemory {
                 order: CaptureOrder {
                     ports: place.ports,
@@ -124,12 +129,13 @@ impl Lab {
                     snaplen,
                     words,
                 },
-                ring,
+                rings,
                 bell: Arc::clone(&begun.bell),
             };
-            let node = self.capturing_node(place.node.as_deref())?;
             node.begin_capture(number, memory)?;
-            begun.rings.push((place.node, words, copy));
+            for copy in copies {
+                begun.rings.push((place.node.clone(), words, copy));
+            }
             Ok(())
         });
         if let Err(error) = outcome {
@@ -193,7 +199,10 @@ impl NodeRuntime {
     fn post_capture(&mut self, capture: u32, memory: &CaptureMemory) -> Result<Ticket, NodeError> {
         let order = memory.order.clone();
         let request = NodeRequest::CaptureBegin { capture, order };
-        self.post(request, &[memory.ring.as_fd(), memory.bell.as_fd()])
+        let bell = memory.bell.as_fd();
+        let rings = memory.rings.iter();
+        let fds: Vec<_> = rings.flat_map(|ring| [ring.as_fd(), bell]).collect();
+        self.post(request, &fds)
     }
 
     /// Has a new process go on with the captures of the one before it.

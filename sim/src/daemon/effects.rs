@@ -18,7 +18,7 @@ use tap_bridge::fabric::MemberId;
 
 use super::host_side::HostSide;
 use super::lab::{Lab, LabError, PodRuntime};
-use super::nodes::{ANSWER_TIMEOUT, NodeRuntime, Port, Underlay};
+use super::nodes::{ANSWER_TIMEOUT, Extent, NodeRuntime, Port, Underlay};
 use super::programs::{Program, ProgramSpec};
 use crate::cluster::{Effect, HOST_PORT};
 use crate::control::node::{Attachment, NodeRequest};
@@ -126,10 +126,15 @@ impl Lab {
     /// Makes the sandboxes and starts the node processes that `effects` will want, side by side.
     fn make(&mut self, effects: &[Effect]) -> Result<HashMap<String, Sandbox>, LabError> {
         let (keys, plans) = self.plans(effects)?;
+        let connections = self.cluster.network().conntrack.limit();
         let mut joining = Vec::new();
         for effect in effects {
             if let Effect::CreateNode { node } = effect {
-                joining.push((node.as_str(), self.underlay(node)?));
+                let extent = Extent {
+                    workers: self.workers_of(node),
+                    connections,
+                };
+                joining.push((node.as_str(), self.underlay(node)?, extent));
             }
         }
         let around = self.around.clone();
@@ -138,8 +143,8 @@ impl Lab {
             let starter = scope.spawn(|| {
                 joining
                     .iter()
-                    .map(|(name, underlay)| {
-                        NodeRuntime::start(name, Role::Node, *underlay, &around)
+                    .map(|(name, underlay, extent)| {
+                        NodeRuntime::start(name, Role::Node, *underlay, *extent, &around)
                     })
                     .collect::<io::Result<Vec<_>>>()
             });
@@ -224,6 +229,7 @@ impl Lab {
                 ifname: link.map_or_else(String::new, |link| link.host_ifname.clone()),
                 ifindex: link.map(|link| link.host_ifindex),
             },
+            queues: self.workers_of(&pod.node),
             ipv6_link_local: link.is_some_and(|link| link.ipv6_link_local),
             network: link.map_or_else(Network::default, Network::of_pod),
             node: None,
@@ -254,6 +260,7 @@ impl Lab {
                 ifname: "podwire-host".to_owned(),
                 ifindex: Some(HOST_FAR_IFINDEX),
             },
+            queues: self.workers_of(name),
             ipv6_link_local: eth0.link_local.is_some(),
             network: self.host_network(node, router),
             node: Some(NodeFiles {
@@ -275,7 +282,7 @@ impl Lab {
             mac: eth0.mac,
             mtu: u16::try_from(eth0.mtu).unwrap_or(u16::MAX),
         };
-        self.next_member += 1;
+        self.next_member += u32::try_from(self.workers_of(name)).unwrap_or(1);
         Ok(underlay)
     }
 
@@ -293,8 +300,10 @@ impl Lab {
             }
             Effect::RemoveNode { node } => {
                 if let Some(runtime) = self.nodes.remove(&node) {
-                    if let Err(error) = self.around.hub.remove_member(runtime.member()) {
-                        tracing::debug!("node {node}: {error}");
+                    for member in runtime.members() {
+                        if let Err(error) = self.around.hub.remove_member(member) {
+                            tracing::debug!("node {node}: {error}");
+                        }
                     }
                     runtime.kill();
                     later.grave.extend(runtime.stop(&self.setting.children));
@@ -354,7 +363,7 @@ impl Lab {
             name: "host".to_owned(),
             mtu,
             attachment: end.map_or(Attachment::Host, RouterEnd::attachment),
-            device: end.map(|end| Arc::clone(end.descriptor())),
+            devices: end.map_or_else(Vec::new, |end| end.descriptors().to_vec()),
         };
         let segment = runtime.impair_segment(self.cluster.network().impairments);
         later
@@ -397,7 +406,7 @@ impl Lab {
                 name: link.host_ifname.clone(),
                 mtu: link.mtu,
                 attachment,
-                device: end.map(|end| Arc::clone(end.descriptor())),
+                devices: end.map_or_else(Vec::new, |end| end.descriptors().to_vec()),
             };
             (link.port, port)
         });

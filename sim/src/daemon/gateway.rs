@@ -10,7 +10,7 @@ use router_core::{Mac, Snapshot};
 use tap_bridge::fabric::MemberId;
 
 use super::lab::{Lab, LabError};
-use super::nodes::{ANSWER_TIMEOUT, NodeRuntime, Port, Underlay};
+use super::nodes::{ANSWER_TIMEOUT, Extent, NodeRuntime, Port, Underlay};
 use crate::control::node::NodeRequest;
 use crate::internet::{self, FAR_SIDE, Gateway, UPLINK};
 use crate::node::handle::Role;
@@ -55,15 +55,16 @@ impl Lab {
             mac: gateway.mac,
             mtu: gateway.mtu,
         };
-        let mut node =
-            NodeRuntime::start(NAME, Role::Internet, underlay, &self.around).map_err(|error| {
-                LabError::internal(format!("the simulated internet can't be started: {error}"))
-            })?;
+        let extent = Extent::single(self.cluster.network().conntrack.limit());
+        let started = NodeRuntime::start(NAME, Role::Internet, underlay, extent, &self.around);
+        let mut node = started.map_err(|error| {
+            LabError::internal(format!("the simulated internet can't be started: {error}"))
+        })?;
         let port = Port {
             name: "internet".to_owned(),
             mtu: gateway.mtu,
             attachment: internet::attachment(spec),
-            device: None,
+            devices: Vec::new(),
         };
         let snapshot = Box::new(internet::snapshot(&gateway, spec));
         let outcome = (|| {

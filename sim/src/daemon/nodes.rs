@@ -41,8 +41,8 @@ pub struct Port {
     pub mtu: u16,
     /// What it is.
     pub attachment: Attachment,
-    /// The descriptor of its TAP device or packet socket, where there is one.
-    pub device: Option<Arc<OwnedFd>>,
+    /// The descriptors of its TAP device or packet socket, where there is one: one for each worker.
+    pub devices: Vec<Arc<OwnedFd>>,
 }
 
 /// Where a node is on the underlay.
@@ -50,7 +50,7 @@ pub struct Port {
 pub struct Underlay {
     /// The router's port.
     pub port: PortId,
-    /// Its number on the segment.
+    /// Its number on the segment; those of further workers follow.
     pub member: MemberId,
     /// Its MAC there.
     pub mac: Mac,
@@ -61,8 +61,30 @@ pub struct Underlay {
 /// Where a process keeps its journal of connections.
 #[derive(Debug)]
 struct JournalMemory {
-    memory: OwnedFd,
+    /// One for each worker.
+    memory: Vec<OwnedFd>,
+    /// Of each.
     slots: u32,
+}
+
+/// How large a process is.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    /// Its workers.
+    pub workers: usize,
+    /// Connections that they may have together.
+    pub connections: u32,
+}
+
+impl Extent {
+    /// For what needs no more than one worker.
+    #[must_use]
+    pub const fn single(connections: u32) -> Self {
+        Self {
+            workers: 1,
+            connections,
+        }
+    }
 }
 
 /// What node processes need of the daemon.
@@ -89,6 +111,7 @@ pub struct NodeRuntime {
     /// How often the process was started again.
     pub restarts: u32,
     underlay: Underlay,
+    extent: Extent,
     ports: BTreeMap<PortId, Port>,
     journal: Option<JournalMemory>,
     /// Of its ports; those that are left alone are left out.
@@ -108,6 +131,7 @@ impl NodeRuntime {
         name: &str,
         role: Role,
         underlay: Underlay,
+        extent: Extent,
         around: &Surroundings,
     ) -> io::Result<Self> {
         let mut node = Self {
@@ -118,6 +142,7 @@ impl NodeRuntime {
             deaths: 0,
             restarts: 0,
             underlay,
+            extent,
             ports: BTreeMap::new(),
             journal: None,
             impairments: BTreeMap::new(),
@@ -135,6 +160,8 @@ impl NodeRuntime {
                 lab: &around.lab,
                 node: &self.name,
                 role: self.role,
+                workers: self.extent.workers,
+                connections: self.extent.connections,
                 log: log.as_fd(),
                 program: None,
                 die_with_thread: false,
@@ -156,10 +183,17 @@ impl NodeRuntime {
         self.handle.as_ref().map(NodeHandle::pid)
     }
 
-    /// Its member of the fabric.
+    /// Its workers.
     #[must_use]
-    pub fn member(&self) -> MemberId {
-        self.underlay.member
+    pub fn workers(&self) -> usize {
+        self.extent.workers
+    }
+
+    /// Its members of the fabric.
+    pub fn members(&self) -> impl Iterator<Item = MemberId> + use<> {
+        let MemberId(first) = self.underlay.member;
+        let workers = u32::try_from(self.extent.workers).unwrap_or(1);
+        (first..first + workers).map(MemberId)
     }
 
     /// Joins the fabric: the first request to a new process.
@@ -173,13 +207,18 @@ impl NodeRuntime {
             mac,
             mtu,
         } = self.underlay;
-        let socket = around
-            .hub
-            .add_member(member, mac)
-            .map_err(|source| NodeError::Refused {
-                node: self.name.clone(),
-                message: format!("it can't join the fabric: {source}"),
-            })?;
+        let join = |id| {
+            if id == member {
+                around.hub.add_member(id, mac)
+            } else {
+                around.hub.add_worker(id, member)
+            }
+        };
+        let sockets: io::Result<Vec<OwnedFd>> = self.members().map(join).collect();
+        let sockets = sockets.map_err(|source| NodeError::Refused {
+            node: self.name.clone(),
+            message: format!("it can't join the fabric: {source}"),
+        })?;
         let request = NodeRequest::AddPort {
             id: port,
             name: "eth0".to_owned(),
@@ -189,7 +228,8 @@ impl NodeRuntime {
                 mac,
             },
         };
-        self.post(request, &[socket.as_fd()])
+        let sockets: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
+        self.post(request, &sockets)
     }
 
     /// Has a new process keep a journal for a table of so many connections, now and after every restart.
@@ -197,15 +237,20 @@ impl NodeRuntime {
     /// # Errors
     /// [`NodeError`]; the process keeps none then.
     pub fn keep_journal(&mut self, slots: u32) -> Result<Ticket, NodeError> {
+        let workers = u32::try_from(self.extent.workers).unwrap_or(1);
+        let slots = slots.div_ceil(workers);
         let memory = self.journal_memory(slots)?;
         let request = NodeRequest::KeepJournal { slots, left: None };
-        let ticket = self.post(request, &[memory.memory.as_fd()])?;
+        let fds: Vec<_> = memory.memory.iter().map(|memory| memory.as_fd()).collect();
+        let ticket = self.post(request, &fds)?;
         self.journal = Some(memory);
         Ok(ticket)
     }
 
     fn journal_memory(&self, slots: u32) -> Result<JournalMemory, NodeError> {
-        let memory = journal::create(slots).map_err(|source| NodeError::Refused {
+        let memory = (0..self.extent.workers).map(|_| journal::create(slots));
+        let memory = memory.collect::<io::Result<_>>();
+        let memory = memory.map_err(|source| NodeError::Refused {
             node: self.name.clone(),
             message: format!("no memory for the journal of connections: {source}"),
         })?;
@@ -222,7 +267,11 @@ impl NodeRuntime {
                 slots: new.slots,
                 left: Some(old.slots),
             };
-            let reply = self.request(request, &[new.memory.as_fd(), old.memory.as_fd()])?;
+            let each = new.memory.iter().zip(&old.memory);
+            let fds: Vec<_> = each
+                .flat_map(|(new, old)| [new.as_fd(), old.as_fd()])
+                .collect();
+            let reply = self.request(request, &fds)?;
             Ok((new, reply))
         });
         match handed {
@@ -252,9 +301,9 @@ impl NodeRuntime {
             mtu: port.mtu,
             attachment: port.attachment.clone(),
         };
-        let device = port.device.clone();
+        let devices = port.devices.clone();
         self.ports.insert(id, port);
-        let fds: Vec<BorrowedFd<'_>> = device.iter().map(|fd| fd.as_fd()).collect();
+        let fds: Vec<BorrowedFd<'_>> = devices.iter().map(|fd| fd.as_fd()).collect();
         self.post(request, &fds)
     }
 

@@ -43,9 +43,18 @@ impl Lab {
             attachment: Attachment::Packet {
                 offload: self.offload,
             },
-            device: Some(Arc::clone(socket)),
+            devices: vec![Arc::clone(socket)],
         };
         Some((id, port))
+    }
+
+    /// Workers of a node's process. A socket on an interface of the host is one queue.
+    pub(super) fn workers_of(&self, node: &str) -> usize {
+        if self.setting.uplinks.contains_key(node) {
+            1
+        } else {
+            self.workers
+        }
     }
 
     /// Every node of `spec` has the uplink that it has had.

@@ -23,6 +23,7 @@ mod source;
 mod tests;
 mod tree;
 mod uplink;
+mod workers;
 mod written;
 
 pub(crate) use conflist::parse as conflist;
@@ -34,6 +35,7 @@ pub(crate) use read::{Fields, boolean, list, number, one_of, parse as parse_as, 
 pub(crate) use resolve::spec as spec_of;
 pub use source::{BUILT_IN, Source};
 pub(crate) use tree::{Kind, Value, parse};
+pub use workers::{NoWorkers, Workers, undivided};
 pub(crate) use written::{CidrChoice, NodeFile, PodFile, address, net, restart_policy};
 
 use crate::manifest::{self, Object};
@@ -52,6 +54,8 @@ pub struct Overrides {
     pub network_policy: Option<PolicyMode>,
     /// False by `--no-offload`
     pub offload: Option<bool>,
+    /// `--workers`
+    pub workers: Option<Workers>,
 }
 
 /// The lab that `sources` describe together. Without any source it is the preset as it stands.

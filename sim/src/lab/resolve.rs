@@ -28,6 +28,9 @@ pub(super) fn resolve(
 ) -> Option<LabSpec> {
     let written_policy = lab.as_ref().and_then(|lab| lab.network_policy);
     let written_offload = lab.as_ref().and_then(|lab| lab.offload);
+    let written_workers = lab
+        .as_ref()
+        .and_then(|lab| lab.workers.as_ref().map(|at| at.value));
     let (name, preset, seed, network_file, nodes_file, system, mut pods) = match lab {
         Some(lab) => (
             lab.name,
@@ -108,6 +111,7 @@ pub(super) fn resolve(
     for (pod, link) in pods.iter_mut().skip(system).zip(links) {
         pod.link = link;
     }
+    let specs_len = specs.len();
     Some(LabSpec {
         name,
         preset,
@@ -117,6 +121,11 @@ pub(super) fn resolve(
         pods,
         policy,
         offload: overrides.offload.or(written_offload).unwrap_or(true),
+        workers: overrides
+            .workers
+            .or(written_workers)
+            .unwrap_or_default()
+            .resolve(specs_len),
         objects,
     })
 }

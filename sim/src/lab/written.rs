@@ -17,6 +17,7 @@ use super::names::{label, node_name, subdomain};
 use super::read::{self, Fields};
 use super::tree::{Kind, Value};
 use super::uplink::{self, UplinkFile};
+use super::workers::{self, Workers};
 use crate::impair::{Impair, LinkImpair};
 use crate::kube::ContainerPort;
 use crate::manifest::pod_annotations;
@@ -36,6 +37,7 @@ pub(super) const LAB_KEYS: &[&str] = &[
     "network",
     "networkPolicy",
     "offload",
+    "workers",
     "nodes",
     "systemPods",
     "pods",
@@ -151,6 +153,7 @@ pub(super) struct LabFile {
     pub(super) pods: Vec<PodFile>,
     pub(super) network_policy: Option<PolicyMode>,
     pub(super) offload: Option<bool>,
+    pub(super) workers: Option<At<Workers>>,
 }
 
 #[derive(Clone, Debug)]
@@ -325,6 +328,9 @@ pub(super) fn lab(document: &Value, sink: &mut Sink<'_>) -> Option<LabFile> {
             .get("offload")
             .and_then(|value| read::boolean(value, sink))
             .map(|at| at.value),
+        workers: fields
+            .get("workers")
+            .and_then(|value| workers::read(value, sink)),
     })
 }
 

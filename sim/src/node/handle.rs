@@ -49,6 +49,10 @@ pub struct NodeSpawn<'a> {
     pub node: &'a str,
     /// What it is.
     pub role: Role,
+    /// Number of workers, at least 1.
+    pub workers: usize,
+    /// Connections that it may have at a time.
+    pub connections: u32,
     /// Where its log goes (stderr; stdout as well).
     pub log: BorrowedFd<'a>,
     /// The program; none is the running one.
@@ -120,6 +124,8 @@ impl NodeHandle {
             role: what.role,
             name: what.node.to_owned(),
             control_fd: fd.as_raw_fd(),
+            workers: what.workers,
+            connections: what.connections,
         };
         let child = spawn(&Spawn {
             program: what.program.clone(),

@@ -190,17 +190,33 @@ impl<'a> Report<'a> {
     }
 
     fn conservation(&self, out: &mut String) {
-        let mut table = Table::new([
-            "NODE",
-            "RX+MADE+COPIED+SPLIT",
-            "TX+TAKEN+DROPPED+HELD+MERGED",
-            "",
-        ]);
+        // Of nodes with several workers, whose frames may be on their way between two of them.
+        let handed = |n: &NodeCounters| n.stats.router.handed + n.stats.router.taken > 0;
+        let shared = self.nodes.iter().any(handed);
+        let mut table = Table::new(if shared {
+            [
+                "NODE",
+                "RX+MADE+COPIED+SPLIT+TAKEN-OVER",
+                "TX+TAKEN+DROPPED+HELD+MERGED+HANDED-OVER",
+                "",
+            ]
+        } else {
+            [
+                "NODE",
+                "RX+MADE+COPIED+SPLIT",
+                "TX+TAKEN+DROPPED+HELD+MERGED",
+                "",
+            ]
+        });
         for node in self.nodes {
             let s = &node.stats.router;
             let held = u64::try_from(node.stats.held).unwrap_or(u64::MAX);
-            let sources = [s.rx, s.generated, s.cloned, s.split];
-            let sinks = [s.tx, s.consumed, s.dropped(), held, s.merged];
+            let mut sources = vec![s.rx, s.generated, s.cloned, s.split];
+            let mut sinks = vec![s.tx, s.consumed, s.dropped(), held, s.merged];
+            if shared {
+                sources.push(s.taken);
+                sinks.push(s.handed);
+            }
             let verdict = if s.check_conservation(node.stats.held).is_ok() {
                 "every frame accounted for"
             } else {
@@ -246,6 +262,9 @@ impl<'a> Report<'a> {
         json!({
             "name": node.node, "ports": ports, "drops": s.drops, "events": s.events, "routes": s.routes,
             "held": node.stats.held, "stack_drops": node.stats.stack_drops,
+            "workers": {
+                "handed": s.handed, "taken": s.taken, "lost": node.stats.lost_between_workers,
+            },
             "tracking": node.stats.tracking, "journal_behind": node.stats.journal_behind,
             "conservation": {
                 "rx": s.rx, "generated": s.generated, "cloned": s.cloned, "split": s.split,

@@ -38,3 +38,4 @@ mod tracking;
 mod traffic;
 mod uplink;
 mod wire;
+mod workers;

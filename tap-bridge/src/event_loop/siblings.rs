@@ -102,7 +102,7 @@ impl Siblings {
 
 impl<E: Engine> EventLoop<E> {
     /// Joins the loops of one node: the first is worker 0. To be called once, before they go to their threads.
-    pub fn join(loops: &mut [Self]) {
+    pub fn join(loops: &mut [&mut Self]) {
         for low in 0..loops.len() {
             for high in low + 1..loops.len() {
                 // What passes is no device's, so no MTU limits it.

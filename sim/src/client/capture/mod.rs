@@ -143,7 +143,7 @@ struct Source {
     reader: Reader,
     broken: bool,
     /// Places that have told their names.
-    places: Vec<(Place, PlaceId)>,
+    places: Vec<(Place, PlaceId, String)>,
     /// Time of the record before; names have none of their own.
     last: u64,
 }
@@ -242,8 +242,8 @@ impl Capture {
                 let places = source.map_or(&[][..], |source| &source.places);
                 let place = places
                     .iter()
-                    .find(|(p, _)| CapturedAt::from(*p) == count.place);
-                by_place.extend(place.map(|(_, id)| (*id, *count)));
+                    .find(|(p, ..)| CapturedAt::from(*p) == count.place);
+                by_place.extend(place.map(|(_, id, _)| (*id, *count)));
             }
         }
         let broken = self.sources.iter().filter(|source| source.broken);
@@ -333,11 +333,16 @@ impl Capture {
             let source = &mut self.sources[n];
             match decode(&held.words, &mut bytes) {
                 Some(Record::Interface { place, name }) => {
-                    let id = self.places;
-                    self.places += 1;
-                    source.places.retain(|(p, _)| *p != place);
-                    source.places.push((place, id));
-                    output.place(id, &source.node, &String::from_utf8_lossy(name))?;
+                    let name = String::from_utf8_lossy(name).into_owned();
+                    let known = known_place(&self.sources, n, place, &name);
+                    let id = known.unwrap_or(self.places);
+                    let source = &mut self.sources[n];
+                    source.places.retain(|(p, ..)| *p != place);
+                    if known.is_none() {
+                        self.places += 1;
+                        output.place(id, &source.node, &name)?;
+                    }
+                    source.places.push((place, id, name));
                 }
                 Some(Record::Packet {
                     place,
@@ -347,7 +352,8 @@ impl Capture {
                     len,
                     bytes,
                 }) => {
-                    let Some((_, id)) = source.places.iter().find(|(p, _)| *p == place) else {
+                    let found = source.places.iter().find(|(p, ..)| *p == place);
+                    let Some((_, id, _)) = found else {
                         continue;
                     };
                     self.summary.captured += 1;
@@ -401,6 +407,16 @@ impl Capture {
             Err(errno) => Err(CaptureError::Input(errno.into())),
         }
     }
+}
+
+/// The number of a place that another worker of the same node has told of by the same name.
+fn known_place(sources: &[Source], n: usize, place: Place, name: &str) -> Option<PlaceId> {
+    let own = &sources[n].name;
+    let others = sources.iter().enumerate().filter(|(m, _)| *m != n);
+    let workers = others.filter(|(_, source)| source.name == *own);
+    let mut places = workers.flat_map(|(_, source)| &source.places);
+    let found = places.find(|(p, _, called)| *p == place && called == name);
+    found.map(|(_, id, _)| *id)
 }
 
 fn source(node: Option<String>, words: usize, ring: &OwnedFd) -> io::Result<Source> {

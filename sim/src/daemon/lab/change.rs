@@ -32,14 +32,22 @@ impl Lab {
 
     fn check_devices(&self, spec: &LabSpec) -> Result<(), LabError> {
         self.check_uplinks(spec)?;
-        if spec.offload == self.offload {
+        let runs = if spec.offload != self.offload {
+            format!("{} offload", if self.offload { "with" } else { "without" })
+        } else if spec.workers != self.wanted_workers {
+            let workers = self.wanted_workers;
+            format!(
+                "with {workers} worker{} per node",
+                if workers == 1 { "" } else { "s" }
+            )
+        } else {
             return Ok(());
-        }
-        let (runs, name) = (if self.offload { "with" } else { "without" }, &spec.name);
+        };
+        let name = &spec.name;
         Err(LabError::Failed {
             kind: ErrorKind::Invalid,
             message: format!(
-                "lab {name} runs {runs} offload, which can't be changed while it runs; `podwire down {name}` first"
+                "lab {name} runs {runs}, which can't be changed while it runs; `podwire down {name}` first"
             ),
         })
     }

@@ -80,6 +80,10 @@ pub struct Lab {
     pub(super) workshop: Option<Workshop>,
     /// As declared when it was brought up.
     pub(super) offload: bool,
+    /// Of each node, on this back end.
+    pub(super) workers: usize,
+    /// As declared.
+    wanted_workers: usize,
     pub(super) nodes: BTreeMap<String, NodeRuntime>,
     pub(super) internet: Option<NodeRuntime>,
     pub(super) pods: HashMap<String, PodRuntime>,
@@ -130,6 +134,13 @@ impl Lab {
             around,
             workshop: None,
             offload: spec.offload,
+            // Network stacks inside a process are one thread's, and a packet socket is one queue.
+            workers: if backend == Backend::Tap {
+                spec.workers
+            } else {
+                1
+            },
+            wanted_workers: spec.workers,
             nodes: BTreeMap::new(),
             internet: None,
             pods: HashMap::new(),
@@ -310,8 +321,10 @@ impl Lab {
             .chain(internet)
             .find(|node| node.pid() == Some(pid))?;
         let delay = node.collect(&setting.children)?;
-        if let Err(error) = around.hub.remove_member(node.member()) {
-            tracing::debug!("node {}: {error}", node.name());
+        for member in node.members() {
+            if let Err(error) = around.hub.remove_member(member) {
+                tracing::debug!("node {}: {error}", node.name());
+            }
         }
         let name = node.name().to_owned();
         self.cluster.node_lost(&name, now_ms());

@@ -152,6 +152,7 @@ fn flags_stand_above_files() {
         name: Some("big".into()),
         network_policy: None,
         offload: None,
+        workers: None,
     };
     let source = Source::new("lab.yaml", format!("{HEADER}name: small\nnodes: 2\n"));
     let lab = load(&[source], &overrides).unwrap();

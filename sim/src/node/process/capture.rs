@@ -5,11 +5,11 @@ use std::os::fd::OwnedFd;
 use router_core::PortId;
 use tap_bridge::layer::capture::{Begin, Wanted};
 
-use super::NodeProcess;
+use super::worker::Worker;
 use crate::control::capture::{CaptureCounts, CaptureOrder};
 use crate::control::node::NodeReply;
 
-impl NodeProcess {
+impl Worker {
     pub(super) fn begin_capture(
         &mut self,
         capture: u32,

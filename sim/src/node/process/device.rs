@@ -8,9 +8,9 @@ use tap_bridge::event_loop::AnyPort;
 use tap_bridge::packet::{self, PacketPort};
 use tap_bridge::tap::{self, TapPort};
 
-use super::NodeProcess;
+use super::worker::Worker;
 
-impl NodeProcess {
+impl Worker {
     /// A TAP device.
     pub(super) fn tap_port(&mut self, fd: OwnedFd, name: &str, mtu: u16) -> io::Result<AnyPort> {
         rustix::io::ioctl_fionbio(&fd, true)?;

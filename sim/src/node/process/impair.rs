@@ -3,12 +3,12 @@
 use router_core::PortId;
 use tap_bridge::layer::Impaired;
 
-use super::NodeProcess;
+use super::worker::Worker;
 use crate::control::node::ImpairedPort;
-use crate::impair::LinkImpair;
+use crate::impair::{Impair, LinkImpair};
 use crate::node::engine::impair::set;
 
-impl NodeProcess {
+impl Worker {
     pub(super) fn impair(&mut self, port: PortId, wanted: &LinkImpair) -> Result<(), String> {
         let engine = self.event_loop.engine_mut();
         let done = engine.impair(port, wanted)
@@ -16,6 +16,8 @@ impl NodeProcess {
                 .event_loop
                 .change_layers(port, |layers| set(&mut layers.impaired, wanted));
         if done {
+            let idle = wanted.rx == Impair::default() && wanted.tx == Impair::default();
+            self.impair_whole(port, !idle);
             Ok(())
         } else {
             Err(format!("there is no port {}", port.0))

@@ -68,8 +68,8 @@ pub struct FarEnd {
 /// The router's end of a sandbox's interface.
 #[derive(Clone, Debug)]
 pub enum RouterEnd {
-    /// A TAP device, gone with the last duplicate of its descriptor.
-    Tap(Arc<OwnedFd>),
+    /// A TAP device, a descriptor for each of its queues; gone with the last duplicate of them.
+    Tap(Vec<Arc<OwnedFd>>),
     /// A veth's far end.
     Packet {
         /// The packet socket on it.
@@ -84,11 +84,12 @@ pub enum RouterEnd {
 }
 
 impl RouterEnd {
-    /// What the node process reads and writes.
+    /// What the node process reads and writes, one for each worker.
     #[must_use]
-    pub fn descriptor(&self) -> &Arc<OwnedFd> {
+    pub fn descriptors(&self) -> &[Arc<OwnedFd>] {
         match self {
-            Self::Tap(fd) | Self::Packet { socket: fd, .. } => fd,
+            Self::Tap(queues) => queues,
+            Self::Packet { socket, .. } => std::slice::from_ref(socket),
         }
     }
 
@@ -153,14 +154,14 @@ pub(super) fn tap(
         device,
         offload,
     };
-    let mut made = tap::create(&config);
+    let mut made = tap::create_queues(&config, plan.queues);
     if let Err(TapError::Attach { source, .. }) = &made
         && source.kind() == io::ErrorKind::ResourceBusy
     {
         config.ifindex = None;
-        made = tap::create(&config);
+        made = tap::create_queues(&config, plan.queues);
     }
-    let fd = made.map_err(|source| SandboxError::Tap {
+    let queues = made.map_err(|source| SandboxError::Tap {
         name: plan.name.clone(),
         source,
     })?;
@@ -168,7 +169,8 @@ pub(super) fn tap(
         Some(ifindex) => ifindex,
         None => index_of(plan, &plan.ifname)?,
     };
-    Ok((RouterEnd::Tap(Arc::new(fd)), ifindex))
+    let queues = queues.into_iter().map(Arc::new).collect();
+    Ok((RouterEnd::Tap(queues), ifindex))
 }
 
 /// Makes a veth whose near end is in the calling thread's network namespace, of which `home` is a descriptor.
@@ -277,7 +279,7 @@ pub(super) fn remove(ends: Vec<RouterEnd>) -> Vec<Arc<OwnedFd>> {
     let mut nodes: Vec<(Arc<OwnedFd>, Vec<u32>)> = Vec::new();
     for end in ends {
         match end {
-            RouterEnd::Tap(fd) => taps.push(fd),
+            RouterEnd::Tap(queues) => taps.extend(queues),
             RouterEnd::Packet {
                 namespace, ifindex, ..
             } => match nodes.iter_mut().find(|(it, _)| Arc::ptr_eq(it, &namespace)) {

@@ -57,6 +57,8 @@ pub struct Plan {
     pub mtu: u16,
     /// Its other end.
     pub far: FarEnd,
+    /// Queues of its interface, at least 1.
+    pub queues: usize,
     /// IPv6 stays on, with link-local addresses.
     pub ipv6_link_local: bool,
     /// Addresses, routes, neighbours.

@@ -64,6 +64,7 @@ fn plan(files: &Path, name: &str) -> Plan {
             ifname: link.host_ifname.clone(),
             ifindex: Some(link.host_ifindex),
         },
+        queues: 1,
         ipv6_link_local: link.ipv6_link_local,
         network: Network::of_pod(&link),
         node: None,

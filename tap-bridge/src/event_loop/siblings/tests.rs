@@ -49,7 +49,7 @@ fn two(frames: usize) -> (Vec<EventLoop<Relay>>, MemoryPort) {
             .unwrap()
         })
         .into();
-    EventLoop::join(&mut loops);
+    EventLoop::join(&mut loops.iter_mut().collect::<Vec<_>>());
     let (near, far) = MemoryPort::pair(1500, 1024);
     loops[0].add_port(PORT, near).unwrap();
     (loops, far)
