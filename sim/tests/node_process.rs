@@ -306,13 +306,13 @@ fn the_hidden_command_wants_its_socket() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
     let fd = ours.as_raw_fd().to_string();
     let status = Command::new(env!("CARGO_BIN_EXE_podwire"))
-        .args(["__node", "node", "n1", &fd])
+        .args(["__node", "node", "n1", &fd, "1", "8"])
         .stderr(std::process::Stdio::null())
         .status()
         .unwrap();
     assert_eq!(status.code(), Some(70));
     let status = Command::new(env!("CARGO_BIN_EXE_podwire"))
-        .args(["__node", "king", "n1", "3"])
+        .args(["__node", "king", "n1", "3", "1", "8"])
         .status()
         .unwrap();
     assert_eq!(status.code(), Some(2));
