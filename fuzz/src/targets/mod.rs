@@ -1,5 +1,6 @@
 //! The targets. Each states what must hold for every input; a panic is the finding.
 
+pub mod capture;
 pub mod coalesce;
 #[cfg(feature = "podwire")]
 pub mod control_frame;
@@ -66,6 +67,11 @@ pub const ALL: &[Target] = &[
         name: "segment",
         run: segment::run,
         seeds: segment::seeds,
+    },
+    Target {
+        name: "capture",
+        run: capture::run,
+        seeds: capture::seeds,
     },
     Target {
         name: "coalesce",
