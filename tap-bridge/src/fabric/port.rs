@@ -320,13 +320,18 @@ impl FabricPort {
     fn add_peer(&mut self, id: MemberId, generation: u64, mac: Mac) {
         if let Some(index) = self.index_of(id) {
             self.drop_peer(index);
+            self.index_macs();
         }
         if self.peers.len() == MEMBERS_MAX || id == self.id {
             self.fabric.bad_messages += 1;
-        } else {
-            self.peers.push(Peer::new(id, generation, mac));
+            return;
         }
-        self.index_macs();
+        self.peers.push(Peer::new(id, generation, mac));
+        // Everybody hears of everybody: sorting all of them each time would be felt in a crowd.
+        match self.by_mac.binary_search_by_key(&mac, |entry| entry.0) {
+            Err(place) if mac != self.mac => self.by_mac.insert(place, (mac, self.peers.len() - 1)),
+            _ => self.index_macs(),
+        }
     }
 
     fn remove_peer(&mut self, id: MemberId, generation: u64) {

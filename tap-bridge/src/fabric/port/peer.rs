@@ -47,7 +47,8 @@ impl Peer {
             mac,
             state: State::Unlinked,
             retired: Vec::new(),
-            pending: VecDeque::with_capacity(PENDING_PER_PEER),
+            // Most peers never have any: a thousand members with room for them would take a gigabyte together.
+            pending: VecDeque::new(),
             broken: None,
             stalled: false,
             connect: false,
