@@ -273,19 +273,27 @@ fn index_of(plan: &Plan, name: &str) -> Result<u32, SandboxError> {
     })
 }
 
-/// Removes veths by their far ends, those of one node together, and returns when they are gone.
+/// Removes veths by their far ends, those of one node together, and returns when they are gone. What is left are descriptors to
+/// close: of a TAP device, which goes with it, and of a packet socket, for each of which the kernel waits as well.
 pub(super) fn remove(ends: Vec<RouterEnd>) -> Vec<Arc<OwnedFd>> {
-    let mut taps = Vec::new();
+    let mut descriptors = Vec::new();
     let mut nodes: Vec<(Arc<OwnedFd>, Vec<u32>)> = Vec::new();
     for end in ends {
         match end {
-            RouterEnd::Tap(queues) => taps.extend(queues),
+            RouterEnd::Tap(queues) => descriptors.extend(queues),
             RouterEnd::Packet {
-                namespace, ifindex, ..
-            } => match nodes.iter_mut().find(|(it, _)| Arc::ptr_eq(it, &namespace)) {
-                Some((_, list)) => list.push(ifindex),
-                None => nodes.push((namespace, vec![ifindex])),
-            },
+                socket,
+                namespace,
+                ifindex,
+                ..
+            } => {
+                descriptors.push(socket);
+                let known = nodes.iter_mut().find(|(it, _)| Arc::ptr_eq(it, &namespace));
+                match known {
+                    Some((_, list)) => list.push(ifindex),
+                    None => nodes.push((namespace, vec![ifindex])),
+                }
+            }
         }
     }
     std::thread::scope(|scope| {
@@ -311,5 +319,5 @@ pub(super) fn remove(ends: Vec<RouterEnd>) -> Vec<Arc<OwnedFd>> {
             drop(spawned);
         }
     });
-    taps
+    descriptors
 }

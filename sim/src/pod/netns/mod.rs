@@ -32,8 +32,8 @@ use super::network::Network;
 /// Threads that make sandboxes: the kernel does most of it under one lock, so that more don't help.
 const MAKERS: usize = 4;
 
-/// Threads that close TAP devices. Each close waits for a grace period of the kernel, which all that wait at the same
-/// time share (decision 12).
+/// Threads that close TAP devices and packet sockets. Each close waits for a grace period of the kernel, which all that wait at
+/// the same time share (decision 12).
 const CLOSERS: usize = 256;
 
 /// What to make.
@@ -333,22 +333,27 @@ fn accept_local() {
 
 /// Closes sandboxes and returns when their devices are gone, in about the time that one takes.
 pub fn close(sandboxes: impl IntoIterator<Item = Sandbox>) {
-    let mut ends = Vec::new();
+    let (mut ends, mut namespaces) = (Vec::new(), Vec::new());
     for sandbox in sandboxes {
-        let Sandbox { end, files, .. } = sandbox;
+        let Sandbox {
+            net, end, files, ..
+        } = sandbox;
         ends.extend(end);
+        namespaces.push(net);
         if let Err(error) = fs::remove_dir_all(&files) {
             tracing::debug!("{}: {error}", files.display());
         }
     }
-    let mut taps: Vec<_> = device::remove(ends)
+    let mut descriptors: Vec<_> = device::remove(ends)
         .into_iter()
         .filter_map(Arc::into_inner)
         .collect();
-    let per_thread = taps.len().div_ceil(CLOSERS).max(1);
+    // Not before: the kernel takes veths of a namespace that ends one by one, under the same lock.
+    drop(namespaces);
+    let per_thread = descriptors.len().div_ceil(CLOSERS).max(1);
     std::thread::scope(|scope| {
-        while !taps.is_empty() {
-            let some = taps.split_off(taps.len().saturating_sub(per_thread));
+        while !descriptors.is_empty() {
+            let some = descriptors.split_off(descriptors.len().saturating_sub(per_thread));
             let closer = std::thread::Builder::new().stack_size(64 << 10);
             // Without a thread they are closed here, only more slowly.
             drop(closer.spawn_scoped(scope, move || drop(some)));
