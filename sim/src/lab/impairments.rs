@@ -13,19 +13,6 @@ use super::read::{self, Fields};
 use super::tree::Value;
 use crate::impair::{Impair, LinkImpair, Shape, percent, rate, time};
 
-pub(super) const KEYS: &[&str] = &[
-    "delay",
-    "jitter",
-    "distribution",
-    "loss",
-    "duplicate",
-    "corrupt",
-    "reorder",
-    "rate",
-    "limit",
-    "seed",
-];
-
 pub(super) const LINK_KEYS: &[&str] = &[
     "delay",
     "jitter",
@@ -40,6 +27,9 @@ pub(super) const LINK_KEYS: &[&str] = &[
     "in",
     "out",
 ];
+
+/// The same without directions.
+pub(super) const KEYS: &[&str] = LINK_KEYS.split_at(LINK_KEYS.len() - 2).0;
 
 /// Of a pod's link. The router receives what the pod sends.
 pub(super) fn link(value: &Value, sink: &mut Sink<'_>) -> Option<LinkImpair> {
