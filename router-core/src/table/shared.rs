@@ -167,3 +167,6 @@ fn lock<T>(mutex: &Mutex<T>) -> impl core::ops::DerefMut<Target = T> {
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests;
