@@ -247,7 +247,8 @@ fn pair(plan: &Plan, ends: &Ends, namespace: &OwnedFd) -> Result<String, Sandbox
     Err(refusal.expect("four ways were tried"))
 }
 
-fn apply(plan: &Plan, changes: Changes) -> Result<(), SandboxError> {
+/// Makes changes in the namespace of the calling thread.
+pub(super) fn apply(plan: &Plan, changes: Changes) -> Result<(), SandboxError> {
     let refused = |source| SandboxError::Network {
         name: plan.name.clone(),
         source,

@@ -286,20 +286,10 @@ impl Workshop {
     }
 
     fn network(&self, plan: &Plan, ifindex: u32) -> Result<(), SandboxError> {
-        let refused = |source| SandboxError::Network {
-            name: plan.name.clone(),
-            source,
-        };
-        let mut socket = RouteSocket::open().map_err(|source| {
-            refused(NetlinkError {
-                change: "open a routing socket".into(),
-                source,
-            })
-        })?;
         let mut changes = Changes::new();
         changes.link_up(LOOPBACK);
         if ifindex == 0 {
-            return socket.apply(changes).map_err(refused);
+            return device::apply(plan, changes);
         }
         changes.link_identity(ifindex, plan.mac, plan.mtu);
         match self.kind {
@@ -311,7 +301,7 @@ impl Workshop {
             Kind::Veth(_) => changes.link_up(ifindex),
         };
         plan.network.establish(ifindex, &mut changes);
-        socket.apply(changes).map_err(refused)
+        device::apply(plan, changes)
     }
 }
 
