@@ -175,11 +175,17 @@ impl Table {
     /// A table of these cells (the root, the outside cell last, filled up to whole lines; then nodes), with room for
     /// `spare` more lines.
     pub(super) fn new(window: Window, filled: &[u32], spare: usize) -> Self {
+        // One line more than is used, as the memory may begin in the middle of one.
         let all = filled.len() + (spare + 1) * LINE;
         let mut cells: Arc<[AtomicU32]> = arch::shared(all, |_| AtomicU32::new(MISS));
-        let size = size_of::<AtomicU32>();
-        let beyond = cells.as_ptr().addr() % (LINE * size) / size;
-        let first = (LINE - beyond) % LINE;
+        let first = if cfg!(loom) {
+            // A model has to take the same way each time, wherever its memory is.
+            0
+        } else {
+            let size = size_of::<AtomicU32>();
+            let beyond = cells.as_ptr().addr() % (LINE * size) / size;
+            (LINE - beyond) % LINE
+        };
         if let Some(cells) = Arc::get_mut(&mut cells) {
             for (cell, &value) in cells.iter_mut().skip(first).zip(filled) {
                 *cell = AtomicU32::new(value);
@@ -196,9 +202,9 @@ impl Table {
         size_of_val(&*self.cells)
     }
 
-    /// Lines there are, those of the root included.
+    /// Lines there are, those of the root included: as many wherever the memory begins.
     pub(super) fn lines(&self) -> usize {
-        (self.cells.len() - self.first) / LINE
+        self.cells.len() / LINE - 1
     }
 
     /// Next hop of an address, [`NO_ROUTE`] if there is none.
