@@ -20,6 +20,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::Rib;
 use crate::arch::{self, Kernel};
@@ -209,6 +210,13 @@ impl Table {
     fn store(&self, index: usize, cell: u16) {
         self.cells[index].store(cell, Ordering::Release);
     }
+
+    /// Fills cells that no reader can be at.
+    fn fill(&self, cells: Range<usize>, with: u16) {
+        for cell in &self.cells[cells] {
+            cell.store(with, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Which groups of a table are in use.
@@ -396,9 +404,7 @@ impl Editor<'_> {
         };
         let cells = self.table.group(link);
         if is_new {
-            for cell in cells..cells + (1 << step) {
-                self.table.store(cell, old);
-            }
+            self.table.fill(cells..cells + (1 << step), old);
         }
         let span = Span {
             cells,
