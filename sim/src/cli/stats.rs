@@ -15,7 +15,12 @@ const AFTER_HELP: &str = "\
 Frames and bytes include the Ethernet header. Every frame that a router is given or makes ends in exactly one place; the last
 lines add up both sides and say whether they agree (exit status 70 if not, which would be a bug).
 
-JSON: nodes (name, ports, drops, events, routes, held, tracking, journal_behind, conservation), lab (sums). Reasons are the names that traces use.";
+A superframe, which a pod hands over instead of up to 45 segments of TCP, is one frame. With -o wide, SEGMENTS are the frames that a
+wire would have carried; NOT-TAKEN are those the device of the port could not take, BROKEN those it handed in malformed, MISSED those
+it had no room for.
+
+JSON: nodes (name, ports with what their devices and links did, drops, events, routes, held, workers, tracking, journal_behind,
+conservation), lab (sums). Reasons are the names that traces use.";
 
 /// Shows counters.
 #[derive(Args, Debug)]
@@ -38,6 +43,7 @@ pub(super) struct Stats {
 enum Format {
     #[default]
     Table,
+    Wide,
     Json,
 }
 
@@ -72,7 +78,9 @@ impl Stats {
         }
         match self.output {
             Format::Json => ui.data(&to_json(&report.json())),
-            Format::Table => ui.data(&report.table(global.verbose)),
+            Format::Table | Format::Wide => {
+                ui.data(&report.table(global.verbose, self.output == Format::Wide));
+            }
         }
         Ok(if report.is_conserved() { 0 } else { BUG })
     }

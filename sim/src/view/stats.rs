@@ -1,7 +1,8 @@
 //! `podwire stats`: what the routers have counted.
 //!
 //! Table: ports, drops, events and routes, a block each; rows of zeros only with `-v`. Sums where there is more than one
-//! node. The last block adds up where frames came from and where they ended (decision 14).
+//! node. The wide one also has what a wire would have carried for superframes, and what the devices lost by the place. The last
+//! block adds up where frames came from and where they ended (decision 14).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,6 +12,7 @@ use router_core::{DropReason, Event};
 use serde_json::{Value, json};
 
 use super::table::Table;
+use crate::control::node::{ImpairedPort, PortStats as Device};
 use crate::control::proto::NodeCounters;
 
 /// Shown for the router behind the nodes' default gateway.
@@ -29,8 +31,18 @@ struct Row<'a> {
     node: &'a str,
     port: &'a str,
     stats: &'a router_core::stats::PortStats,
-    /// Frames that the device, not the router, lost.
-    lost: u64,
+    /// What the device says.
+    device: Option<&'a Device>,
+    /// What the link does to frames, if anything.
+    impaired: Option<&'a ImpairedPort>,
+}
+
+impl Row<'_> {
+    /// Frames that the device, not the router, lost: that it could not take, handed in broken, and had no room for.
+    fn lost(&self) -> [u64; 3] {
+        let lost = |d: &Device| [d.tx_dropped, d.rx_errors, d.rx_missed];
+        self.device.map_or([0; 3], lost)
+    }
 }
 
 impl<'a> Report<'a> {
@@ -53,14 +65,14 @@ impl<'a> Report<'a> {
                 .filter_map(move |(id, stats)| {
                     let name = node.ports.iter().find(|(p, _)| p == id);
                     let port = name.map_or("?", |(_, name)| name.as_str());
-                    let device = node.stats.ports.iter().find(|p| p.port == *id);
                     self.port
                         .is_none_or(|wanted| wanted == port)
                         .then_some(Row {
                             node: name_of(node),
                             port,
                             stats,
-                            lost: device.map_or(0, |d| d.tx_dropped + d.rx_errors + d.rx_missed),
+                            device: node.stats.ports.iter().find(|p| p.port == *id),
+                            impaired: node.stats.impaired.iter().find(|p| p.port == *id),
                         })
                 })
         })
@@ -90,12 +102,12 @@ impl<'a> Report<'a> {
             .all(|n| n.stats.router.check_conservation(n.stats.held).is_ok())
     }
 
-    /// The tables; rows of zeros with `all`.
+    /// The tables; rows of zeros with `all`, more columns with `wide`.
     #[must_use]
-    pub fn table(&self, all: bool) -> String {
+    pub fn table(&self, all: bool, wide: bool) -> String {
         let mut out = String::new();
         if !self.drops_only {
-            self.ports(&mut out, all);
+            self.ports(&mut out, all, wide);
         }
         self.drops(&mut out, all);
         if self.port.is_none() && !self.drops_only {
@@ -120,41 +132,66 @@ impl<'a> Report<'a> {
         out
     }
 
-    fn ports(&self, out: &mut String, all: bool) {
-        let mut table = Table::new([
-            "NODE",
-            "PORT",
-            "RX-FRAMES",
-            "RX-BYTES",
-            "TX-FRAMES",
-            "TX-BYTES",
-            "DROPPED",
-            "DEVICE-LOST",
-        ]);
-        let mut sums = [0; 6];
+    fn ports(&self, out: &mut String, all: bool, wide: bool) {
+        let names: &[&str] = if wide {
+            &[
+                "RX-FRAMES",
+                "RX-SEGMENTS",
+                "RX-BYTES",
+                "TX-FRAMES",
+                "TX-SEGMENTS",
+                "TX-BYTES",
+                "DROPPED",
+                "NOT-TAKEN",
+                "BROKEN",
+                "MISSED",
+            ]
+        } else {
+            &[
+                "RX-FRAMES",
+                "RX-BYTES",
+                "TX-FRAMES",
+                "TX-BYTES",
+                "DROPPED",
+                "DEVICE-LOST",
+            ]
+        };
+        let mut table = Table::new(["NODE", "PORT"].iter().chain(names).copied());
+        let mut sums = vec![0; names.len()];
         let mut count = 0;
         for row in self.rows() {
             let s = row.stats;
-            let cells = [
-                s.rx_frames,
-                s.rx_bytes,
-                s.tx_frames,
-                s.tx_bytes,
-                s.drops.total(),
-                row.lost,
-            ];
-            for (sum, cell) in sums.iter_mut().zip(cells) {
+            let [not_taken, broken, missed] = row.lost();
+            let (rx, tx) = ([s.rx_frames, s.rx_bytes], [s.tx_frames, s.tx_bytes]);
+            let cells = if wide {
+                vec![
+                    rx[0],
+                    s.rx_segments,
+                    rx[1],
+                    tx[0],
+                    s.tx_segments,
+                    tx[1],
+                    s.drops.total(),
+                    not_taken,
+                    broken,
+                    missed,
+                ]
+            } else {
+                let lost = not_taken + broken + missed;
+                vec![rx[0], rx[1], tx[0], tx[1], s.drops.total(), lost]
+            };
+            for (sum, cell) in sums.iter_mut().zip(&cells) {
                 *sum += cell;
             }
             if all || cells.iter().any(|&n| n != 0) {
                 count += 1;
                 let names = [row.node.to_owned(), row.port.to_owned()];
-                table.row(names.into_iter().chain(cells.map(|n| n.to_string())));
+                table.row(names.into_iter().chain(cells.iter().map(u64::to_string)));
             }
         }
         if count > 1 {
             let names = ["(all)".to_owned(), String::new()];
-            table.row(names.into_iter().chain(sums.map(|n| n.to_string())));
+            table.row(names.into_iter().chain(sums.iter().map(u64::to_string)));
         }
         if table.is_empty() {
             *out += "No frames yet.\n";
@@ -233,14 +270,7 @@ impl<'a> Report<'a> {
         let nodes: Vec<Value> = self.nodes.iter().map(|node| self.node(node)).collect();
         let mut lab: BTreeMap<&str, u64> = BTreeMap::new();
         for node in self.nodes {
-            let s = &node.stats.router;
-            for (name, n) in [
-                ("rx", s.rx),
-                ("generated", s.generated),
-                ("tx", s.tx),
-                ("consumed", s.consumed),
-                ("dropped", s.dropped()),
-            ] {
+            for (name, n) in terms(node) {
                 *lab.entry(name).or_default() += n;
             }
         }
@@ -252,13 +282,26 @@ impl<'a> Report<'a> {
         let rows = self.rows().filter(|row| row.node == name_of(node));
         let ports: Vec<Value> = rows
             .map(|row| {
-                json!({
-                    "name": row.port, "rx_frames": row.stats.rx_frames, "rx_bytes": row.stats.rx_bytes,
-                    "tx_frames": row.stats.tx_frames, "tx_bytes": row.stats.tx_bytes,
-                    "drops": row.stats.drops, "device_lost": row.lost,
-                })
+                let [not_taken, broken, missed] = row.lost();
+                let mut port = json!({
+                    "name": row.port, "rx_frames": row.stats.rx_frames, "rx_segments": row.stats.rx_segments,
+                    "rx_bytes": row.stats.rx_bytes, "tx_frames": row.stats.tx_frames,
+                    "tx_segments": row.stats.tx_segments, "tx_bytes": row.stats.tx_bytes,
+                    "drops": row.stats.drops, "device_lost": not_taken + broken + missed,
+                    "device": {"tx_dropped": not_taken, "rx_errors": broken, "rx_missed": missed},
+                });
+                if let Some(impaired) = row.impaired {
+                    port["impaired"] = json!({"in": impaired.rx, "out": impaired.tx});
+                }
+                port
             })
             .collect();
+        let mut conservation: serde_json::Map<String, Value> = terms(node)
+            .into_iter()
+            .map(|(name, n)| (name.to_owned(), n.into()))
+            .collect();
+        let holds = s.check_conservation(node.stats.held).is_ok();
+        conservation.insert("holds".to_owned(), holds.into());
         json!({
             "name": node.node, "ports": ports, "drops": s.drops, "events": s.events, "routes": s.routes,
             "held": node.stats.held, "stack_drops": node.stats.stack_drops,
@@ -266,14 +309,27 @@ impl<'a> Report<'a> {
                 "handed": s.handed, "taken": s.taken, "lost": node.stats.lost_between_workers,
             },
             "tracking": node.stats.tracking, "journal_behind": node.stats.journal_behind,
-            "conservation": {
-                "rx": s.rx, "generated": s.generated, "cloned": s.cloned, "split": s.split,
-                "tx": s.tx, "consumed": s.consumed, "dropped": s.dropped(), "held": node.stats.held,
-                "merged": s.merged,
-                "holds": s.check_conservation(node.stats.held).is_ok(),
-            },
+            "conservation": conservation,
         })
     }
+}
+
+/// Where the frames of a node came from, and where they ended: both sides add up to the same.
+fn terms(node: &NodeCounters) -> [(&'static str, u64); 11] {
+    let s = &node.stats.router;
+    [
+        ("rx", s.rx),
+        ("generated", s.generated),
+        ("cloned", s.cloned),
+        ("split", s.split),
+        ("taken", s.taken),
+        ("tx", s.tx),
+        ("consumed", s.consumed),
+        ("dropped", s.dropped()),
+        ("held", u64::try_from(node.stats.held).unwrap_or(u64::MAX)),
+        ("merged", s.merged),
+        ("handed", s.handed),
+    ]
 }
 
 fn name_of(node: &NodeCounters) -> &str {
@@ -328,3 +384,6 @@ fn block(out: &mut String, table: &Table) {
         let _ = write!(out, "{}", table.render(false));
     }
 }
+
+#[cfg(test)]
+mod tests;
