@@ -17,13 +17,13 @@ use crate::view::table::Table;
 use router_core::PortId;
 
 const AFTER_HELP: &str = "\
-A link is named by the pod at its end (POD, NS/POD) or by a node and an interface of it (NODE:IF, for example minikube:eth0).
-Directions are those of what is named: of a pod, `out` is what the pod sends; of NODE:IF, what the node sends by it. Without
---direction both are meant, so that a delay of 20ms adds 40ms to a round trip.
+A link is named by the pod at its end (POD, NS/POD) or by a node and an interface of it (NODE:IF, for example \
+minikube:eth0). Directions are those of what is named: of a pod, `out` is what the pod sends; of NODE:IF, what the \
+node sends by it. Without --direction both are meant, so that a delay of 20ms adds 40ms to a round trip.
 
-Values have units: 20ms, 0.1%, 100mbit. They mean what they mean for netem (tc-netem(8)); what is not named stays as it was.
-The same --seed gives the same losses for the same frames. Impairments are in force at once, survive a node process that is
-killed, and go with the pod. `link show` tells of the node's side: `in` is what the node receives.";
+Values have units: 20ms, 0.1%, 100mbit. They mean what they mean for netem (tc-netem(8)); what is not named stays as \
+it was. The same --seed gives the same losses for the same frames. Impairments are in force at once, survive a node \
+process that is killed, and go with the pod. `link show` tells of the node's side: `in` is what the node receives.";
 
 /// Impairs links, cuts and mends them, and shows what is done to them.
 #[derive(Args, Debug)]

@@ -61,7 +61,8 @@ Exit status:
   4  this host cannot do it; `podwire doctor` says why
   5  not ready in time
   70 a bug of podwire
-  exec and shell pass on the program's own status; 125, 126 and 127 are those of docker exec";
+
+exec and shell pass on the program's own status; 125, 126 and 127 are those of docker exec";
 
 /// Options that every verb takes.
 #[derive(Args, Clone, Debug)]
@@ -243,6 +244,22 @@ mod tests {
     fn no_internal_name_is_shown() {
         let help = Cli::command().render_long_help().to_string();
         assert!(!help.contains("__"), "{help}");
+    }
+
+    /// A paragraph that was broken by hand would be broken once more where it is too wide.
+    #[test]
+    fn help_is_broken_where_the_terminal_ends_and_nowhere_else() {
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands().cloned());
+            let after = [command.get_after_help(), command.get_after_long_help()];
+            for text in after.into_iter().flatten().map(ToString::to_string) {
+                for paragraph in text.split("\n\n").filter(|text| text.contains('\n')) {
+                    let widest = paragraph.lines().map(|line| line.chars().count()).max();
+                    assert!(widest <= Some(80), "{}: {paragraph}", command.get_name());
+                }
+            }
+        }
     }
 
     #[test]

@@ -12,15 +12,15 @@ use crate::view::kube::to_json;
 use crate::view::stats::Report;
 
 const AFTER_HELP: &str = "\
-Frames and bytes include the Ethernet header. Every frame that a router is given or makes ends in exactly one place; the last
-lines add up both sides and say whether they agree (exit status 70 if not, which would be a bug).
+Frames and bytes include the Ethernet header. Every frame that a router is given or makes ends in exactly one place; \
+the last lines add up both sides and say whether they agree (exit status 70 if not, which would be a bug).
 
-A superframe, which a pod hands over instead of up to 45 segments of TCP, is one frame. With -o wide, SEGMENTS are the frames that a
-wire would have carried; NOT-TAKEN are those the device of the port could not take, BROKEN those it handed in malformed, MISSED those
-it had no room for.
+A superframe, which a pod hands over instead of up to 45 segments of TCP, is one frame. With -o wide, SEGMENTS are the \
+frames that a wire would have carried; NOT-TAKEN are those the device of the port could not take, BROKEN those it \
+handed in malformed, MISSED those it had no room for.
 
-JSON: nodes (name, ports with what their devices and links did, drops, events, routes, held, workers, tracking, journal_behind,
-conservation), lab (sums). Reasons are the names that traces use.";
+JSON: nodes (name, ports with what their devices and links did, drops, events, routes, held, workers, tracking, \
+journal_behind, conservation), lab (sums). Reasons are the names that traces use.";
 
 /// Shows counters.
 #[derive(Args, Debug)]

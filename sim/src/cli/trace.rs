@@ -13,16 +13,16 @@ use crate::view::kube::to_json;
 use crate::view::trace::{Report, Styles};
 
 const AFTER_HELP: &str = "\
-The packet is a real one: it is handed to the source's router as if the source had sent it, and every stage that it meets on
-every node reports what it decided. What the source's own kernel does before that is taken from the model, and marked so.
-With -v every step is shown, with its time.
+The packet is a real one: it is handed to the source's router as if the source had sent it, and every stage that it \
+meets on every node reports what it decided. What the source's own kernel does before that is taken from the model, \
+and marked so. With -v every step is shown, with its time.
 
-The last line is the verdict. Exit status 0: answered, or delivered without an answer (a UDP server need not give one);
-1: it, or the answer to it, was dropped or lost.
+The last line is the verdict. Exit status 0: answered, or delivered without an answer (a UDP server need not give \
+one); 1: it, or the answer to it, was dropped or lost.
 
-JSON (podwire.trace/1): source, destination, packet, origin (derived from the model), hops (node, role = packet | answer |
-error, steps with at_us, text, step and its fields), timed_out, verdict (outcome = answered | delivered | answer-dropped |
-dropped | refused | lost; good, text, node, reason).";
+JSON (podwire.trace/1): source, destination, packet, origin (derived from the model), hops (node, role = packet | \
+answer | error, steps with at_us, text, step and its fields), timed_out, verdict (outcome = answered | delivered | \
+answer-dropped | dropped | refused | lost; good, text, node, reason).";
 
 /// Follows one packet.
 #[derive(Args, Debug)]

@@ -26,19 +26,22 @@ use targets::Selection;
 pub(super) use targets::ports_of;
 
 const AFTER_HELP: &str = "\
-TARGET is a pod (POD, NS/POD), a node (NODE, node/NODE), one port of a node (NODE:IF, for example minikube:eth0 or
+TARGET is a pod (POD, NS/POD), a node (NODE, node/NODE), one port of a node (NODE:IF, for example minikube:eth0 or \
 minikube:host, the way to its host namespace), a port by its name alone (IF, link/IF), or `gateway`.
 
-Without -w every packet is a line, as tcpdump -n would print it; In and Out are the router's view, times are UTC. With -w
-a pcapng file is written: an interface per port (node/port), times in nanoseconds, the direction, and on packets that the
-router dropped a comment with the reason. A dropped packet shows twice: as it came by its port, and under node/drop.
+Without -w every packet is a line, as tcpdump -n would print it; In and Out are the router's view, times are UTC. With \
+-w a pcapng file is written: an interface per port (node/port), times in nanoseconds, the direction, and on packets \
+that the router dropped a comment with the reason. A dropped packet shows twice: as it came by its port, and under \
+node/drop.
 
-  podwire capture web -w web.pcapng               podwire capture --all -w - | tshark -r -
-  podwire capture minikube:eth0 'ip proto 4'      podwire capture --all -w - | wireshark -k -i -
+  podwire capture web -w web.pcapng
+  podwire capture minikube:eth0 'ip proto 4'
+  podwire capture --all -w - | tshark -r -
+  podwire capture --all -w - | wireshark -k -i -
 
-The filter is a part of pcap-filter(7): icmp, tcp, udp, arp, ip, host, net, port, portrange with src and dst, ip proto, ether,
-less, greater, and, or, not, parentheses. It looks at the outermost headers. Packets that are not read in time are lost
-and counted; the routers never wait. Ctrl-C ends a capture, and its file is whole.";
+The filter is a part of pcap-filter(7): icmp, tcp, udp, arp, ip, host, net, port, portrange with src and dst, ip \
+proto, ether, less, greater, and, or, not, parentheses. It looks at the outermost headers. Packets that are not read \
+in time are lost and counted; the routers never wait. Ctrl-C ends a capture, and its file is whole.";
 
 /// Captures packets.
 #[derive(Args, Debug)]
