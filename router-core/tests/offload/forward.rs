@@ -10,7 +10,7 @@ fn to_b1(len: usize) -> Packet {
     a1() / ipv4(A1, B1).df() / tcp(4000, 80, PSH_ACK) / data(len)
 }
 
-/// FWD-78: what every pod sends takes the plain path, and a superframe does not pay for its segments.
+/// FWD-78, BUG-43: what every pod sends takes the plain path, and a superframe does not pay for its segments.
 #[test]
 fn open_checksums_and_superframes_take_the_plain_path_as_they_are() {
     let frames = [

@@ -97,7 +97,7 @@ pub enum LaunchError {
         message: String,
     },
     /// It was not ready in time.
-    #[error("lab {name} was not ready after {} ms: {doing}", waited.as_millis())]
+    #[error("lab {name} was not ready after {}: {doing}\nif this just takes longer here: --wait {}", format_duration(*waited), format_duration(*waited * 6))]
     Timeout {
         /// Its name.
         name: String,
