@@ -97,7 +97,11 @@ pub enum LaunchError {
         message: String,
     },
     /// It was not ready in time.
-    #[error("lab {name} was not ready after {}: {doing}\nif this just takes longer here: --wait {}", format_duration(*waited), format_duration(*waited * 6))]
+    #[error(
+        "lab {name} was not ready after {}: {doing}\nif this just takes longer here: --wait {}",
+        humantime::format_duration(*waited),
+        humantime::format_duration(*waited * 6)
+    )]
     Timeout {
         /// Its name.
         name: String,

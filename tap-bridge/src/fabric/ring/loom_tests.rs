@@ -3,7 +3,7 @@
 //! loom doesn't let a load see a store that comes later, so the fences between reading a slot and giving it back
 //! (`release`, and the acquire fence in `push`) rest on the argument in [`super`] alone.
 //!
-//! Run with `RUSTFLAGS="--cfg loom" cargo test --release -p tap-bridge --lib loom --target-dir target/loom`.
+//! Run with `RUSTFLAGS="--cfg loom" cargo test --profile loom -p tap-bridge --lib --target-dir target/loom -- loom`.
 
 use loom::sync::atomic::{AtomicU64, fence};
 use loom::sync::{Arc, Condvar, Mutex};
