@@ -7,7 +7,7 @@
 //!
 //! Metrics, ties and what a next hop does are the FIB's.
 //!
-//! Other threads may look up while one updates ([`Lpm4::reader`]).
+//! Other threads may look up while one updates (`Lpm4::reader`, with the feature `std`).
 //!
 //! Cost: a look-up loads one cell, rarely two, at worst five; sixteen at a time in [`Lpm4::lookup_batch`]. An update of
 //! a prefix writes the cells it covers (one for a /24 in the large form, 65,536 for a /8) after a walk down the trie. Now and then an update builds the table anew: some microseconds for a small form, some
