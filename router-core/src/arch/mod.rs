@@ -140,6 +140,33 @@ pub(crate) fn not_greater(bytes: [u32; 4], limit: u8) -> u32 {
     }
 }
 
+/// Of a line that holds three keys of two words each and, in its last two words, four numbers of 32 bits, the number in
+/// the place of the key that is `key`, or 0 when none is. The fourth number has no key; no two keys of a line are the same,
+/// unless their numbers are 0. Without a branch on the keys: they are as good as random.
+#[inline(always)]
+pub(crate) fn word_beside(line: &Line, key: [u64; 2]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        sse2::word_beside(line, key)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    word_beside_portable(line, key)
+}
+
+/// [`word_beside`] for any processor.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+fn word_beside_portable(line: &Line, [k0, k1]: [u64; 2]) -> u32 {
+    let [a0, a1, b0, b1, c0, c1, ab, c] = line.0;
+    let mask = |x: u64, y: u64| u64::from(((x ^ k0) | (y ^ k1)) == 0).wrapping_neg();
+    let word = (mask(a0, a1) & ab) | (mask(b0, b1) & (ab >> 32)) | (mask(c0, c1) & c);
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the lower half of each word is the number"
+    )]
+    let word = word as u32;
+    word
+}
+
 /// [`Kernel::load_cells`] for any processor.
 #[inline]
 fn load_cells(
@@ -228,6 +255,34 @@ mod tests {
             let words: [u32; 4] = core::array::from_fn(|n| u32::from_le_bytes(words[n]));
             let expected: u32 = (0..16).map(|n: usize| u32::from(bytes[n] <= limit) << n).sum();
             prop_assert_eq!(not_greater(words, limit), expected);
+        }
+    }
+
+    proptest! {
+        /// Keys of few different words, so that halves meet; the same key more than once only beside zeros.
+        #[test]
+        fn a_number_is_found_beside_its_key(
+            words in proptest::array::uniform6(0_u64..3), numbers in any::<[u32; 4]>(), key in proptest::array::uniform2(0_u64..3),
+            high: bool, apart: u64,
+        ) {
+            // What differs stands in any of a word's bits.
+            let spread = |word: u64| if high { word << 62 } else { word } ^ apart;
+            let keys: Vec<[u64; 2]> = words.chunks(2).map(|pair| [spread(pair[0]), spread(pair[1])]).collect();
+            let key = key.map(spread);
+            let mut numbers = numbers;
+            for n in 1..3 {
+                if keys[..n].contains(&keys[n]) {
+                    numbers[n] = 0;
+                }
+            }
+            let mut line = Line([0; 8]);
+            line.0[..6].copy_from_slice(keys.as_flattened());
+            line.0[6] = u64::from(numbers[1]) << 32 | u64::from(numbers[0]);
+            line.0[7] = u64::from(numbers[3]) << 32 | u64::from(numbers[2]);
+            let at = keys.iter().position(|k| *k == key);
+            let expected = at.map_or(0, |n| numbers[n]);
+            prop_assert_eq!(word_beside(&line, key), expected);
+            prop_assert_eq!(word_beside_portable(&line, key), expected);
         }
     }
 

@@ -10,21 +10,24 @@
 //! seed. Whoever does not know it can't aim at a bucket.
 //!
 //! # Cost
-//! A hit: one or two cache lines; a miss: one, seldom two. [`FlowTable::get_batch`] has all first lines of a batch on
-//! their way at once, and then all second ones that are wanted. An insertion: the two lines, and at a load above 0.7 a search now and then, bounded by
-//! `REACH` buckets. Nothing allocates after [`FlowTable::new`]; there is no scan and no rehash. Memory: 64 bytes for
+//! A hit: one or two cache lines; a miss: one, seldom two. Of a full table's keys a fifth are in their second bucket.
+//! [`FlowTable::get_batch`] has `AHEAD` lines on their way at once. An insertion: the two lines, and at a load above 0.7 a
+//! search now and then, bounded by `REACH` buckets. Nothing allocates after [`FlowTable::new`]; there is no scan and no rehash. Memory: 64 bytes for
 //! every 2.4 keys of the capacity, 26.7 bytes per key, and 1 kB; the system has to give only what was ever written to.
 
-use crate::arch::{Line, Lines, prefetch};
+use crate::arch::{Line, Lines, prefetch, word_beside};
 use crate::random::Rng;
 
 /// Keys in a bucket.
 const WAYS: usize = 3;
+const _: () = assert!(BATCH.is_multiple_of(AHEAD));
 /// Buckets that an insertion looks at in search of a free place.
 const REACH: usize = 256;
 /// Buckets on top of what the capacity asks for.
 const SPARE: usize = 16;
-/// Look-ups that are under way at once.
+/// Look-ups whose first bucket is on its way.
+const AHEAD: usize = 32;
+/// Look-ups after which those are looked at again that have to be taken to their second bucket.
 const BATCH: usize = 64;
 
 /// What is looked up: 16 bytes that mean something to the caller.
@@ -57,11 +60,11 @@ struct Place {
     way: usize,
 }
 
-/// The two buckets that a key may be in, by number; never the same.
+/// Where a key may be: its first bucket, by number, and what the second one's follows from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Choices {
     first: u32,
-    second: u32,
+    rest: u32,
 }
 
 /// What the first bucket of a key says.
@@ -78,8 +81,13 @@ impl Choices {
     /// Of no key: no table has these.
     pub(crate) const NONE: Self = Self {
         first: u32::MAX,
-        second: u32::MAX,
+        rest: 0,
     };
+
+    #[inline]
+    fn first(self) -> usize {
+        self.first as usize
+    }
 }
 
 /// A step of the search for a free place: the key in `way` of the bucket of step `from` has `line` as its other bucket.
@@ -131,24 +139,36 @@ impl FlowTable {
         self.lines.len() * size_of::<Line>()
     }
 
-    /// The first and the second bucket of a key; never the same.
     #[inline]
-    fn choices(&self, key: FlowKey) -> (usize, usize) {
+    fn choices_of(&self, key: FlowKey) -> Choices {
         let [s0, s1, s2, s3] = self.secret;
         let [k0, k1] = key.0;
         let hash = fold(fold(k0 ^ s0, k1 ^ s1) ^ s2, s3 | 1);
-        let n = self.lines.len() as u64;
-        let (first, second) = (
-            (((hash >> 32) * n) >> 32) as usize,
-            (((hash & 0xffff_ffff) * n) >> 32) as usize,
-        );
-        if first != second {
-            (first, second)
-        } else if second + 1 < self.lines.len() {
-            (first, second + 1)
+        let first = ((hash >> 32) * self.lines.len() as u64) >> 32;
+        // Both are halves of the hash, or less: there are fewer than 2^32 lines, for less than 2^31 keys.
+        #[expect(clippy::cast_possible_truncation, reason = "both fit")]
+        let (first, rest) = (first as u32, hash as u32);
+        Choices { first, rest }
+    }
+
+    /// The other bucket, which is never the first.
+    #[inline]
+    fn second(&self, choices: Choices) -> usize {
+        let lines = self.lines.len();
+        let second = ((u64::from(choices.rest) * lines as u64) >> 32) as usize;
+        let next = if second + 1 < lines { second + 1 } else { 0 };
+        if second == choices.first() {
+            next
         } else {
-            (first, 0)
+            second
         }
+    }
+
+    /// The first and the second bucket of a key.
+    #[inline]
+    fn choices(&self, key: FlowKey) -> (usize, usize) {
+        let choices = self.choices_of(key);
+        (choices.first(), self.second(choices))
     }
 
     #[inline]
@@ -174,36 +194,38 @@ impl FlowTable {
     #[inline]
     #[must_use]
     pub fn get(&self, key: FlowKey) -> Option<u32> {
-        let (first, second) = self.choices(key);
-        self.value_in(key, first, second)
+        let choices = self.choices_of(key);
+        let line = self.lines.get(choices.first())?;
+        let raw = word_beside(line, key.0);
+        if raw != 0 || overflow(line) == 0 {
+            return raw.checked_sub(1);
+        }
+        self.second_of(key, choices)
     }
 
     /// Asks for the bucket in which a key most likely is; gives where a later look-up finds it.
     #[inline]
     pub(crate) fn prefetch(&self, key: FlowKey) -> Choices {
-        let (first, second) = self.choices(key);
-        if let Some(line) = self.lines.get(first) {
+        let choices = self.choices_of(key);
+        if let Some(line) = self.lines.get(choices.first()) {
             prefetch(line);
         }
-        // Both are below the number of lines, which is that of places for less than 2^31 keys.
-        #[expect(clippy::cast_possible_truncation, reason = "fewer than 2^32 lines")]
-        let (first, second) = (first as u32, second as u32);
-        Choices { first, second }
+        choices
     }
 
     /// What the bucket of a key says that was [asked for](Self::prefetch). If that is the other bucket, it is asked for.
     #[inline]
     pub(crate) fn first_of(&self, key: FlowKey, choices: Choices) -> First {
-        let Some(line) = self.lines.get(choices.first as usize) else {
+        let Some(line) = self.lines.get(choices.first()) else {
             return First::Nothing;
         };
-        if let Some(value) = raw_of(line, key).checked_sub(1) {
+        if let Some(value) = word_beside(line, key.0).checked_sub(1) {
             return First::Value(value);
         }
         if overflow(line) == 0 {
             return First::Nothing;
         }
-        if let Some(line) = self.lines.get(choices.second as usize) {
+        if let Some(line) = self.lines.get(self.second(choices)) {
             prefetch(line);
         }
         First::Other
@@ -212,45 +234,46 @@ impl FlowTable {
     /// What the other bucket says of a key.
     #[inline]
     pub(crate) fn second_of(&self, key: FlowKey, choices: Choices) -> Option<u32> {
-        raw_of(self.lines.get(choices.second as usize)?, key).checked_sub(1)
-    }
-
-    #[inline]
-    fn value_in(&self, key: FlowKey, first: usize, second: usize) -> Option<u32> {
-        let line = self.lines.get(first)?;
-        let raw = raw_of(line, key);
-        if raw != 0 || overflow(line) == 0 {
-            return raw.checked_sub(1);
-        }
-        raw_of(self.lines.get(second)?, key).checked_sub(1)
+        let line = self.lines.get(self.second(choices))?;
+        word_beside(line, key.0).checked_sub(1)
     }
 
     /// The values of many keys, each in the place of its key, up to the end of the shorter slice.
     pub fn get_batch(&self, keys: &[FlowKey], values: &mut [Option<u32>]) {
-        let mut choices = [Choices::NONE; BATCH];
+        let mut asked = [Choices::NONE; AHEAD];
+        for (key, asked) in keys.iter().zip(&mut asked) {
+            *asked = self.prefetch(*key);
+        }
+        let mut later = keys.iter().skip(AHEAD);
+        // Those that are to be looked for in their other bucket. Whether a key is one nobody can foretell: so each is
+        // written down, and counted if it is.
+        let mut others = [(0, Choices::NONE); BATCH];
         for (keys, values) in keys.chunks(BATCH).zip(values.chunks_mut(BATCH)) {
-            for (key, choices) in keys.iter().zip(&mut choices) {
-                *choices = self.prefetch(*key);
-            }
-            // Which of them are to be looked for in their other bucket.
-            let mut others = 0_u64;
-            for (nth, ((key, choices), out)) in
-                keys.iter().zip(choices).zip(&mut *values).enumerate()
-            {
-                *out = match self.first_of(*key, choices) {
-                    First::Value(value) => Some(value),
-                    First::Nothing => None,
-                    First::Other => {
-                        others |= 1 << nth;
-                        None
-                    }
+            let mut count = 0;
+            for (nth, (key, value)) in keys.iter().zip(&mut *values).enumerate() {
+                let Some(place) = asked.get_mut(nth % AHEAD) else {
+                    continue;
                 };
+                let choices = *place;
+                if let Some(later) = later.next() {
+                    *place = self.prefetch(*later);
+                }
+                let Some(line) = self.lines.get(choices.first()) else {
+                    continue;
+                };
+                let raw = word_beside(line, key.0);
+                *value = raw.checked_sub(1);
+                let is_other = (raw == 0) & (overflow(line) != 0);
+                let second = self.lines.get(self.second(choices)).unwrap_or(line);
+                prefetch(if is_other { second } else { line });
+                if let Some(other) = others.get_mut(count) {
+                    *other = (nth, choices);
+                }
+                count += usize::from(is_other);
             }
-            while others != 0 {
-                let nth = others.trailing_zeros() as usize;
-                others &= others - 1;
-                if let (Some(key), Some(out)) = (keys.get(nth), values.get_mut(nth)) {
-                    *out = self.second_of(*key, choices[nth]);
+            for &(nth, choices) in others.iter().take(count) {
+                if let (Some(key), Some(value)) = (keys.get(nth), values.get_mut(nth)) {
+                    *value = self.second_of(*key, choices);
                 }
             }
         }
@@ -409,7 +432,7 @@ fn set_key(line: &mut Line, way: usize, key: FlowKey) {
     }
 }
 
-/// The value of a way plus one; zero when it is free. Way 3 is the count.
+/// The value of a way plus one; zero when it is free, which may still have the key that stood there. Way 3 is the count.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "half of a word")]
 fn value(line: &Line, way: usize) -> u32 {
@@ -444,22 +467,6 @@ fn way_of(line: &Line, key: FlowKey) -> Option<usize> {
     }
     // At most one bit: a key stands in one place.
     (found != 0).then(|| found.trailing_zeros() as usize)
-}
-
-/// The value of a key plus one, zero when it is not in this bucket; without a branch.
-#[inline]
-fn raw_of(line: &Line, key: FlowKey) -> u32 {
-    let [k0, k1] = key.0;
-    let [a0, a1, b0, b1, c0, c1, ab, c] = line.0;
-    let mask = |x: u64, y: u64| u64::from(((x ^ k0) | (y ^ k1)) == 0).wrapping_neg();
-    let raw = (mask(a0, a1) & ab) | (mask(b0, b1) & (ab >> 32)) | (mask(c0, c1) & c);
-    // A free place may still have the key that stood there, and its value is zero.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the lower half of each word is the value"
-    )]
-    let raw = raw as u32;
-    raw
 }
 
 #[inline]

@@ -31,7 +31,7 @@ proptest! {
 
     /// The table answers as a map does, and refuses only what is there or beyond its capacity.
     #[test]
-    fn the_table_is_a_map(ops in ops(400), capacity in 1_usize..300, seed: u64) {
+    fn the_table_is_a_map(ops in ops(400), capacity in 1_usize..300, seed: u64, skipped in 0_usize..400) {
         let mut table = FlowTable::new(capacity, seed);
         let mut map = BTreeMap::new();
         for op in ops {
@@ -52,9 +52,15 @@ proptest! {
             }
             prop_assert_eq!(table.len(), map.len());
         }
+        // In batches of every length and beginning, into slices that are too long.
         let keys: Vec<FlowKey> = (0..400).map(key).collect();
-        let mut values = alloc::vec![None; 400];
-        table.get_batch(&keys, &mut values);
+        let mut values = Vec::new();
+        for keys in [&keys[..skipped], &keys[skipped..]] {
+            let mut found = alloc::vec![Some(77); keys.len() + 3];
+            table.get_batch(keys, &mut found);
+            prop_assert_eq!(&found[keys.len()..], [Some(77); 3]);
+            values.extend_from_slice(&found[..keys.len()]);
+        }
         for (k, value) in (0..400).zip(values) {
             prop_assert_eq!(value, map.get(&k).copied());
             prop_assert_eq!(table.get(key(k)), map.get(&k).copied());
@@ -109,6 +115,40 @@ fn keys_that_share_their_buckets_under_one_secret_do_not_under_another() {
     assert_eq!(victim.len(), taken);
     let found = aimed.iter().filter(|k| victim.get(**k).is_some()).count();
     assert_eq!(found, taken, "what was taken is found");
+}
+
+/// Four keys and more that all have the same two buckets: they stand in both, are found whichever of them goes, and the
+/// bucket's count goes with them.
+#[test]
+fn keys_of_the_same_two_buckets_stand_in_both() {
+    let mut table = FlowTable::new(20, 5);
+    let same = |k: &FlowKey| table.choices(*k) == table.choices(key(0));
+    let six: Vec<FlowKey> = (0..).map(key).filter(same).take(7).collect();
+    let (first, second) = table.choices(key(0));
+    for (n, k) in (0..).zip(&six[..6]) {
+        table.insert(*k, n).unwrap();
+    }
+    // Both are full, and whatever is in them has no third bucket.
+    assert_eq!(table.insert(six[6], 6), Err(InsertError::Full));
+    assert_eq!(overflow(&table.lines[first]), 3);
+    for gone in 0..6 {
+        assert_eq!(table.remove(six[gone]), Some(u32::try_from(gone).unwrap()));
+        let mut values = [None; 7];
+        table.get_batch(&six, &mut values);
+        for (n, k) in six.iter().enumerate() {
+            let there = n < 6 && n != gone;
+            let expected = there.then(|| u32::try_from(n).unwrap());
+            assert_eq!((table.get(*k), values[n]), (expected, expected));
+        }
+        table
+            .insert(six[gone], u32::try_from(gone).unwrap())
+            .unwrap();
+    }
+    for k in &six[..6] {
+        table.remove(*k).unwrap();
+    }
+    assert_eq!(overflow(&table.lines[first]), 0);
+    assert_eq!(overflow(&table.lines[second]), 0);
 }
 
 #[test]
