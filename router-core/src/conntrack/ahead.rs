@@ -8,11 +8,13 @@
 //! Cost: four passes over a batch, each of which asks for the lines that the next one reads: bucket, other bucket where the
 //! key may be in that, connection.
 
-use super::{ASSURED, Action, CONFIRMED, ConnId, Conntrack, Dir, SEEN_REPLY, Seen, entry};
-use crate::arch;
+use super::{
+    ASSURED, Action, CONFIRMED, ConnId, Conntrack, Dir, SEEN_REPLY, Seen, Tuple, entry, other,
+    validate,
+};
 use crate::table::flow::{Choices, First, FlowKey};
 use crate::time::Instant;
-use crate::wire::ipv4::{Ipv4, PROTOCOL_UDP};
+use crate::wire::ipv4::{self, Ipv4, PROTOCOL_UDP};
 
 /// A packet's key, and once it was looked up the connection and the direction that it most likely belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -52,22 +54,23 @@ impl Conntrack {
     pub(crate) fn guess(&self, guesses: &mut [Guess]) {
         for guess in &mut *guesses {
             guess.value = match self.table.first_of(guess.key, guess.choices) {
-                First::Value(value) => self.found(value),
+                First::Value(value) => self.found(value, Tuple::protocol_of(guess.key)),
                 First::Nothing => NOTHING,
                 First::Other => OTHER,
             };
         }
         for guess in guesses.iter_mut().filter(|guess| guess.value == OTHER) {
             let value = self.table.second_of(guess.key, guess.choices);
-            guess.value = value.map_or(NOTHING, |value| self.found(value));
+            guess.value = value.map_or(NOTHING, |value| {
+                self.found(value, Tuple::protocol_of(guess.key))
+            });
         }
     }
 
     #[inline]
-    fn found(&self, value: u32) -> u32 {
+    fn found(&self, value: u32, protocol: u8) -> u32 {
         if let Some(conn) = self.get(entry(value).0) {
-            arch::prefetch(&conn.tuples);
-            arch::prefetch(&conn.proto);
+            conn.prefetch(protocol);
         }
         value
     }
@@ -78,41 +81,72 @@ impl Conntrack {
     pub(crate) fn confirmed(&self, now: Instant, guess: &Guess) -> Option<(ConnId, Dir, Action)> {
         let (id, dir) = entry(guess.value);
         let conn = self.get(id)?;
-        let is = conn.status & CONFIRMED != 0
-            && conn.tuple(dir).key() == guess.key
-            && conn.deadline > now;
+        let is = conn.status & CONFIRMED != 0 && conn.key(dir) == guess.key && conn.deadline > now;
         is.then_some((id, dir, conn.action(dir)))
     }
 
-    /// [`track`](Self::track) for a packet from outside that belongs to the connection `id`, in direction `dir`.
+    /// [`track`](Self::track) for a packet from outside, in `packet` from its IPv4 header without options to its end, that
+    /// belongs to the connection `id`, in direction `dir`.
     #[inline]
     pub(crate) fn track_known(
         &mut self,
         now: Instant,
-        ip: &Ipv4<'_>,
+        packet: &[u8],
         check: bool,
         (id, dir): (ConnId, Dir),
     ) -> Seen {
-        if !self.is_valid(ip, check) {
-            return Seen::Invalid;
+        let check = check && self.config.checksum;
+        if packet.get(ipv4::PROTOCOL_AT) == Some(&PROTOCOL_UDP) {
+            if !validate::is_valid_udp(packet, check) {
+                return Seen::Invalid;
+            }
+            if self.udp_goes_on(now, id, dir) {
+                let established = true;
+                return Seen::Known {
+                    id,
+                    dir,
+                    established,
+                };
+            }
         }
-        const STREAM: u8 = ASSURED | SEEN_REPLY;
-        let Some(conn) = self.get(id) else {
+        self.track_state(now, packet, check, (id, dir))
+    }
+
+    /// What is left of [`track_known`](Self::track_known) where more changes than how long the connection lives.
+    #[inline(never)]
+    fn track_state(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        check: bool,
+        (id, dir): (ConnId, Dir),
+    ) -> Seen {
+        let (Some(ip), Some(conn)) = (Ipv4::peek(packet), self.get(id)) else {
             return Seen::Invalid;
         };
-        // Nothing changes about a stream but how long it lives, and its protocol's state need not be looked at.
-        if ip.protocol() == PROTOCOL_UDP && conn.status & STREAM == STREAM {
-            if dir == Dir::Original || self.config.inbound_refresh {
-                self.refresh(id, now, self.config.timers.udp_stream);
-            }
-            return Seen::Known {
-                id,
-                dir,
-                established: true,
-            };
+        if !validate::is_valid(&ip, check) {
+            return Seen::Invalid;
         }
-        let tuple = *conn.tuple(dir);
+        let tuple = conn.tuple(dir);
         self.hint = None;
-        self.continued(now, ip, &tuple, id, dir)
+        self.continued(now, &ip, &tuple, id, dir)
+    }
+
+    /// Refreshes a connection of UDP; false, and no change, where this packet changes what it is: it is the first answer, or
+    /// makes it a stream.
+    #[inline]
+    fn udp_goes_on(&mut self, now: Instant, id: ConnId, dir: Dir) -> bool {
+        let Some(conn) = self.get(id) else {
+            return false;
+        };
+        let replied = conn.status & SEEN_REPLY != 0;
+        let (timeout, stream) = other::udp(now, conn.stream_at, replied, &self.config.timers);
+        if (dir == Dir::Reply && !replied) || (stream && conn.status & ASSURED == 0) {
+            return false;
+        }
+        if dir == Dir::Original || self.config.inbound_refresh {
+            self.refresh(id, now, timeout);
+        }
+        true
     }
 }

@@ -1,6 +1,6 @@
 //! Doubly linked lists through the array beside the connections: O(1) to join and to leave, no memory of their own.
 
-use super::Aside;
+use super::connection::Aside;
 
 const END: u32 = u32::MAX;
 

@@ -11,13 +11,14 @@
 //! Does not decide what happens to packets: it gives a [`Seen`], and the router and the nat table decide.
 //!
 //! # Cost
-//! A packet of a known connection: one look-up in the flow table, one line of the connection, and where its protocol has
-//! more to say than that it is a stream, a second one. A refresh writes a timestamp; the timer wheel looks at it when the
-//! slot comes up. Making and removing a connection is O(1), so is finding the oldest that never was answered when the table
+//! A packet of a known connection: one look-up in the flow table, one line of the connection, and of TCP and SCTP a second
+//! one; what is where stands in `connection`. A refresh writes a timestamp; the timer wheel looks at it when the slot comes
+//! up. Making and removing a connection is O(1), so is finding the oldest that never was answered when the table
 //! is full. Nothing allocates after [`Conntrack::new`]. Memory for a connection: 3 keys of 26.7 bytes at most, 8 bytes of
 //! timer links and [`CONNECTION_BYTES`]; only what was in use once is committed.
 
 mod ahead;
+mod connection;
 mod journal;
 mod list;
 mod other;
@@ -39,11 +40,11 @@ use crate::share::Share;
 use crate::table::flow::{FlowTable, InsertError};
 use crate::table::wheel::Wheel;
 use crate::time::Instant;
-use list::{Links, List};
-use other::SctpState;
-use tcp::TcpTrack;
+use connection::{Aside, Proto};
+use list::List;
 
 pub(crate) use ahead::Guess;
+pub(crate) use connection::{Action, Connection};
 pub use journal::Change;
 pub use tcp::TcpState;
 pub(crate) use track::Seen;
@@ -100,93 +101,6 @@ const KEPT: u8 = 32;
 /// Its reply is not the plain answer to its original.
 const TRANSLATED: u8 = 64;
 
-/// What belongs to the protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proto {
-    Tcp(TcpTrack),
-    /// From when on it is a stream if there is traffic both ways.
-    Udp(Instant),
-    Sctp(SctpState),
-    Other,
-}
-
-/// What to do with the packets of one direction, as long as the configuration is the one it was made under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Action {
-    /// Of the configuration; 0 is none.
-    pub(crate) generation: u32,
-    /// Place of the ingress port.
-    pub(crate) from: u16,
-    /// Place of the egress port.
-    pub(crate) to: u16,
-    /// Next hop.
-    pub(crate) next_hop: core::net::Ipv4Addr,
-}
-
-impl Action {
-    const NONE: Self = Self {
-        generation: 0,
-        from: 0,
-        to: 0,
-        next_hop: core::net::Ipv4Addr::UNSPECIFIED,
-    };
-}
-
-/// A connection, as packets see it: what every packet looks at is one cache line, the protocol's state is the next.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-pub(crate) struct Connection {
-    /// By [`Dir`].
-    tuples: [Tuple; 2],
-    status: u8,
-    deadline: Instant,
-    actions: [Action; 2],
-    proto: Proto,
-}
-
-const _: () = assert!(core::mem::offset_of!(Connection, proto) == 64);
-const _: () = assert!(size_of::<Connection>() == 128);
-
-/// What only the beginning and the end of a connection look at.
-#[derive(Clone, Copy, Debug)]
-struct Aside {
-    /// Among connections that were never answered, oldest first; or among free places.
-    unassured: Links,
-    /// Among translated connections from the same source.
-    siblings: Links,
-    /// Port whose address it was masqueraded to.
-    masquerade: Option<PortId>,
-}
-
-impl Aside {
-    const NONE: Self = Self {
-        unassured: Links::NONE,
-        siblings: Links::NONE,
-        masquerade: None,
-    };
-}
-
-impl Connection {
-    pub(crate) const fn tuple(&self, dir: Dir) -> &Tuple {
-        &self.tuples[dir.index()]
-    }
-
-    /// What packets of this direction are translated to: the answer to the other direction's tuple.
-    pub(crate) fn target(&self, dir: Dir) -> Tuple {
-        self.tuples[dir.other().index()].invert()
-    }
-
-    /// [`target`](Self::target), where that is another tuple than the direction's own.
-    #[inline]
-    pub(crate) fn translation(&self, dir: Dir) -> Option<Tuple> {
-        (self.status & TRANSLATED != 0).then(|| self.target(dir))
-    }
-
-    pub(crate) const fn action(&self, dir: Dir) -> Action {
-        self.actions[dir.index()]
-    }
-}
-
 /// Why a connection was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConfirmError {
@@ -239,13 +153,7 @@ impl Conntrack {
             free: List::EMPTY,
             unassured: List::EMPTY,
             wheel: Wheel::new(capacity as usize),
-            pending: Box::new(Connection {
-                tuples: [Tuple::NONE; 2],
-                deadline: Instant::ZERO,
-                proto: Proto::Other,
-                actions: [Action::NONE; 2],
-                status: 0,
-            }),
+            pending: Box::new(Connection::of(&Tuple::NONE, &Tuple::NONE)),
             pending_masquerade: None,
             hint: None,
             len: 0,
@@ -325,7 +233,7 @@ impl Conntrack {
 
     /// Says what the answer to the pending connection will look like.
     pub(crate) fn set_reply(&mut self, reply: Tuple, masquerade: Option<PortId>) {
-        self.pending.tuples[Dir::Reply.index()] = reply;
+        self.pending.set_reply(&reply);
         if masquerade.is_some() {
             self.pending_masquerade = masquerade;
         }
@@ -341,7 +249,7 @@ impl Conntrack {
     /// # Errors
     /// When it can't be; the table is as before, but that an unanswered connection may have been given up.
     pub(crate) fn confirm(&mut self, now: Instant) -> Result<ConnId, ConfirmError> {
-        let [orig, reply] = self.pending.tuples;
+        let [orig, reply] = self.pending.tuples();
         if self.taken(now, &orig) || self.taken(now, &reply) {
             return Err(ConfirmError::Clash);
         }
@@ -376,10 +284,8 @@ impl Conntrack {
         let mut conn = *self.pending;
         // A copy of the connection that was here before may be left.
         let left = self.get(id).map_or(0, |before| before.status);
-        conn.status |= CONFIRMED | left & (QUEUED | KEPT);
-        if reply != orig.invert() {
-            conn.status |= TRANSLATED;
-        }
+        conn.status |= left & (QUEUED | KEPT);
+        conn.enter_table();
         let deadline = conn.deadline;
         if let Some(place) = self.conns.get_mut(id.0 as usize) {
             *place = conn;
@@ -434,7 +340,7 @@ impl Conntrack {
         if conn.status & CONFIRMED == 0 {
             return;
         }
-        let ([orig, reply], status) = (conn.tuples, conn.status);
+        let ([orig, reply], status) = (conn.tuples(), conn.status);
         self.table.remove(orig.key());
         if reply != orig {
             self.table.remove(reply.key());
@@ -478,15 +384,14 @@ impl Conntrack {
 
     pub(crate) fn set_action(&mut self, id: ConnId, dir: Dir, action: Action) {
         if let Some(conn) = self.get_mut(id) {
-            conn.actions[dir.index()] = action;
+            conn.set_action(dir, action);
         }
     }
 
     /// Connections with a translated source stand in a list by that source (NAT-13).
     fn join_siblings(&mut self, id: ConnId) {
         let Some(conn) = self.get(id) else { return };
-        let orig = conn.tuples[0];
-        let answer = conn.tuples[1];
+        let [orig, answer] = conn.tuples();
         if (answer.dst, answer.dport) == (orig.src, orig.sport) || !mapped_by_port(orig.protocol) {
             return;
         }
@@ -506,7 +411,7 @@ impl Conntrack {
 
     fn leave_siblings(&mut self, id: ConnId) {
         let Some(conn) = self.get(id) else { return };
-        let key = conn.tuples[0].source_key();
+        let key = conn.tuple(Dir::Original).source_key();
         let mut list = List::of(self.table.get(key));
         list.remove(&mut self.asides, id.0, list::SIBLINGS);
         match list.first() {
@@ -520,9 +425,9 @@ impl Conntrack {
     }
 
     /// The reply tuple of the youngest translated connection from the same source as `orig`.
-    pub(crate) fn sibling(&self, orig: &Tuple) -> Option<&Tuple> {
+    pub(crate) fn sibling(&self, orig: &Tuple) -> Option<Tuple> {
         let id = self.table.get(orig.source_key())?;
-        Some(&self.conns.get(id as usize)?.tuples[1])
+        Some(self.conns.get(id as usize)?.tuple(Dir::Reply))
     }
 
     /// When [`Conntrack::expire`] wants to be called.

@@ -4,7 +4,7 @@ use super::other::{self, SctpState};
 use super::tcp::{Outcome, TcpTrack};
 use super::tuple::icmp_asks;
 use super::validate;
-use super::{ASSURED, ConnId, Conntrack, Dir, Proto, SEEN_REPLY, Tuple};
+use super::{ASSURED, ConnId, Connection, Conntrack, Dir, Proto, SEEN_REPLY, Tuple};
 use crate::time::Instant;
 use crate::wire::icmpv4;
 use crate::wire::ipv4::{
@@ -48,7 +48,7 @@ impl Conntrack {
     /// what the node itself sends. What was `handed` over is this worker's, whoever has it.
     pub(crate) fn track(&mut self, now: Instant, ip: &Ipv4<'_>, check: bool, handed: bool) -> Seen {
         self.hint = None;
-        if !self.is_valid(ip, check) {
+        if !validate::is_valid(ip, check && self.config.checksum) {
             return Seen::Invalid;
         }
         if ip.protocol() == PROTOCOL_ICMP
@@ -67,12 +67,6 @@ impl Conntrack {
                 None => self.begin(now, ip, &tuple),
             },
         }
-    }
-
-    /// Whether a connection can be made of its transport header.
-    #[inline]
-    pub(super) fn is_valid(&self, ip: &Ipv4<'_>, check: bool) -> bool {
-        validate::is_valid(ip, check && self.config.checksum)
     }
 
     /// A packet without a connection.
@@ -94,7 +88,7 @@ impl Conntrack {
                     _ => return Seen::Invalid,
                 }
             }
-            PROTOCOL_UDP => (Proto::Udp(now + other::STREAM_AFTER), timers.udp),
+            PROTOCOL_UDP => (Proto::Other, timers.udp),
             PROTOCOL_SCTP => {
                 let first = sctp::first_chunk(ip.payload());
                 let Some(state) = first.and_then(SctpState::begin) else {
@@ -106,11 +100,10 @@ impl Conntrack {
             protocol => (Proto::Other, other::any(protocol, false, timers).0),
         };
         let pending = &mut *self.pending;
-        pending.tuples = [*tuple, tuple.invert()];
+        *pending = Connection::of(tuple, &tuple.invert());
         pending.deadline = now + timeout;
+        pending.stream_at = now + other::STREAM_AFTER;
         pending.proto = proto;
-        pending.actions = [super::Action::NONE; 2];
-        pending.status = 0;
         self.pending_masquerade = None;
         Seen::New
     }
@@ -153,7 +146,7 @@ impl Conntrack {
                         return Seen::Invalid;
                     }
                     Outcome::Reopen => {
-                        let reply = conn.tuples[1];
+                        let reply = conn.tuple(Dir::Reply);
                         self.kill(id);
                         let seen = self.begin(now, ip, tuple);
                         if dir == Dir::Original {
@@ -165,16 +158,16 @@ impl Conntrack {
                     Outcome::Kill => (Some(core::time::Duration::ZERO), false),
                 }
             }
-            Proto::Udp(stream_at) => {
-                let (timeout, stream) = other::udp(now, *stream_at, replied, timers);
-                (refreshes.then_some(timeout), stream)
-            }
             Proto::Sctp(state) => {
                 if let Some(chunk) = sctp::first_chunk(ip.payload()) {
                     *state = state.after(chunk, replied || dir == Dir::Reply);
                 }
                 let established = *state == SctpState::Established;
                 (Some(state.timeout(timers)), established)
+            }
+            Proto::Other if tuple.protocol == PROTOCOL_UDP => {
+                let (timeout, stream) = other::udp(now, conn.stream_at, replied, timers);
+                (refreshes.then_some(timeout), stream)
             }
             Proto::Other => {
                 let replied = replied || dir == Dir::Reply;

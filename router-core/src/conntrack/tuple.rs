@@ -94,10 +94,9 @@ impl Tuple {
     /// As a key of the flow table.
     #[inline]
     pub(crate) fn key(&self) -> FlowKey {
-        FlowKey([
-            u64::from(self.src.to_bits()) << 32 | u64::from(self.dst.to_bits()),
-            u64::from(self.sport) << 48 | u64::from(self.dport) << 32 | u64::from(self.protocol),
-        ])
+        let ([a, b, c, d], [e, f, g, h]) = (self.src.octets(), self.dst.octets());
+        let ([p, q], [r, s]) = (self.sport.to_be_bytes(), self.dport.to_be_bytes());
+        Self::key_of([a, b, c, d, e, f, g, h], [p, q, r, s], self.protocol)
     }
 
     /// The key of a packet with ports, from the addresses as they stand in its IPv4 header and the ports as they stand in
@@ -105,17 +104,26 @@ impl Tuple {
     #[inline]
     pub(crate) const fn key_of(addresses: [u8; 8], ports: [u8; 4], protocol: u8) -> FlowKey {
         FlowKey([
-            u64::from_be_bytes(addresses),
-            (u32::from_be_bytes(ports) as u64) << 32 | protocol as u64,
+            u64::from_ne_bytes(addresses),
+            (u32::from_ne_bytes(ports) as u64) << 32 | protocol as u64,
         ])
+    }
+
+    /// The protocol of a tuple with this key.
+    #[inline]
+    pub(super) const fn protocol_of(key: FlowKey) -> u8 {
+        key.0[1].to_le_bytes()[0]
     }
 
     /// The key under which connections from this source stand together. Bit 16 tells it from every tuple's.
     pub(crate) fn source_key(&self) -> FlowKey {
-        FlowKey([
-            u64::from(self.src.to_bits()) << 32,
-            u64::from(self.sport) << 48 | 1 << 16 | u64::from(self.protocol),
-        ])
+        let FlowKey([addresses, rest]) = Self {
+            dst: Ipv4Addr::UNSPECIFIED,
+            dport: 0,
+            ..*self
+        }
+        .key();
+        FlowKey([addresses, rest | 1 << 16])
     }
 
     /// Type of an ICMP query or answer.

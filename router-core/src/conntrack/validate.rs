@@ -2,11 +2,14 @@
 //!
 //! Cost: with checksums, one pass over the packet.
 
+use crate::wire::checksum::Sum;
 use crate::wire::icmpv4::{self, Icmpv4};
-use crate::wire::ipv4::{Ipv4, PROTOCOL_ICMP, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP};
+use crate::wire::ipv4::{
+    ADDRESSES_AT, HEADER_LEN, Ipv4, PROTOCOL_ICMP, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP,
+};
 use crate::wire::sctp;
 use crate::wire::tcp::{ACK, FIN, PSH, RST, SYN, Tcp, URG};
-use crate::wire::udp::Udp;
+use crate::wire::udp::{self, Udp};
 
 /// Highest ICMP type that is known (Linux `NR_ICMP_TYPES`).
 const MAX_ICMP_TYPE: u8 = 18;
@@ -34,6 +37,29 @@ pub(super) fn is_valid(ip: &Ipv4<'_>, checksum: bool) -> bool {
         PROTOCOL_SCTP => payload.len() > sctp::HEADER_LEN && (!checksum || sctp::verifies(payload)),
         _ => true,
     }
+}
+
+/// [`is_valid`] of a UDP packet without IP options that ends where its header says, or, if it is a superframe's head and
+/// its checksum is not looked at, before.
+#[inline]
+pub(super) fn is_valid_udp(packet: &[u8], checksum: bool) -> bool {
+    let Some(headers) = packet.first_chunk::<{ HEADER_LEN + udp::HEADER_LEN }>() else {
+        return false;
+    };
+    let total_len = u16::from_be_bytes([headers[2], headers[3]]);
+    let len = u16::from_be_bytes([headers[24], headers[25]]);
+    let end = HEADER_LEN + usize::from(len);
+    if usize::from(len) < udp::HEADER_LEN || end > usize::from(total_len) {
+        return false;
+    }
+    if !checksum || (headers[26], headers[27]) == (0, 0) {
+        return true;
+    }
+    // The addresses stand right before the UDP header; protocol and length are what else the pseudo header has.
+    packet.get(ADDRESSES_AT..end).is_some_and(|covered| {
+        let rest = Sum::new().add_u16(PROTOCOL_UDP.into()).add_u16(len);
+        rest.add_bytes(covered).verifies()
+    })
 }
 
 /// The combinations that a TCP sends. PSH, ECE and CWR go with all of them.

@@ -9,11 +9,11 @@ use core::time::Duration;
 use super::other::{STREAM_AFTER, SctpState};
 use super::tcp::{TcpState, TcpTrack};
 use super::{
-    ASSURED, Action, Aside, CONFIRMED, ConnId, Connection, Conntrack, Proto, SEEN_REPLY, Tuple,
+    ASSURED, Aside, CONFIRMED, ConnId, Connection, Conntrack, Dir, Proto, SEEN_REPLY, Tuple,
 };
 use crate::config::PortId;
 use crate::time::Instant;
-use crate::wire::ipv4::{PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP};
+use crate::wire::ipv4::{PROTOCOL_SCTP, PROTOCOL_TCP};
 
 /// A connection, with all that is needed to go on with it elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +38,8 @@ pub struct Session {
 impl Session {
     pub(super) fn of(conn: &Connection, aside: &Aside, now: Instant) -> Self {
         Self {
-            original: conn.tuples[0],
-            reply: conn.tuples[1],
+            original: conn.tuple(Dir::Original),
+            reply: conn.tuple(Dir::Reply),
             expires_in: conn.deadline.since(now),
             tcp: match &conn.proto {
                 Proto::Tcp(track) => Some(track.state),
@@ -130,8 +130,8 @@ impl Conntrack {
                 .get(at)
                 .zip(self.asides.get(at))
                 .is_some_and(|(conn, aside)| {
-                    conn.status & CONFIRMED != 0
-                        && which(&conn.tuples[0], &conn.tuples[1], aside.masquerade)
+                    let [original, reply] = conn.tuples();
+                    conn.status & CONFIRMED != 0 && which(&original, &reply, aside.masquerade)
                 });
             if goes {
                 self.kill(ConnId(id));
@@ -150,18 +150,18 @@ impl Conntrack {
             return false;
         }
         let pending = &mut *self.pending;
-        pending.tuples = [session.original, session.reply];
+        *pending = Connection::of(&session.original, &session.reply);
         pending.deadline = now + session.expires_in;
         pending.proto = match session.original.protocol {
             PROTOCOL_TCP => Proto::Tcp(TcpTrack::restored(session.tcp.unwrap_or_default())),
-            // A stream stays one; the others have two seconds to become one, as new ones have.
-            PROTOCOL_UDP if session.assured => Proto::Udp(Instant::ZERO),
-            PROTOCOL_UDP => Proto::Udp(now + STREAM_AFTER),
             PROTOCOL_SCTP if session.assured => Proto::Sctp(SctpState::Established),
             PROTOCOL_SCTP => Proto::Sctp(SctpState::Opening),
             _ => Proto::Other,
         };
-        pending.actions = [Action::NONE; 2];
+        // A stream stays one; the others have two seconds to become one, as new ones have.
+        if !session.assured {
+            pending.stream_at = now + STREAM_AFTER;
+        }
         pending.status = if session.replied { SEEN_REPLY } else { 0 };
         self.pending_masquerade = session.masquerade;
         match self.confirm(now) {

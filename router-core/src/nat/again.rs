@@ -13,7 +13,6 @@ use super::{Context, Form, Nat, rewrite};
 use crate::conntrack::{Action, ConnId, Dir, Guess, Seen};
 use crate::table::flow::FlowKey;
 use crate::time::Instant;
-use crate::wire::ipv4::Ipv4;
 
 /// Where a packet goes that belongs to a connection.
 #[derive(Clone, Copy, Debug)]
@@ -70,14 +69,12 @@ impl Nat {
         packet: &mut [u8],
         &Way { id, dir, .. }: &Way,
     ) -> Result<(), Context> {
-        let seen = Ipv4::peek(packet).map_or(Seen::Invalid, |ip| {
-            // What is partial is right by definition.
-            self.conntrack
-                .track_known(now, &ip, form == Form::Complete, (id, dir))
-        });
+        // What is partial is right by definition.
+        let check = form == Form::Complete;
+        let seen = self.conntrack.track_known(now, packet, check, (id, dir));
         match (seen, self.conntrack.get(id)) {
             (Seen::Known { id: same, .. }, Some(conn)) if same == id => {
-                rewrite::forward(packet, conn.translation(dir).as_ref(), form);
+                rewrite::forward(packet, conn, dir, form);
                 Ok(())
             }
             _ => Err(Context {

@@ -28,7 +28,7 @@ pub(super) fn translate(packet: &mut [u8], conn: &Connection, dir: Dir, end: End
     };
     let header_len = packet.first().map_or(0, |b| usize::from(b & 0xf) * 4);
     let is_redirect = packet.get(header_len) == Some(&REDIRECT);
-    if is_redirect && *seen != target {
+    if is_redirect && seen != target {
         return false;
     }
     if !translated {
@@ -47,7 +47,7 @@ pub(super) fn translate(packet: &mut [u8], conn: &Connection, dir: Dir, end: End
         return true;
     };
     if let Some(quoted) = message.get_mut(icmpv4::HEADER_LEN..) {
-        rewrite::set_end(quoted, opposite, sent, Form::Complete);
+        rewrite::set_end(quoted, opposite, &sent, Form::Complete);
     }
     if let Some(place) = message.get_mut(2..4) {
         place.fill(0);

@@ -254,7 +254,7 @@ impl Nat {
                 } else {
                     Hook::Prerouting
                 };
-                let tuple = *self.conntrack.pending().tuple(Dir::Original);
+                let tuple = self.conntrack.pending().tuple(Dir::Original);
                 if tuple.dst.is_loopback() && !from_host && self.conntrack.keeps_localnet() {
                     return Err(DropReason::MartianDestination.into());
                 }
@@ -286,7 +286,7 @@ impl Nat {
             Seen::Known { id, dir, .. } => {
                 if let Some(conn) = self.conntrack.get(id) {
                     let target = conn.target(dir);
-                    if *conn.tuple(dir) != target {
+                    if conn.tuple(dir) != target {
                         rewrite::set_end(packet, End::Dst, &target, form);
                     }
                 }
@@ -348,7 +348,7 @@ impl Nat {
             return None;
         }
         let target = conn.target(dir);
-        Some((action, (*conn.tuple(dir) != target).then_some(target)))
+        Some((action, conn.is_translated().then_some(target)))
     }
 
     /// A datagram leaves by `hop`: under which source? A connection that it begins is one from now on. `from` is the
@@ -405,7 +405,7 @@ impl Nat {
             Seen::Known { id, dir, .. } => {
                 if let Some(conn) = self.conntrack.get(id) {
                     let target = conn.target(dir);
-                    if *conn.tuple(dir) != target {
+                    if conn.tuple(dir) != target {
                         rewrite::set_end(packet, End::Src, &target, context.form);
                     }
                 }
@@ -488,7 +488,7 @@ impl Nat {
             Seen::Known { id, dir, .. } => {
                 if let Some(conn) = self.conntrack.get(id) {
                     let target = conn.target(dir);
-                    if *conn.tuple(dir) != target {
+                    if conn.tuple(dir) != target {
                         rewrite::set_end(packet, End::Src, &target, context.form);
                     }
                 }
@@ -571,7 +571,7 @@ impl Nat {
     fn known(&mut self, now: Instant, tuple: &Tuple) -> Option<(Tuple, Dir, Tuple)> {
         let (id, dir) = self.conntrack.lookup(now, tuple)?;
         let conn = self.conntrack.get(id)?;
-        Some((*conn.tuple(dir), dir, conn.target(dir)))
+        Some((conn.tuple(dir), dir, conn.target(dir)))
     }
 
     /// Makes a packet what its sender sent, so that an error about it can quote that.

@@ -45,8 +45,8 @@ pub(super) fn source(
         }
     }
     if !choice.random_fully && addr != current.src {
-        let known = [conntrack.hint(), conntrack.sibling(current)];
-        let known = known.map(|reply| reply.filter(|r| r.dst == addr).map(Tuple::invert));
+        let known = [conntrack.hint().copied(), conntrack.sibling(current)];
+        let known = known.map(|reply| reply.filter(|r| r.dst == addr).map(|r| r.invert()));
         for mapped in known.into_iter().flatten() {
             let reused = Tuple {
                 sport: mapped.sport,

@@ -6,12 +6,14 @@
 //!
 //! Cost: a few additions; for SCTP a pass over the packet.
 
+use core::mem;
 use core::net::Ipv4Addr;
 
-use crate::conntrack::{Tuple, has_ports};
+use crate::conntrack::{Connection, Dir, Tuple, has_ports};
 use crate::wire::checksum::Sum;
 use crate::wire::ipv4::{
-    HEADER_LEN, PROTOCOL_ICMP, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP, decrement_ttl,
+    ADDRESSES_AT, HEADER_LEN, PROTOCOL_AT, PROTOCOL_ICMP, PROTOCOL_SCTP, PROTOCOL_TCP,
+    PROTOCOL_UDP, decrement_ttl,
 };
 use crate::wire::sctp;
 
@@ -85,76 +87,85 @@ pub(crate) fn set_end(packet: &mut [u8], end: End, target: &Tuple, form: Form) {
     }
 }
 
-/// Lowers the TTL by one and makes both ends of a whole packet those of `target`, where there is one. The header was
-/// validated and has no options; the transport header was as well.
+/// Lowers the TTL by one and translates a whole packet of a connection in this direction. The header was validated and has
+/// no options; the transport header was as well.
+#[inline]
+pub(crate) fn forward(packet: &mut [u8], conn: &Connection, dir: Dir, form: Form) {
+    let Some(header) = packet.first_chunk_mut::<HEADER_LEN>() else {
+        return;
+    };
+    if !conn.is_translated() {
+        return decrement_ttl(header);
+    }
+    if matches!(header[PROTOCOL_AT], PROTOCOL_TCP | PROTOCOL_UDP) {
+        let (addresses, ports) = conn.target_ends(dir);
+        return at_once(packet, addresses, ports, form);
+    }
+    decrement_ttl(header);
+    set_both(packet, &conn.target(dir), form);
+}
+
+/// Lowers the TTL of a TCP or UDP packet by one and gives it these addresses and ports.
 ///
 /// As `decrement_ttl` and [`set_both`] do it, with one update of each checksum in place of six: a one's complement sum is
-/// the same in whatever order and by whatever parts it is added up.
+/// the same in whatever order, by whatever parts and in whatever byte order it is added up (RFC 1071 2).
 #[inline]
-pub(crate) fn forward(packet: &mut [u8], target: Option<&Tuple>, form: Form) {
-    let Some((header, payload)) = packet.split_first_chunk_mut::<HEADER_LEN>() else {
+fn at_once(packet: &mut [u8], addresses: [u8; 8], ports: [u8; 4], form: Form) {
+    /// What the word with the TTL loses.
+    const ONE_HOP: u16 = u16::from_ne_bytes([1, 0]);
+    let Some((headers, beyond)) = packet.split_first_chunk_mut::<HEADERS>() else {
         return;
     };
-    let Some(target) = target else {
-        return decrement_ttl(header);
-    };
-    let protocol = header[9];
-    if !matches!(protocol, PROTOCOL_TCP | PROTOCOL_UDP) {
-        decrement_ttl(header);
-        return set_both(packet, target, form);
-    }
-    let Some(ports) = payload.first_chunk_mut::<4>() else {
-        return decrement_ttl(header);
-    };
-    let old = [
-        word(header, 12),
-        word(header, 16),
-        u32::from_be_bytes(*ports),
-    ];
-    let new = [
-        target.src.to_bits(),
-        target.dst.to_bits(),
-        u32::from(target.sport) << 16 | u32::from(target.dport),
-    ];
-    // What each word took from the sum and added to it; 2^32 = 2^16 = 1 in one's complement arithmetic.
-    let [src, dst, both_ports] = core::array::from_fn(|n| u64::from(!old[n]) + u64::from(new[n]));
-    header[12..16].copy_from_slice(&new[0].to_be_bytes());
-    header[16..20].copy_from_slice(&new[1].to_be_bytes());
-    *ports = new[2].to_be_bytes();
+    let [a, b, c, d, e, f, g, h] = addresses;
+    // What each word takes from the sum and adds to it; 2^32 = 2^16 = 1 in one's complement arithmetic.
+    let src = replace(headers, ADDRESSES_AT, [a, b, c, d]);
+    let dst = replace(headers, ADDRESSES_AT + 4, [e, f, g, h]);
+    let both_ports = replace(headers, HEADER_LEN, ports);
 
-    header[8] = header[8].wrapping_sub(1);
-    let of_header = u16::from_be_bytes([header[10], header[11]]);
-    // The word with the TTL loses 0x0100.
-    let sum = u64::from(!of_header) + u64::from(!0x0100_u16) + src + dst;
-    let [a, b] = (!fold(sum)).to_be_bytes();
-    [header[10], header[11]] = [a, b];
+    headers[8] = headers[8].wrapping_sub(1);
+    let of_header = u16::from_ne_bytes([headers[10], headers[11]]);
+    let sum = u64::from(!of_header) + u64::from(!ONE_HOP) + src + dst;
+    [headers[10], headers[11]] = (!fold(sum)).to_ne_bytes();
 
-    let (at, none) = if protocol == PROTOCOL_TCP {
-        (16, false)
+    let is_udp = headers[PROTOCOL_AT] == PROTOCOL_UDP;
+    let place = if is_udp {
+        headers.last_chunk_mut::<2>()
     } else {
-        (6, true)
+        beyond
+            .get_mut(TCP_CHECKSUM_AT - HEADERS..)
+            .and_then(|rest| rest.first_chunk_mut())
     };
-    let Some(place) = payload.get_mut(at..at + 2) else {
-        return;
-    };
-    let of_transport = u16::from_be_bytes([place[0], place[1]]);
+    let Some(place) = place else { return };
+    let of_transport = u16::from_ne_bytes(*place);
     if form == Form::Partial {
-        let sum = fold(u64::from(of_transport) + src + dst);
-        place.copy_from_slice(&sum.to_be_bytes());
+        *place = fold(u64::from(of_transport) + src + dst).to_ne_bytes();
         return;
     }
     // NAT-61, NAT-62
-    if none && of_transport == 0 {
+    if is_udp && of_transport == 0 {
         return;
     }
     let sum = !fold(u64::from(!of_transport) + src + dst + both_ports);
-    let sum = if none && sum == 0 { 0xffff } else { sum };
-    place.copy_from_slice(&sum.to_be_bytes());
+    let sum = if is_udp && sum == 0 { 0xffff } else { sum };
+    *place = sum.to_ne_bytes();
 }
 
-fn word(header: &[u8; HEADER_LEN], at: usize) -> u32 {
-    let [a, b, c, d] = [0, 1, 2, 3].map(|n| header.get(at + n).copied().unwrap_or(0));
-    u32::from_be_bytes([a, b, c, d])
+/// IPv4 and UDP, or as much of TCP.
+const HEADERS: usize = HEADER_LEN + 8;
+/// Of a packet without options.
+const TCP_CHECKSUM_AT: usize = HEADER_LEN + 16;
+
+/// Puts a word in; gives what a sum over it changes by.
+#[inline(always)]
+fn replace(headers: &mut [u8; HEADERS], at: usize, new: [u8; 4]) -> u64 {
+    let Some(place) = headers
+        .get_mut(at..)
+        .and_then(|rest| rest.first_chunk_mut::<4>())
+    else {
+        return 0;
+    };
+    let old = u32::from_ne_bytes(mem::replace(place, new));
+    u64::from(!old) + u64::from(u32::from_ne_bytes(new))
 }
 
 /// A one's complement sum of less than 2^35 as 16 bits.
@@ -344,7 +355,9 @@ mod tests {
                 }
             }
             let mut stepwise = at_once.clone();
-            forward(&mut at_once, translated.then_some(&target), form);
+            let was = tuple(a, b, p, q, protocol);
+            let reply = if translated { target.invert() } else { was.invert() };
+            forward(&mut at_once, &Connection::made_of(&was, &reply), Dir::Original, form);
             decrement_ttl(stepwise.first_chunk_mut().unwrap());
             if translated {
                 set_end(&mut stepwise, End::Dst, &target, form);

@@ -6,6 +6,10 @@ use super::checksum::{self, Sum};
 
 /// Bytes of a header without options.
 pub const HEADER_LEN: usize = 20;
+/// Where in it the protocol stands.
+pub const PROTOCOL_AT: usize = 9;
+/// Where in it the source address stands, which the destination address follows.
+pub const ADDRESSES_AT: usize = 12;
 
 /// ICMP.
 pub const PROTOCOL_ICMP: u8 = 1;
