@@ -188,16 +188,7 @@ impl Router {
                     }
                     counts.finish(&mut router.stats, io);
                 }
-                (Mode::Track, Some(nat)) => {
-                    router.plain.look_and_guess(rx.as_slice(), nat);
-                    let mut counts = plain::Counts::default();
-                    for (n, frame) in rx.drain().enumerate() {
-                        if let Err(frame) = router.track_plain(n, frame, &mut counts, io) {
-                            router.receive(frame, io);
-                        }
-                    }
-                    counts.finish(&mut router.stats, io);
-                }
+                (Mode::Track, Some(_)) => router.track(rx, io),
                 _ => rx.drain().for_each(|frame| router.receive(frame, io)),
             }
         });

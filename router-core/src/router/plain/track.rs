@@ -2,10 +2,10 @@
 //!
 //! A packet whose connection and direction have been through the [packet path](super::super) under this configuration goes
 //! the same way: rules, routes and policy have said of its first packets what they would say of it. What remains is to take
-//! it into account, to translate it and to send it, in stages over the batch:
+//! it into account, to translate it and to send it, in stages over groups of the batch:
 //!
 //! ```text
-//!  the batch ─> look (header) ─> buckets of all keys ─> connections of all packets ─> one after the other, in order:
+//!  a group ─> look (header) ─> buckets of all keys ─> connections of all packets ─> one after the other, in order:
 //!                                                           known way ─> neigh ─> conntrack ─> translate, TTL, MACs ─> tx
 //!                                                           else ──> conntrack, and on from there the long way
 //!                                                           not plain ──> receive
@@ -13,16 +13,17 @@
 //!
 //! The connections that were looked up ahead are guesses, as packets before may end them: see `conntrack::ahead`.
 //!
-//! Cost: for a packet of a known connection one bucket and one or two lines of the connection, all asked for a stage
-//! ahead, and the batch's loads are under way together.
+//! Cost: for a packet of a known connection one bucket and one or two lines of the connection, all asked for while the
+//! group before is at work.
 
 use core::net::Ipv4Addr;
+use core::ops::Range;
 
 use super::{ABSENT, AHEAD, Counts, Egress, HEADERS, Plain, Seen, look_at};
 use crate::addr::Mac;
 use crate::config::PortConfig;
 use crate::conntrack::{Guess, Tuple};
-use crate::frame::{BATCH_MAX, Frame};
+use crate::frame::{BATCH_MAX, Batch, Frame};
 use crate::l2::{Link, Payload};
 use crate::nat::{Context, Nat};
 use crate::router::{Io, Router, form, packet, packet_mut};
@@ -32,8 +33,11 @@ use crate::table::flow::FlowKey;
 use crate::wire::ethernet::HEADER_LEN;
 use crate::wire::ipv4::{Ipv4, PROTOCOL_TCP, PROTOCOL_UDP};
 
-/// Next hops that are remembered.
-const RECENT: usize = 64;
+/// Frames that are in the same stage.
+const GROUP: usize = 32;
+
+/// Next hops that are remembered: as many as six bits tell apart.
+const RECENT: usize = 1 << 6;
 
 /// What a node that tracks knows of the batch at hand, and of the one before.
 #[derive(Debug)]
@@ -66,8 +70,11 @@ impl Flows {
         ports: &[PortConfig],
         shaper: Option<&Shaper>,
     ) -> Option<&mut Egress> {
-        // A next hop of a port that is not plain is never found there.
-        let place = (next_hop.to_bits() as usize ^ slot) % RECENT;
+        // Fibonacci hashing, so that next hops that count up with their ports do not meet. A next hop of a port that is not
+        // plain is never found there.
+        let both = u64::from(next_hop.to_bits()) ^ (slot as u64) << 32;
+        let hash = both.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let place = (hash >> 58) as usize;
         let egress = self.recent.get_mut(place)?;
         if (usize::from(egress.slot), egress.via) != (slot, next_hop) {
             *egress = Egress::by(slot, ports.get(slot)?, Some(next_hop), shaper)?;
@@ -91,17 +98,20 @@ fn key(frame: &Frame) -> Option<FlowKey> {
 }
 
 impl Plain {
-    /// Looks at the frames of a batch, and for the connections that they belong to.
-    pub(in crate::router) fn look_and_guess(&mut self, frames: &[Frame], nat: &Nat) {
+    /// Looks at these frames of the batch, and asks for where the connections stand that they belong to. `rest` is what is
+    /// left of the batch, from frame `done` on.
+    fn look_and_ask(&mut self, rest: &[Frame], done: usize, group: Range<usize>, nat: &Nat) {
         let Self {
             seen,
             ingress,
             flows,
             ..
         } = self;
-        let guesses = &mut flows.guesses;
-        for (n, ((frame, seen), guess)) in frames.iter().zip(seen).zip(guesses).enumerate() {
-            if let Some(later) = frames.get(n + AHEAD) {
+        let places = seen.iter_mut().zip(&mut flows.guesses);
+        let places = places.skip(group.start).take(group.len());
+        for (n, (seen, guess)) in (group.start.saturating_sub(done)..).zip(places) {
+            let Some(frame) = rest.get(n) else { break };
+            if let Some(later) = rest.get(n + AHEAD) {
                 later.prefetch();
             }
             (*seen, ..) = look_at(frame, ingress);
@@ -111,16 +121,48 @@ impl Plain {
                 key(frame).map_or(Guess::NONE, |key| nat.ask(key))
             };
         }
-        let guesses = flows.guesses.get_mut(..frames.len());
+    }
+
+    /// Looks up what was asked for.
+    fn guess(&mut self, group: Range<usize>, nat: &Nat) {
+        let guesses = self.flows.guesses.get_mut(group);
         nat.guess(guesses.unwrap_or_default());
     }
 }
 
 impl Router {
-    /// Sends frame `n` of the batch that was [looked at](Plain::look_and_guess) where its connection went before, if it is
+    /// Takes the frames of a batch through the stages, a group after the other: while one is sent, the connections of the
+    /// next and the buckets of the one after that are on their way.
+    pub(in crate::router) fn track(&mut self, rx: &mut Batch, io: &mut Io<'_>) {
+        let mut counts = Counts::default();
+        let mut frames = rx.drain();
+        let all = frames.len();
+        let group = |nth: usize| (nth * GROUP).min(all)..((nth + 1) * GROUP).min(all);
+        // Groups begun, and the stage that each is in.
+        for begun in 0..all.div_ceil(GROUP) + 2 {
+            let done = all - frames.len();
+            if let (plain, Some(nat)) = (&mut self.plain, &self.nat) {
+                if let Some(second) = begun.checked_sub(1) {
+                    plain.guess(group(second), nat);
+                }
+                plain.look_and_ask(frames.as_slice(), done, group(begun), nat);
+            }
+            let Some(third) = begun.checked_sub(2) else {
+                continue;
+            };
+            for (n, frame) in group(third).zip(&mut frames) {
+                if let Err(frame) = self.track_plain(n, frame, &mut counts, io) {
+                    self.receive(frame, io);
+                }
+            }
+        }
+        counts.finish(&mut self.stats, io);
+    }
+
+    /// Sends frame `n` of the batch that was looked at where its connection went before, if it is
     /// plain, or takes it past the first stages; gives it back when it is not plain.
     #[inline]
-    pub(in crate::router) fn track_plain(
+    fn track_plain(
         &mut self,
         n: usize,
         mut frame: Frame,
