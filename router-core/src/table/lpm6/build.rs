@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::nodes::{self, INHERIT, LINE, Table, Window};
+use super::answers::Answers;
+use super::nodes::{LINE, Table, Window};
 use super::{NO_ROUTE, NextHop, Prefix, Rib};
 use crate::table::rib::Address as _;
 
@@ -40,15 +41,6 @@ pub(super) fn choose(rib: &Rib) -> Window {
         }
     }
     best.1
-}
-
-/// What a node of the trie says of each octet, nodes below it not looked at.
-pub(super) fn answers(rib: &Rib, at: u32) -> [u32; 256] {
-    let mut answers = [INHERIT; 256];
-    for (first, count, hop) in rib.ends(at) {
-        answers[first..first + count].fill(hop.into());
-    }
-    answers
 }
 
 /// A table of all prefixes with some lines to spare, and the first one of these.
@@ -134,7 +126,7 @@ impl Builder<'_> {
     /// Writes a node and all below it; gives the slot that leads to it.
     fn node(&mut self, place: Place, inherited: NextHop) -> u32 {
         let Place { at, level, base } = place;
-        let mut answers = answers(self.rib, at);
+        let mut answers = Answers::of(self.rib, at);
         for (octet, below) in self.rib.below(at) {
             let below = Place {
                 at: below,
@@ -147,10 +139,11 @@ impl Builder<'_> {
                 && self.window.contains(below.base);
             if !is_inside {
                 let inherited = self.rib.best(at, octet).unwrap_or(inherited);
-                answers[octet] = self.node(below, inherited);
+                let node = self.node(below, inherited);
+                answers.set(octet, node);
             }
         }
-        let form = nodes::encode(&answers, inherited, &mut self.node);
+        let form = answers.encode(inherited, &mut self.node);
         let line = self.cells.len() / LINE;
         self.cells.extend_from_slice(&self.node);
         form.link(line)

@@ -12,6 +12,7 @@
 //! hundred nanoseconds); a prefix shorter than the root writes the cells it covers, and one that nodes below inherit writes
 //! a cell in each. Now and then the table is built anew: some milliseconds for the Internet.
 
+mod answers;
 mod build;
 mod lines;
 mod nodes;

@@ -7,18 +7,21 @@
 //!
 //! ```text
 //!   narrow   cell 0..=2    first octet of each run, a byte each; the first is 0, unused ones are 255
-//!                 3        the next hop that octets without one of their own inherit from above
+//!                 3        for updates alone: the next hop that octets without one of their own inherit from above, and
+//!                          a bit for each slot that holds it for that reason
 //!                 4..=15   the runs' slots; unused ones repeat the last
 //!   wide          0..=255  a slot for each octet
 //! ```
 //!
-//! A slot or cell holds a next hop, [`INHERIT`] (in narrow nodes), or [`NODE`], the form and the number of a line. An answer
-//! depends on nothing but the way down to it, each step of which is one load; narrow nodes are not changed but replaced,
-//! and a slot of the parent is the one place that makes a new node visible. Only two cells of a narrow node change in
-//! place: a slot that leads to a node, and what is inherited, so that a short prefix can change without new nodes below
-//! it. A wide node changes in place, as each of its cells is one octet's.
+//! A slot or cell holds a next hop, or [`NODE`], the form and the number of a line. An answer depends on nothing but the way
+//! down to it, each step of which is one load; narrow nodes are not changed but replaced, and a slot of the parent is the
+//! one place that makes a new node visible. Only slots of a narrow node change in place: one that leads to a node, and those
+//! that hold what is inherited, so that a short prefix can change without new nodes below it. A wide node changes in
+//! place, as each of its cells is one octet's.
 //!
-//! Cost: one load of the root and one line for each octet further down, asked for a stage ahead.
+//! Cost: one load of the root and one line for each octet further down, asked for a stage ahead. Addresses that have more
+//! octets in common than the root's, as those of one flow or of one peer have, go down the common part together: once for
+//! all of them.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -31,7 +34,7 @@ use crate::table::{NO_ROUTE, NextHop};
 pub(super) const NODE: u32 = 1 << 31;
 /// With [`NODE`]: a wide one.
 const WIDE: u32 = 1 << 30;
-/// A slot of octets that have the next hop that the whole node inherits.
+/// While a node is made: the slot of octets that have the next hop that the whole node inherits.
 pub(super) const INHERIT: u32 = 1 << 30;
 /// Bits of a slot that are the number of the node's first line.
 const NUMBER: u32 = (1 << 28) - 1;
@@ -40,9 +43,11 @@ const MISS: u32 = NO_ROUTE as u32;
 /// Cells of a line.
 pub(super) const LINE: usize = 16;
 /// Runs that fit into a narrow node, the cell with what is inherited, and the one before the first slot.
-const RUNS: usize = 12;
+pub(super) const RUNS: usize = 12;
 const INHERITED: usize = 3;
 const BEFORE: usize = 3;
+/// First bit of that cell which says of a slot that it holds what is inherited.
+const INHERITING: u32 = 16;
 /// Addresses looked up in one go.
 const CHUNK: usize = 64;
 
@@ -258,13 +263,26 @@ impl Table {
         let (lines, _) = cells.as_chunks();
         // Those that are on the way, a bit each.
         let mut going = 0;
-        for (nth, &address) in addresses.iter().take(CHUNK).enumerate() {
-            let index = window.index(address);
-            let rest = window.rest(index, address);
-            lanes.rest[nth] = rest;
-            going |= lanes.go_on(nth, lines, load(cells, index), (rest >> 56) as usize);
+        let together = self.go_together(addresses);
+        match together {
+            Some((slot, _)) if slot & NODE == 0 => return hops.fill(hop(slot)),
+            Some((slot, level)) => {
+                for (nth, &address) in addresses.iter().take(CHUNK).enumerate() {
+                    let rest = upper(address << (8 * (level & 15)));
+                    lanes.rest[nth] = rest;
+                    going |= lanes.go_on(nth, lines, slot, rest);
+                }
+            }
+            None => {
+                for (nth, &address) in addresses.iter().take(CHUNK).enumerate() {
+                    let index = window.index(address);
+                    let rest = window.rest(index, address);
+                    lanes.rest[nth] = rest;
+                    going |= lanes.go_on(nth, lines, load(cells, index), rest);
+                }
+            }
         }
-        for level in 0..8 {
+        for _ in 0..8 {
             if going == 0 {
                 break;
             }
@@ -272,10 +290,12 @@ impl Table {
             while left != 0 {
                 let nth = left.trailing_zeros() as usize % CHUNK;
                 left &= left - 1;
+                let rest = lanes.rest[nth];
+                let slot = step(lines, lanes.slot[nth], first_octet(rest));
                 // Zeros after eight octets.
-                let rest = lanes.rest[nth] << (8 * level);
-                let slot = step(lines, lanes.slot[nth], (rest >> 56) as usize);
-                going |= lanes.go_on(nth, lines, slot, (rest << 8 >> 56) as usize);
+                let rest = rest << 8;
+                lanes.rest[nth] = rest;
+                going |= lanes.go_on(nth, lines, slot, rest);
             }
         }
         // Eight octets behind the root, and there are more: hardly anybody comes here.
@@ -283,13 +303,42 @@ impl Table {
             let nth = going.trailing_zeros() as usize % CHUNK;
             going &= going - 1;
             if let Some(&address) = addresses.get(nth) {
-                let level = window.level_below(window.index(address)) + 8;
-                lanes.slot[nth] = self.descend(address, lanes.slot[nth], level).into();
+                let top = together.map_or_else(
+                    || window.level_below(window.index(address)),
+                    |(_, level)| level,
+                );
+                lanes.slot[nth] = self.descend(address, lanes.slot[nth], top + 8).into();
             }
         }
         for (out, &slot) in hops.iter_mut().zip(&lanes.slot) {
             *out = hop(slot);
         }
+    }
+
+    /// Takes the steps that are the same for all of these addresses, if there is one behind the root: the slot to which they
+    /// come, and the depth of a node to which it leads.
+    #[inline(always)]
+    fn go_together(&self, addresses: &[u128]) -> Option<(u32, usize)> {
+        let (&first, &last) = (addresses.first()?, addresses.last()?);
+        let own = self.window.level;
+        // Addresses at random stop here.
+        if (first ^ last) >> (120 - 8 * own) != 0 {
+            return None;
+        }
+        let differing = addresses.iter().fold(0, |bits, &a| bits | (a ^ first));
+        let common = differing.leading_zeros() as usize / 8;
+        if common <= own {
+            return None;
+        }
+        let (lines, _) = self.aligned().as_chunks();
+        let index = self.window.index(first);
+        let (mut slot, mut level) = (load(self.aligned(), index), self.window.level_below(index));
+        while slot & NODE != 0 && level < common {
+            let octet = octet(first, level);
+            slot = step(lines, part(slot, octet), octet);
+            level += 1;
+        }
+        Some((slot, level))
     }
 
     pub(super) fn cell(&self, index: usize) -> u32 {
@@ -300,7 +349,7 @@ impl Table {
         self.at(index).store(value, Ordering::Release);
     }
 
-    /// What a node says of an octet, [`INHERIT`] as such.
+    /// What a node says of an octet.
     pub(super) fn slot(&self, node: u32, octet: usize) -> u32 {
         self.at(self.place(node, octet)).load(Ordering::Relaxed)
     }
@@ -318,9 +367,15 @@ impl Table {
             .load(Ordering::Relaxed))
     }
 
+    /// Changes that, and the slots that hold it.
     pub(super) fn set_inherited(&self, node: u32, hop: NextHop) {
-        self.at(line(node) * LINE + INHERITED)
-            .store(hop.into(), Ordering::Release);
+        let cell = self.at(line(node) * LINE + INHERITED);
+        let inheriting = cell.load(Ordering::Relaxed) >> INHERITING;
+        cell.store(inheriting << INHERITING | u32::from(hop), Ordering::Relaxed);
+        for nth in (0..RUNS).filter(|nth| inheriting >> nth & 1 != 0) {
+            self.at(line(node) * LINE + INHERITED + 1 + nth)
+                .store(hop.into(), Ordering::Release);
+        }
     }
 
     /// Fills lines that no reader can be in.
@@ -399,11 +454,11 @@ impl Default for Lanes {
 }
 
 impl Lanes {
-    /// Takes down what look-up `nth` found. If that leads to a node, asks for its line that says something of an octet; gives
-    /// the bit of this look-up then.
+    /// Takes down what look-up `nth` found. If that leads to a node, asks for its line that says something of the first octet
+    /// of `rest`; gives the bit of this look-up then.
     #[inline(always)]
-    fn go_on(&mut self, nth: usize, lines: &[[AtomicU32; LINE]], slot: u32, octet: usize) -> u64 {
-        let slot = part(slot, octet);
+    fn go_on(&mut self, nth: usize, lines: &[[AtomicU32; LINE]], slot: u32, rest: u64) -> u64 {
+        let slot = part(slot, first_octet(rest));
         self.slot[nth % CHUNK] = slot;
         let goes_on = slot >> 31;
         // For one that has arrived that is the table's first line: no branch to guess.
@@ -420,13 +475,23 @@ pub(super) const fn line(node: u32) -> usize {
     (node & NUMBER) as usize
 }
 
+#[inline(always)]
+fn first_octet(rest: u64) -> usize {
+    usize::from(rest.to_be_bytes()[0])
+}
+
+/// All ones for a slot that leads to a wide node, zeros for other slots.
+#[inline(always)]
+fn wide(slot: u32) -> u32 {
+    ((slot << 1).cast_signed() >> 31).cast_unsigned()
+}
+
 /// The slot that leads to that line of a node which says something of an octet; of a next hop itself.
 #[inline(always)]
 fn part(slot: u32, octet: usize) -> u32 {
-    let is_wide = (slot >> 31 & slot >> 30 & 1).wrapping_neg();
     #[expect(clippy::cast_possible_truncation, reason = "at most 15")]
     let nth = (octet / LINE) as u32;
-    slot + (nth & is_wide)
+    slot + (nth & wide(slot))
 }
 
 #[inline(always)]
@@ -443,11 +508,7 @@ fn step(lines: &[[AtomicU32; LINE]], part: u32, octet: usize) -> u32 {
         return MISS;
     };
     let keys = [0, 1, 2].map(|nth: usize| line[nth].load(Ordering::Relaxed));
-    let inherited = line[INHERITED].load(Ordering::Relaxed);
-    let slot = line[within(part, octet, keys) % LINE].load(Ordering::Acquire);
-    // There is none in a wide node. As good as random: no branch.
-    let inherits = u32::from(slot == INHERIT).wrapping_neg();
-    slot ^ (slot ^ inherited) & inherits
+    line[within(part, octet, keys) % LINE].load(Ordering::Acquire)
 }
 
 /// Which cell of its line holds the slot of an octet.
@@ -455,10 +516,11 @@ fn step(lines: &[[AtomicU32; LINE]], part: u32, octet: usize) -> u32 {
 fn within(node: u32, octet: usize, [a, b, c]: [u32; 3]) -> usize {
     // The keys are sorted: those that are not greater come first.
     let keys = (1 << RUNS) - 1;
-    let begun = (arch::not_greater([a, b, c, 0], octet.to_le_bytes()[0]) & keys).trailing_ones();
-    let is_wide = ((node / WIDE) as usize & 1).wrapping_neg();
+    let begun = (arch::not_greater([a, b, c, 0], octet.to_le_bytes()[0]) & keys).count_ones();
     let narrow = BEFORE + begun as usize;
-    narrow ^ (narrow ^ octet) & is_wide
+    // As good as random: no branch.
+    let wide = wide(node) as usize;
+    narrow ^ (narrow ^ octet) & wide
 }
 
 /// The next hop in a slot that holds one.
@@ -469,36 +531,47 @@ fn hop(slot: u32) -> NextHop {
     hop
 }
 
-/// The cells of a node with these answers, whole lines; gives its form.
-pub(super) fn encode(answers: &[u32; 256], inherited: NextHop, out: &mut Vec<u32>) -> Form {
+/// The cells of a node, whole lines, from the runs of its octets, first octet and answer; gives its form.
+pub(super) fn encode(
+    runs: impl Iterator<Item = (u8, u32)> + Clone,
+    inherited: NextHop,
+    out: &mut Vec<u32>,
+) -> Form {
     out.clear();
-    let mut keys = [u8::MAX; RUNS];
-    let mut slots = [0; RUNS];
-    let mut count = 0;
-    let mut begin = 0_usize;
-    for run in answers.chunk_by(|a, b| a == b) {
-        let (Some(key), Some(slot)) = (keys.get_mut(count), slots.get_mut(count)) else {
-            let own = |&slot: &u32| {
-                if slot == INHERIT {
-                    inherited.into()
-                } else {
-                    slot
-                }
-            };
-            out.extend(answers.iter().map(own));
+    let own = |slot| {
+        if slot == INHERIT {
+            inherited.into()
+        } else {
+            slot
+        }
+    };
+    let (mut keys, mut slots) = ([u8::MAX; RUNS], [0; RUNS]);
+    let (mut count, mut inheriting, mut last) = (0, 0_u32, INHERIT);
+    for (begin, slot) in runs.clone() {
+        if count > 0 && slot == last {
+            continue;
+        }
+        let (Some(key), Some(place)) = (keys.get_mut(count), slots.get_mut(count)) else {
+            last = INHERIT;
+            for (begin, slot) in runs {
+                out.resize(begin.into(), own(last));
+                last = slot;
+            }
+            out.resize(256, own(last));
             return Form::Wide;
         };
-        *key = u8::try_from(begin).unwrap_or(u8::MAX);
-        *slot = run[0];
-        begin += run.len();
+        (*key, *place, last) = (begin, own(slot), slot);
+        inheriting |= u32::from(slot == INHERIT) << count;
         count += 1;
     }
-    let last = slots[count - 1];
-    slots[count..].fill(last);
+    slots[count..].fill(own(last));
+    if last == INHERIT {
+        inheriting |= ((1 << RUNS) - 1) & (u32::MAX << count);
+    }
     for key in keys.as_chunks().0 {
         out.push(u32::from_le_bytes(*key));
     }
-    out.push(inherited.into());
+    out.push(inheriting << INHERITING | u32::from(inherited));
     out.extend(slots);
     Form::Narrow
 }

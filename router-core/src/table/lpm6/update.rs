@@ -7,8 +7,8 @@
 //!
 //! Cost: the way down, in the trie and in the table; the octets of the prefix, or a node of one line.
 
-use super::build;
-use super::nodes::{self, Form, INHERIT, NODE};
+use super::answers::Answers;
+use super::nodes::{Form, NODE};
 use super::{Full, Lpm6, NO_ROUTE, NextHop, Prefix};
 use crate::table::rib::{Address as _, LEVELS};
 
@@ -99,8 +99,8 @@ impl Lpm6 {
             }
             table.set_inherited(node, hop);
         } else {
-            let inheriting = build::answers(rib, at).into_iter().enumerate();
-            for (octet, _) in inheriting.filter(|&(_, answer)| answer == INHERIT) {
+            let answers = Answers::of(rib, at);
+            for octet in (0..256).filter(|&octet| answers.inherits(octet)) {
                 let slot = table.slot(node, octet);
                 if slot & NODE == 0 && slot != u32::from(hop) {
                     table.set_slot(node, octet, hop.into());
@@ -260,7 +260,7 @@ impl Lpm6 {
         old: Option<u32>,
         changed: Option<(usize, Option<u32>)>,
     ) -> Result<u32, Full> {
-        let mut answers = build::answers(&self.rib, at);
+        let mut answers = Answers::of(&self.rib, at);
         for (octet, _) in self.rib.below(at) {
             let below = match changed {
                 Some((there, new)) if there == octet => new,
@@ -269,10 +269,10 @@ impl Lpm6 {
                     .filter(|slot| slot & NODE != 0),
             };
             if let Some(below) = below {
-                answers[octet] = below;
+                answers.set(octet, below);
             }
         }
-        let form = nodes::encode(&answers, inherited, &mut self.cells);
+        let form = answers.encode(inherited, &mut self.cells);
         let node = self.lines.take(form, &self.table)?;
         self.table.write(node, &self.cells);
         Ok(node)
