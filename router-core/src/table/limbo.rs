@@ -65,6 +65,14 @@ impl<T, H: Clone> Limbo<T, H> {
         }
     }
 
+    /// Calls `free` with every part: the table was copied, and nobody is in the copy.
+    pub(crate) fn clear(&mut self, free: impl FnMut(T)) {
+        self.young
+            .drain(..)
+            .chain(self.old.drain(..))
+            .for_each(free);
+    }
+
     /// Parts that wait.
     pub(crate) fn len(&self) -> usize {
         self.young.len() + self.old.len()

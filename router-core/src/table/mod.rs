@@ -6,6 +6,7 @@ pub(crate) mod index;
 mod limbo;
 pub mod lpm4;
 pub mod lpm6;
+mod refit;
 mod rib;
 #[cfg(any(test, feature = "testing", feature = "std"))]
 mod shared;
@@ -13,6 +14,7 @@ mod shared;
 #[path = "unshared.rs"]
 mod shared;
 pub mod wheel;
+mod work;
 
 /// A next hop: an index into a list of the caller's, at most [`MAX_NEXT_HOP`].
 pub type NextHop = u16;

@@ -133,6 +133,11 @@ impl<const WORDS: usize> Bits<WORDS> {
         self.0[number / 64] ^= 1 << (number % 64);
     }
 
+    fn clear_below(&mut self, number: usize) {
+        self.0[..number / 64].fill(0);
+        self.0[number / 64] &= u64::MAX << (number % 64);
+    }
+
     fn first(&self) -> Option<usize> {
         let (n, word) = self.0.iter().enumerate().find(|&(_, &word)| word != 0)?;
         Some(n * 64 + word.trailing_zeros() as usize)
@@ -314,14 +319,49 @@ impl<A: Address> Rib<A> {
 
     /// Every prefix by address, shorter ones first.
     pub(super) fn iter(&self) -> Iter<'_, A> {
-        let root = Step::new(self.node(0), A::ZERO);
+        self.iter_after(None)
+    }
+
+    /// The same, from what comes after a prefix on, which need not be there any more.
+    pub(super) fn iter_after(&self, last: Option<Prefix<A>>) -> Iter<'_, A> {
         let mut path = [const { None }; LEVELS];
-        path[0] = Some(root);
+        let Some(last) = last else {
+            path[0] = Some(Step::new(self.node(0), A::ZERO));
+            return Iter {
+                rib: self,
+                path,
+                level: 0,
+            };
+        };
+        let (mut at, mut base, mut level) = (0, A::ZERO, 0);
+        loop {
+            let node = self.node(at);
+            let octet = last.address.octet(level);
+            if level == last.level() {
+                let depth = usize::from(last.len) - 8 * level;
+                path[level] = Some(Step::after(node, base, (octet, depth)));
+                break;
+            }
+            // What begins with this octet here came before what is below it.
+            path[level] = Some(Step::after(node, base, (octet, 9)));
+            let Some(below) = node.below(octet) else {
+                break;
+            };
+            base = base.with_octet(level, octet);
+            (at, level) = (below, level + 1);
+        }
         Iter {
             rib: self,
             path,
-            level: 0,
+            level,
         }
+    }
+
+    /// Gives back so many nodes of a trie that nobody asks any more, without regard to order. Whether nothing is left.
+    pub(super) fn take_apart(&mut self, nodes: usize) -> bool {
+        let left = self.nodes.len().saturating_sub(nodes);
+        self.nodes.truncate(left);
+        left == 0
     }
 
     /// Calls `paint` with the first and last address of every stretch of `prefix` that no longer prefix covers; those
@@ -541,6 +581,26 @@ impl<'a, A> Step<'a, A> {
             octets,
         }
     }
+
+    /// What comes after the prefix of this depth that begins with an octet; with depth 9 after the node below, too.
+    fn after(node: &'a Node, base: A, (octet, depth): (usize, usize)) -> Self {
+        let mut octets = node.octets();
+        octets.clear_below(octet);
+        if depth > 8 && octets.has(octet) {
+            octets.flip(octet);
+        }
+        let depth = if octets.has(octet) {
+            depth + 1
+        } else {
+            octets.first().map_or(0, shallowest)
+        };
+        Self {
+            node,
+            base,
+            octets,
+            depth,
+        }
+    }
 }
 
 /// See [`Rib::iter`].
@@ -570,6 +630,7 @@ impl<A: Address> Iterator for Iter<'_, A> {
                 step.depth += 1;
                 let number = (0x100 | octet) >> (8 - depth);
                 if let Some(hop) = step.node.hop(number) {
+                    super::work::prefix();
                     let len = u8::try_from(8 * level + depth).unwrap_or(u8::MAX);
                     return Some((
                         Prefix {
@@ -665,6 +726,41 @@ mod tests {
         }
         let seen: Vec<_> = rib.iter().map(|(prefix, _)| prefix).collect();
         assert_eq!(seen, sorted.map(prefix));
+    }
+
+    /// Whether the prefix is still there or not.
+    #[test]
+    fn what_comes_after_a_prefix_is_the_rest() {
+        let sorted = [
+            "0.0.0.0/0",
+            "0.0.0.0/1",
+            "0.0.0.0/32",
+            "9.255.255.0/24",
+            "10.0.0.0/8",
+            "10.0.0.0/9",
+            "10.0.0.0/24",
+            "10.0.0.0/26",
+            "10.0.0.4/30",
+            "10.0.0.5/32",
+            "10.64.0.0/10",
+            "255.255.255.255/32",
+        ]
+        .map(prefix);
+        let mut rib = Rib::default();
+        for &prefix in &sorted {
+            rib.insert(prefix, 3);
+        }
+        let after = |rib: &Rib<u32>, last| -> Vec<_> {
+            rib.iter_after(Some(last)).map(|(p, _)| p).collect()
+        };
+        for (nth, &last) in sorted.iter().enumerate() {
+            assert_eq!(after(&rib, last), sorted[nth + 1..]);
+            rib.remove(last);
+            assert_eq!(after(&rib, last), sorted[nth + 1..]);
+            rib.insert(last, 3);
+        }
+        assert_eq!(after(&rib, prefix("10.0.0.0/25")), sorted[7..]);
+        assert_eq!(after(&rib, prefix("11.2.3.4/32")), sorted[11..]);
     }
 
     #[test]

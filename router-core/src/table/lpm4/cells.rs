@@ -26,7 +26,7 @@ use super::Rib;
 use crate::arch::{self, Kernel};
 use crate::sync::{AtomicU16, Ordering, fence};
 use crate::table::limbo::Limbo;
-use crate::table::{Full, NO_ROUTE, NextHop};
+use crate::table::{Full, NO_ROUTE, NextHop, work};
 
 /// Set in a cell that refers to a group; the other bits are the group's number.
 const MORE: u16 = 0x8000;
@@ -44,7 +44,7 @@ const CHUNK: usize = 64;
 
 /// The part of the address space that the root resolves directly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Window {
+pub(in crate::table) struct Window {
     /// A cell of the root stands for 2^shift addresses (0..=24).
     pub(super) shift: u32,
     /// First address, shifted right by `shift`.
@@ -102,9 +102,23 @@ impl Table {
         let len = root + groups.min(MAX_GROUPS) * GROUP;
         // A kernel may load cells in pairs.
         let len = len.next_multiple_of(2);
+        work::table(len);
         Self {
             window,
             cells: arch::shared(len, |_| AtomicU16::new(NO_ROUTE)),
+        }
+    }
+
+    /// A copy with room for so many groups, as many as there are at least.
+    pub(super) fn grown(&self, groups: usize) -> Self {
+        let len = self.root() + groups.max(self.groups()).min(MAX_GROUPS) * GROUP;
+        work::table(len);
+        Self {
+            window: self.window,
+            cells: arch::shared(len.next_multiple_of(2), |nth| {
+                let cell = self.cells.get(nth);
+                AtomicU16::new(cell.map_or(NO_ROUTE, |cell| cell.load(Ordering::Relaxed)))
+            }),
         }
     }
 
@@ -237,9 +251,9 @@ impl Groups {
         }
     }
 
-    /// From now on, those given back wait in `limbo`.
-    #[cfg(any(test, feature = "testing", feature = "std"))]
+    /// From now on, those given back wait in `limbo`. Nobody is in those that waited.
     pub(super) fn share(&mut self, limbo: Limbo<u16, Table>) {
+        self.limbo.clear(|group| self.free.push(group));
         self.limbo = limbo;
     }
 
@@ -271,7 +285,6 @@ impl Groups {
     }
 
     /// Groups in use.
-    #[cfg(test)]
     pub(super) fn used(&self) -> usize {
         usize::from(self.fresh) - self.free.len() - self.waiting()
     }

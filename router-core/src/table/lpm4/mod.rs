@@ -10,8 +10,9 @@
 //! Other threads may look up while one updates (`Lpm4::reader`, with the feature `std`).
 //!
 //! Cost: a look-up loads one cell, rarely two, at worst five; sixteen at a time in [`Lpm4::lookup_batch`]. An update of
-//! a prefix writes the cells it covers (one for a /24 in the large form, 65,536 for a /8) after a walk down the trie. Now and then an update builds the table anew: some microseconds for a small form, some
-//! tens of milliseconds for the large one, after at least as many updates as there are prefixes, or were the last time.
+//! a prefix writes the cells it covers (one for a /24 in the large form, 65,536 for a /8) after a walk down the trie. A small
+//! table comes to another form at once, a large one [bit by bit](super::refit); where groups run out the table is copied,
+//! which is memory's work alone.
 
 mod cells;
 mod shape;
@@ -23,6 +24,7 @@ use ipnet::Ipv4Net;
 
 use self::cells::{BORDERS, Editor, Groups, MAX_GROUPS, Table, Window};
 use super::limbo::Limbo;
+use super::refit::{Forms, Refit, Turn};
 use super::rib::LEVELS;
 use super::shared::Shared;
 use super::{Full, NO_ROUTE, NextHop, checked};
@@ -54,9 +56,7 @@ pub struct Lpm4 {
     kernel: Kernel,
     /// Set as soon as other threads read.
     shared: Option<Arc<Shared<Table>>>,
-    /// Prefixes when the form of the table was chosen, and updates since.
-    chosen_for: usize,
-    changes: usize,
+    refit: Refit<Self>,
     /// A form that a test holds on to.
     pinned: Option<Window>,
 }
@@ -77,8 +77,7 @@ impl Lpm4 {
             groups: Groups::default(),
             kernel: Kernel::best(),
             shared: None,
-            chosen_for: 0,
-            changes: 0,
+            refit: Refit::default(),
             pinned: None,
         }
     }
@@ -134,7 +133,7 @@ impl Lpm4 {
         if old == Some(hop) {
             return Ok(old);
         }
-        if self.paint(prefix, hop, BORDERS).is_err() && self.grow().is_err() {
+        if self.bring(prefix, hop).is_err() {
             let former = match old {
                 Some(old) => self.rib.insert(prefix, old).and(Some(old)),
                 None => self
@@ -147,7 +146,7 @@ impl Lpm4 {
             debug_assert!(restored.is_ok(), "the table was like this before");
             return Err(Full);
         }
-        self.changed();
+        self.changed(prefix);
         Ok(old)
     }
 
@@ -158,10 +157,11 @@ impl Lpm4 {
         let parent = self.rib.parent(prefix).unwrap_or(NO_ROUTE);
         // Only a window's borders want groups here, and those are in reserve, unless readers hold that up.
         if self.paint(prefix, parent, 0).is_err() {
-            let rebuilt = self.build(self.table.window(), MAX_GROUPS);
-            debug_assert!(rebuilt.is_ok(), "a prefix more did fit");
+            self.copy(shape::with_spare(self.groups.used(), self.table.window()));
+            let painted = self.paint(prefix, parent, 0);
+            debug_assert!(painted.is_ok(), "a prefix more did fit");
         }
-        self.changed();
+        self.changed(prefix);
         Some(old)
     }
 
@@ -225,34 +225,64 @@ impl Lpm4 {
         rib.gaps(prefix, LEVELS, |from, to| editor.paint(from, to, hop))
     }
 
-    /// Counts an update and chooses the form of the table anew when it is time.
-    fn changed(&mut self) {
-        self.changes += 1;
-        if self.pinned.is_none() && shape::is_stale(self.chosen_for, self.len(), self.changes) {
-            self.changes = 0;
-            self.chosen_for = self.len();
-            let (window, groups) = shape::choose(&self.rib);
-            if window != self.table.window() {
-                // Without room for another form the present one stays: its answers are as good.
-                let _kept = self.build(window, groups);
+    /// [`paint`](Self::paint), with more room where that is wanted.
+    fn bring(&mut self, prefix: Prefix, hop: NextHop) -> Result<(), Full> {
+        while self.paint(prefix, hop, BORDERS).is_err() {
+            self.grow()?;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the table's form suits its prefixes now that one was added, changed or removed.
+    fn changed(&mut self, prefix: Prefix) {
+        if self.pinned.is_some() {
+            return;
+        }
+        if self.refit.wants(prefix) {
+            let hop = self.rib.get(prefix);
+            self.refit.follow(prefix, hop);
+        }
+        match Refit::turn(self, |lpm| &mut lpm.refit) {
+            Turn::Nothing => {}
+            Turn::Choose => {
+                let (window, groups) = shape::choose(&self.rib);
+                if window != self.table.window() {
+                    // Without room for another form the present one stays: its answers are as good.
+                    let _kept = self.build(window, groups);
+                }
+            }
+            Turn::Take(next) => {
+                let rib = core::mem::replace(&mut self.rib, next.rib);
+                self.refit.clear(rib);
+                self.publish(next.table, next.groups);
             }
         }
     }
 
-    /// Builds the table anew with room for more, unless it is as large as it gets: no large form is built for nothing.
+    /// Makes room for groups.
     fn grow(&mut self) -> Result<(), Full> {
-        let is_largest = self.table.window() == Window::DIR_24 && self.table.groups() == MAX_GROUPS;
-        // What readers hold up is there again in a new table.
-        if is_largest && self.groups.waiting() == 0 {
+        let window = self.table.window();
+        // What readers hold up is free in a copy.
+        if self.table.groups() < MAX_GROUPS || self.groups.waiting() > 0 {
+            self.copy(shape::with_spare(self.groups.used(), window));
+            return Ok(());
+        }
+        if window == Window::DIR_24 || self.pinned.is_some() {
             return Err(Full);
         }
-        self.rebuild()
+        self.build(Window::DIR_24, MAX_GROUPS)
+    }
+
+    /// Goes over to a copy of the table with room for so many groups, if that is more: groups are numbered and not pointed at.
+    fn copy(&mut self, groups: usize) {
+        let table = self.table.grown(groups);
+        let used = core::mem::take(&mut self.groups);
+        self.publish(table, used);
     }
 
     /// Builds the table anew from all prefixes, in the form that suits them.
     fn rebuild(&mut self) -> Result<(), Full> {
-        self.changes = 0;
-        self.chosen_for = self.len();
+        self.refit = Refit::chosen(self.len());
         let (window, groups) = match self.pinned {
             Some(window) => (window, shape::room(&self.rib, window)),
             None => shape::choose(&self.rib),
@@ -273,12 +303,48 @@ impl Lpm4 {
         for (prefix, hop) in self.rib.iter() {
             editor.paint(prefix.address, prefix.last(), hop)?;
         }
+        self.publish(table, used);
+        Ok(())
+    }
+
+    /// Lets readers come to another table, in which nobody is yet.
+    fn publish(&mut self, table: Table, mut groups: Groups) {
         if let Some(shared) = &self.shared {
             shared.publish(table.clone());
         }
+        groups.share(Limbo::new(self.shared.clone()));
+        self.groups = groups;
         self.table = table;
-        self.groups = used;
-        Ok(())
+    }
+}
+
+impl Forms for Lpm4 {
+    type Address = u32;
+    type Form = Window;
+
+    fn better(&self, some: &[Prefix], each: usize) -> Option<Window> {
+        shape::better(some, each, self.table.window())
+    }
+
+    fn empty(&self, form: Window) -> Self {
+        Self {
+            pinned: Some(form),
+            table: Table::new(form, shape::with_spare(self.groups.used(), form)),
+            ..Self::new()
+        }
+    }
+
+    fn set(&mut self, prefix: Prefix, hop: Option<NextHop>) -> Result<(), Full> {
+        match hop {
+            Some(hop) => self.rib.insert(prefix, hop),
+            None => self.rib.remove(prefix),
+        };
+        let hop = hop.or_else(|| self.rib.parent(prefix)).unwrap_or(NO_ROUTE);
+        self.bring(prefix, hop)
+    }
+
+    fn rib(&self) -> &Rib {
+        &self.rib
     }
 }
 
@@ -318,6 +384,8 @@ fn prefix(net: Ipv4Net) -> Prefix {
     Prefix::new(net.addr().to_bits(), net.prefix_len())
 }
 
+#[cfg(all(test, not(loom)))]
+mod bounds;
 #[cfg(all(test, loom))]
 mod loom_tests;
 #[cfg(test)]

@@ -30,7 +30,8 @@ pub(super) fn choose(rib: &Rib) -> (Window, usize) {
     let window = if rib.len() >= DIR_24_FROM {
         Window::DIR_24
     } else {
-        small(rib)
+        let prefixes: Vec<Prefix> = rib.iter().map(|(prefix, _)| prefix).collect();
+        small(&prefixes, 1).0
     };
     let room = room(rib, window);
     if room < MAX_GROUPS {
@@ -42,8 +43,13 @@ pub(super) fn choose(rib: &Rib) -> (Window, usize) {
 
 /// Room for the groups that these prefixes take below the root, and some spare.
 pub(super) fn room(rib: &Rib, window: Window) -> usize {
-    let needed = groups(rib, window) + BORDERS;
-    // Building the large form anew takes tens of milliseconds: 4 MB of spare keep that rare.
+    with_spare(groups(rib, window), window)
+}
+
+/// Room for so many groups, and some spare.
+pub(super) fn with_spare(groups: usize, window: Window) -> usize {
+    let needed = groups + BORDERS;
+    // Copying the large form takes milliseconds: 4 MB of spare keep that rare.
     let spare = if window == Window::DIR_24 {
         8_192
     } else {
@@ -52,18 +58,47 @@ pub(super) fn room(rib: &Rib, window: Window) -> usize {
     needed.saturating_add(spare).min(MAX_GROUPS)
 }
 
-/// Whether another window might suit by now better than one that was chosen for `then` prefixes.
-pub(super) fn is_stale(then: usize, now: usize, changes: usize) -> bool {
-    // Choosing costs a walk over what is there now.
-    changes > 64 + then.min(now)
+/// A window that is better than the present one, or one that is not too large. The prefixes come by address; where each
+/// stands for others it is better by an eighth, and reaches as far beyond them at both ends as others are likely to.
+pub(super) fn better(prefixes: &[Prefix], each: usize, present: Window) -> Option<Window> {
+    let count = prefixes.len() * each;
+    if count >= DIR_24_FROM {
+        return (present != Window::DIR_24).then_some(Window::DIR_24);
+    }
+    let (window, caught) = small(prefixes, each);
+    let now = prefixes.iter().filter(|prefix| resolves(present, prefix));
+    let now = now.count() * each;
+    let little = if each == 1 { 0 } else { now / 8 };
+    let is_large = present.cells as usize > 2 * (count * CELLS_PER_PREFIX + FLOOR);
+    if window == present || !is_large && caught <= now + little {
+        return None;
+    }
+    if each == 1 || window.cells == 0 || window == Window::DIR_16 {
+        return Some(window);
+    }
+    let apart = window.cells as usize / (caught / each).max(1);
+    let beyond = u32::try_from(2 * apart).unwrap_or(0);
+    let end = (1_u64 << (32 - window.shift)) - u64::from(window.low);
+    let low = window.low.saturating_sub(beyond);
+    let cells = u64::from(window.cells) + u64::from(beyond);
+    Some(Window {
+        low,
+        cells: u32::try_from(cells.min(end)).unwrap_or(window.cells) + (window.low - low),
+        ..window
+    })
 }
 
-fn small(rib: &Rib) -> Window {
-    let prefixes: Vec<Prefix> = rib
-        .iter()
-        .map(|(prefix, _)| prefix)
-        .filter(|prefix| prefix.len >= SHORTEST)
-        .collect();
+/// Whether a window's cells say all about a prefix.
+fn resolves(window: Window, prefix: &Prefix) -> bool {
+    let (first, last) = (prefix.address.into(), u64::from(prefix.last()));
+    prefix.len >= SHORTEST
+        && u32::from(prefix.len) + window.shift <= 32
+        && window.first() <= first
+        && last < window.end()
+}
+
+/// The best window for fewer prefixes than the whole Internet's, each of which stands for `each`, and how many it resolves.
+fn small(prefixes: &[Prefix], each: usize) -> (Window, usize) {
     let mut cells = Vec::with_capacity(prefixes.len());
     let mut best = (0, Window::NONE);
     for shift in SHIFTS {
@@ -71,14 +106,15 @@ fn small(rib: &Rib) -> Window {
         cells.extend(
             prefixes
                 .iter()
-                .filter(|p| u32::from(p.len) + shift <= 32)
+                .filter(|p| p.len >= SHORTEST && u32::from(p.len) + shift <= 32)
                 .map(|p| Cells {
                     first: p.address >> shift,
                     last: p.last() >> shift,
                 }),
         );
         for size in SIZES {
-            let (caught, first, end) = densest(&cells, size);
+            let (some, first, end) = densest(&cells, size);
+            let caught = some * each;
             let is_dense = (end - first) as usize <= caught * CELLS_PER_PREFIX + FLOOR;
             if is_dense && (caught, best.1.cells) > (best.0, end - first) {
                 best = (
@@ -90,17 +126,19 @@ fn small(rib: &Rib) -> Window {
                     },
                 );
             }
-            if caught == cells.len() {
+            if some == cells.len() {
                 // A larger one catches no more.
                 break;
             }
         }
     }
     let (caught, window) = best;
-    if rib.len() >= DIR_16_FROM && caught * 2 < rib.len() {
-        Window::DIR_16
+    let count = prefixes.len() * each;
+    if count >= DIR_16_FROM && caught * 2 < count {
+        // It is better than one that catches less.
+        (Window::DIR_16, count / 2)
     } else {
-        window
+        (window, caught)
     }
 }
 

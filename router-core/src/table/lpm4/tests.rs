@@ -295,7 +295,7 @@ fn the_form_follows_a_table_that_grows_and_shrinks() {
     for n in 0..36_000 {
         assert_eq!(lpm.remove(net(n)), Some(1));
     }
-    assert!(lpm.memory().0 < 100_000, "{:?} bytes", lpm.memory());
+    assert!(lpm.memory().0 < 150_000, "{:?} bytes", lpm.memory());
     assert_eq!(lpm.lookup(net(35_999).addr()), NO_ROUTE);
     assert_eq!(lpm.lookup(net(36_000).addr()), 1);
 }

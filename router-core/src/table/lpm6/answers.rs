@@ -6,6 +6,7 @@
 //!
 //! Cost: a few instructions for each entry of a small node; some thousand for one with many.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::nodes::{self, Form, INHERIT};
@@ -17,7 +18,7 @@ const RUNS: usize = 2 * FEW + 1;
 
 pub(super) enum Answers {
     Few(Runs),
-    Many([u32; 256]),
+    Many(Box<[u32; 256]>),
 }
 
 impl Answers {
@@ -26,7 +27,7 @@ impl Answers {
         let mut answers = if rib.entries(at) <= FEW {
             Self::Few(Runs::new())
         } else {
-            Self::Many([INHERIT; 256])
+            Self::Many(Box::new([INHERIT; 256]))
         };
         for (first, count, hop) in rib.ends(at) {
             answers.fill(first, count, hop.into());

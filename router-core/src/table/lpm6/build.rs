@@ -1,4 +1,4 @@
-//! A whole table from all prefixes, and which window suits them.
+//! A whole table from all prefixes.
 
 use alloc::vec::Vec;
 
@@ -6,42 +6,6 @@ use super::answers::Answers;
 use super::nodes::{LINE, Table, Window};
 use super::{NO_ROUTE, NextHop, Prefix, Rib};
 use crate::table::rib::Address as _;
-
-/// A window has at most so many cells (4 MB), and fewer for few prefixes.
-const MAX_CELLS: u64 = 1 << 20;
-const CELLS_PER_PREFIX: u64 = 8;
-const MIN_CELLS: u64 = 256;
-/// Prefixes shorter than this say nothing about where traffic goes.
-const SHORTEST: u8 = 9;
-
-/// The window that saves most steps: the deeper and the more prefixes it catches the better.
-pub(super) fn choose(rib: &Rib) -> Window {
-    let limit = (rib.len() as u64 * CELLS_PER_PREFIX).clamp(MIN_CELLS, MAX_CELLS);
-    let mut best = (0, Window::NONE);
-    for level in 1..=7 {
-        let cell = |address: u128| u64::try_from(address >> (128 - 8 * level)).unwrap_or(0);
-        let prefixes: Vec<(u64, u64)> = rib
-            .iter()
-            .filter(|(prefix, _)| prefix.len >= SHORTEST)
-            .map(|(prefix, _)| (cell(prefix.address), cell(prefix.last())))
-            .filter(|(first, last)| last - first < limit)
-            .collect();
-        // A window that ends with this prefix: what begins before its first cell falls out at the other side.
-        let mut tail = 0;
-        for (nth, &(_, last)) in prefixes.iter().enumerate() {
-            while prefixes[tail].0 + limit <= last {
-                tail += 1;
-            }
-            let low = prefixes[tail].0;
-            let saved = (nth + 1 - tail) * level;
-            let cells = u32::try_from(last - low + 1).unwrap_or(0);
-            if saved > best.0 && cells > 0 {
-                best = (saved, Window { level, low, cells });
-            }
-        }
-    }
-    best.1
-}
 
 /// A table of all prefixes with some lines to spare, and the first one of these.
 pub(super) fn build(rib: &Rib, window: Window, spare: usize) -> (Table, usize) {

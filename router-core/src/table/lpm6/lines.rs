@@ -57,6 +57,27 @@ impl Lines {
         }
     }
 
+    /// Takes back a node that nothing ever led to.
+    pub(super) fn put_back(&mut self, node: u32) {
+        free(node, &mut self.narrow, &mut self.wide);
+    }
+
+    /// Nobody is in any of the nodes that were given back: the table is a copy.
+    pub(super) fn settle(&mut self) {
+        let Self {
+            narrow,
+            wide,
+            limbo,
+            ..
+        } = self;
+        limbo.clear(|node| free(node, narrow, wide));
+    }
+
+    /// Lines of nodes that are not in use.
+    pub(super) fn free(&self) -> usize {
+        self.narrow.len() + self.wide.len() * Form::Wide.lines()
+    }
+
     /// Takes back a node that nothing leads to any more.
     pub(super) fn give(&mut self, node: u32) {
         let Self {

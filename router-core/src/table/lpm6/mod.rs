@@ -10,12 +10,14 @@
 //! Cost: a look-up loads one cell of the root and one cache line for each octet between the root and the answer: for
 //! the Internet three for a /48. An update writes the octets that it covers in one node, or encodes a small node anew (some
 //! hundred nanoseconds); a prefix shorter than the root writes the cells it covers, and one that nodes below inherit writes
-//! a cell in each. Now and then the table is built anew: some milliseconds for the Internet.
+//! a cell in each. A small table comes to another window at once, a large one [bit by bit](super::refit); where lines run
+//! out the table is copied, which is memory's work alone.
 
 mod answers;
 mod build;
 mod lines;
 mod nodes;
+mod shape;
 mod update;
 
 use alloc::sync::Arc;
@@ -25,8 +27,9 @@ use core::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 
 use self::lines::Lines;
-use self::nodes::{Table, Window};
+use self::nodes::{Form, Table, Window};
 use super::limbo::Limbo;
+use super::refit::{Forms, Refit, Turn};
 use super::shared::Shared;
 use super::{Full, NO_ROUTE, NextHop, checked};
 use crate::arch::Kernel;
@@ -60,9 +63,7 @@ pub struct Lpm6 {
     kernel: Kernel,
     /// Set as soon as other threads read.
     shared: Option<Arc<Shared<Table>>>,
-    /// Prefixes when the window was chosen, and updates since.
-    chosen_for: usize,
-    changes: usize,
+    refit: Refit<Self>,
     /// A window that a test holds on to.
     pinned: Option<Window>,
     /// Room to encode a node in.
@@ -90,8 +91,7 @@ impl Lpm6 {
             },
             kernel: Kernel::best(),
             shared: None,
-            chosen_for: 0,
-            changes: 0,
+            refit: Refit::default(),
             pinned: None,
             cells: Vec::new(),
         }
@@ -204,40 +204,126 @@ impl Lpm6 {
 
     /// Brings the table to what the trie says since a prefix was added, changed or removed there.
     fn changed(&mut self, prefix: Prefix) {
-        self.changes += 1;
-        let is_stale = self.changes > 64 + self.chosen_for.min(self.len());
-        if is_stale && self.pinned.is_none() {
-            self.changes = 0;
-            self.chosen_for = self.len();
-            if build::choose(&self.rib) != self.table.window {
-                return self.rebuild();
-            }
+        self.bring(prefix);
+        if self.pinned.is_some() {
+            return;
         }
-        if self.update(prefix).is_err() {
-            self.rebuild();
+        if self.refit.wants(prefix) {
+            let hop = self.rib.get(prefix);
+            self.refit.follow(prefix, hop);
+        }
+        match Refit::turn(self, |lpm| &mut lpm.refit) {
+            Turn::Nothing => {}
+            Turn::Choose => {
+                let prefixes: Vec<Prefix> = self.rib.iter().map(|(prefix, _)| prefix).collect();
+                if self.better(&prefixes, 1).is_some() {
+                    self.rebuild();
+                }
+            }
+            Turn::Take(next) => self.adopt(*next),
+        }
+    }
+
+    /// As [`changed`](Self::changed), in the window that there is.
+    fn bring(&mut self, prefix: Prefix) {
+        while self.update(prefix).is_err() {
+            self.grow();
         }
     }
 
     /// Builds the table anew from all prefixes, in the window that suits them.
     fn rebuild(&mut self) {
-        self.changes = 0;
-        self.chosen_for = self.len();
-        let window = self.pinned.unwrap_or_else(|| build::choose(&self.rib));
-        let spare = if self.shared.is_some() {
-            SPARE_SHARED
-        } else {
-            SPARE
+        self.refit = Refit::chosen(self.len());
+        let window = self.pinned.unwrap_or_else(|| {
+            let prefixes: Vec<Prefix> = self.rib.iter().map(|(prefix, _)| prefix).collect();
+            shape::choose(&prefixes, 1).0
+        });
+        let (table, fresh) = build::build(&self.rib, window, self.spare());
+        let lines = Lines {
+            fresh,
+            ..Lines::default()
         };
-        let (table, fresh) = build::build(&self.rib, window, spare);
+        self.publish(table, lines);
+    }
+
+    /// Makes room for nodes: a copy of the table, as nodes are numbered and not pointed at.
+    fn grow(&mut self) {
+        let mut lines = core::mem::take(&mut self.lines);
+        // In the copy nobody can be yet.
+        lines.settle();
+        let used = lines.fresh - self.table.window.lines() - lines.free();
+        let wanted = self.spare() + used / 4;
+        // Narrow ones don't make a wide one.
+        let has_both =
+            lines.free() >= wanted && lines.wide.len() * Form::Wide.lines() * 4 >= wanted;
+        let room = self.table.lines() - lines.fresh + if has_both { 0 } else { wanted };
+        let table = self.table.grown(lines.fresh, room);
+        self.publish(table, lines);
+    }
+
+    /// Goes over to a table of the same prefixes in another window.
+    fn adopt(&mut self, next: Self) {
+        let rib = core::mem::replace(&mut self.rib, next.rib);
+        self.refit.clear(rib);
+        self.publish(next.table, next.lines);
+    }
+
+    /// Lets readers come to another table, in which nobody is yet.
+    fn publish(&mut self, table: Table, lines: Lines) {
         if let Some(shared) = &self.shared {
             shared.publish(table.clone());
         }
         self.lines = Lines {
-            fresh,
             limbo: Limbo::new(self.shared.clone()),
-            ..Lines::default()
+            ..lines
         };
         self.table = table;
+    }
+
+    fn spare(&self) -> usize {
+        if self.shared.is_some() {
+            SPARE_SHARED
+        } else {
+            SPARE
+        }
+    }
+}
+
+impl Forms for Lpm6 {
+    type Address = u128;
+    type Form = Window;
+
+    fn better(&self, some: &[Prefix], each: usize) -> Option<Window> {
+        let window = self.table.window;
+        let nodes = self.lines.fresh - window.lines();
+        let used = nodes - self.lines.free();
+        let is_empty = nodes > 4 * used + 2 * self.spare();
+        shape::better(some, each, window).or_else(|| is_empty.then_some(window))
+    }
+
+    fn empty(&self, form: Window) -> Self {
+        let mut next = Self {
+            pinned: Some(form),
+            ..Self::new()
+        };
+        let used = self.lines.fresh - self.table.window.lines() - self.lines.free();
+        let (table, fresh) = build::build(&next.rib, form, used + SPARE);
+        next.lines.fresh = fresh;
+        next.table = table;
+        next
+    }
+
+    fn set(&mut self, prefix: Prefix, hop: Option<NextHop>) -> Result<(), Full> {
+        match hop {
+            Some(hop) => self.rib.insert(prefix, hop),
+            None => self.rib.remove(prefix),
+        };
+        self.bring(prefix);
+        Ok(())
+    }
+
+    fn rib(&self) -> &Rib {
+        &self.rib
     }
 }
 
@@ -274,6 +360,8 @@ fn prefix(net: Ipv6Net) -> Prefix {
     Prefix::new(net.addr().to_bits(), net.prefix_len())
 }
 
+#[cfg(all(test, not(loom)))]
+mod bounds;
 #[cfg(all(test, loom))]
 mod loom_tests;
 #[cfg(test)]

@@ -28,7 +28,7 @@ use alloc::vec::Vec;
 
 use crate::arch::{self, Kernel, Operation};
 use crate::sync::{AtomicU32, Ordering};
-use crate::table::{NO_ROUTE, NextHop};
+use crate::table::{NO_ROUTE, NextHop, work};
 
 /// Set in a slot that leads to a node.
 pub(super) const NODE: u32 = 1 << 31;
@@ -90,7 +90,7 @@ impl Form {
 
 /// The part of the address space that the root resolves directly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Window {
+pub(in crate::table) struct Window {
     /// A cell stands for the addresses that share so many octets (0..=7).
     pub(super) level: usize,
     /// Those octets of the first cell, as a number.
@@ -183,6 +183,7 @@ impl Table {
         // One line more than is used, as the memory may begin in the middle of one.
         let all = filled.len() + (spare + 1) * LINE;
         let mut cells: Arc<[AtomicU32]> = arch::shared(all, |_| AtomicU32::new(MISS));
+        work::table(all);
         let first = if cfg!(loom) {
             // A model has to take the same way each time, wherever its memory is.
             0
@@ -201,6 +202,13 @@ impl Table {
             cells,
             first,
         }
+    }
+
+    /// A copy of the first `used` lines with room for `spare` more.
+    pub(super) fn grown(&self, used: usize, spare: usize) -> Self {
+        let cells = self.aligned().iter().take(used * LINE);
+        let cells: Vec<u32> = cells.map(|cell| cell.load(Ordering::Relaxed)).collect();
+        Self::new(self.window, &cells, spare)
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -150,6 +150,7 @@ impl Lpm6 {
         }
 
         let mut new: Option<u32> = None;
+        let mut made = [None; LEVELS];
         let mut replaced = top;
         for level in (top..=deepest).rev() {
             let changed = (level < deepest).then_some((address.octet(level), new));
@@ -164,9 +165,17 @@ impl Lpm6 {
                 break;
             }
             new = match at[level] {
-                Some(at) => Some(self.encode(at, inherited[level], old[level], changed)?),
+                Some(at) => match self.encode(at, inherited[level], old[level], changed) {
+                    Ok(node) => Some(node),
+                    Err(full) => {
+                        let made = made.into_iter().flatten();
+                        made.for_each(|node| self.lines.put_back(node));
+                        return Err(full);
+                    }
+                },
                 None => None,
             };
+            made[level] = new;
             if level == top {
                 self.table
                     .set_cell(cell, new.unwrap_or_else(|| inherited[top].into()));
