@@ -5,8 +5,10 @@
 //! right as long as the connection in that place has the packet's tuple, which the table would have said then as well: a
 //! tuple is in it once.
 //!
-//! Cost: four passes over a batch, each of which asks for the lines that the next one reads: bucket, other bucket where the
-//! key may be in that, connection.
+//! Cost: passes over a group of packets, each of which asks for the lines that the next one reads: bucket, other bucket where
+//! the key may be in that, connection. What is asked for of a whole group is asked for in a loop that does nothing else: a
+//! prefetch waits for the address of its page and holds up what is behind it, and only if that is the next prefetch do
+//! several wait together. With a million connections that is half of what they cost.
 
 use super::{
     ASSURED, Action, CONFIRMED, ConnId, Conntrack, Dir, SEEN_REPLY, Seen, Tuple, entry, other,
@@ -40,13 +42,20 @@ impl Guess {
 }
 
 impl Conntrack {
-    /// Asks for where the connection of a packet with this key stands.
+    /// Where the connection of a packet with this key is to be looked for.
     #[inline]
-    pub(crate) fn ask(&self, key: FlowKey) -> Guess {
+    pub(crate) fn look_for(&self, key: FlowKey) -> Guess {
         Guess {
             key,
-            choices: self.table.prefetch(key),
+            choices: self.table.choices_of(key),
             value: NOTHING,
+        }
+    }
+
+    /// Asks for the buckets that will be looked at.
+    pub(crate) fn ask(&self, guesses: &[Guess]) {
+        for guess in guesses {
+            self.table.prefetch(guess.choices);
         }
     }
 
@@ -54,25 +63,20 @@ impl Conntrack {
     pub(crate) fn guess(&self, guesses: &mut [Guess]) {
         for guess in &mut *guesses {
             guess.value = match self.table.first_of(guess.key, guess.choices) {
-                First::Value(value) => self.found(value, Tuple::protocol_of(guess.key)),
+                First::Value(value) => value,
                 First::Nothing => NOTHING,
                 First::Other => OTHER,
             };
         }
         for guess in guesses.iter_mut().filter(|guess| guess.value == OTHER) {
             let value = self.table.second_of(guess.key, guess.choices);
-            guess.value = value.map_or(NOTHING, |value| {
-                self.found(value, Tuple::protocol_of(guess.key))
-            });
+            guess.value = value.unwrap_or(NOTHING);
         }
-    }
-
-    #[inline]
-    fn found(&self, value: u32, protocol: u8) -> u32 {
-        if let Some(conn) = self.get(entry(value).0) {
-            conn.prefetch(protocol);
+        for guess in guesses {
+            if let Some(conn) = self.get(entry(guess.value).0) {
+                conn.prefetch(Tuple::protocol_of(guess.key));
+            }
         }
-        value
     }
 
     /// The connection that was guessed, if it is that of the packet now, and the way that its packets of this direction

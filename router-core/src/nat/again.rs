@@ -25,10 +25,15 @@ pub(crate) struct Way {
 }
 
 impl Nat {
-    /// Asks for where the connection of a packet with this key stands.
+    /// Where the connection of a packet with this key is to be looked for.
     #[inline]
-    pub(crate) fn ask(&self, key: FlowKey) -> Guess {
-        self.conntrack.ask(key)
+    pub(crate) fn look_for(&self, key: FlowKey) -> Guess {
+        self.conntrack.look_for(key)
+    }
+
+    /// Asks for that.
+    pub(crate) fn ask(&self, guesses: &[Guess]) {
+        self.conntrack.ask(guesses);
     }
 
     /// Looks up what was asked for.

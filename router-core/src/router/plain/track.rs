@@ -108,7 +108,7 @@ impl Plain {
             ..
         } = self;
         let places = seen.iter_mut().zip(&mut flows.guesses);
-        let places = places.skip(group.start).take(group.len());
+        let places = places.take(group.end).skip(group.start);
         for (n, (seen, guess)) in (group.start.saturating_sub(done)..).zip(places) {
             let Some(frame) = rest.get(n) else { break };
             if let Some(later) = rest.get(n + AHEAD) {
@@ -118,9 +118,10 @@ impl Plain {
             *guess = if seen.slot == ABSENT {
                 Guess::NONE
             } else {
-                key(frame).map_or(Guess::NONE, |key| nat.ask(key))
+                key(frame).map_or(Guess::NONE, |key| nat.look_for(key))
             };
         }
+        nat.ask(flows.guesses.get(group).unwrap_or_default());
     }
 
     /// Looks up what was asked for.

@@ -139,8 +139,9 @@ impl FlowTable {
         self.lines.len() * size_of::<Line>()
     }
 
+    /// Where a key may be.
     #[inline]
-    fn choices_of(&self, key: FlowKey) -> Choices {
+    pub(crate) fn choices_of(&self, key: FlowKey) -> Choices {
         let [s0, s1, s2, s3] = self.secret;
         let [k0, k1] = key.0;
         let hash = fold(fold(k0 ^ s0, k1 ^ s1) ^ s2, s3 | 1);
@@ -203,14 +204,12 @@ impl FlowTable {
         self.second_of(key, choices)
     }
 
-    /// Asks for the bucket in which a key most likely is; gives where a later look-up finds it.
+    /// Asks for the bucket in which a key most likely is.
     #[inline]
-    pub(crate) fn prefetch(&self, key: FlowKey) -> Choices {
-        let choices = self.choices_of(key);
+    pub(crate) fn prefetch(&self, choices: Choices) {
         if let Some(line) = self.lines.get(choices.first()) {
             prefetch(line);
         }
-        choices
     }
 
     /// What the bucket of a key says that was [asked for](Self::prefetch). If that is the other bucket, it is asked for.
@@ -242,7 +241,8 @@ impl FlowTable {
     pub fn get_batch(&self, keys: &[FlowKey], values: &mut [Option<u32>]) {
         let mut asked = [Choices::NONE; AHEAD];
         for (key, asked) in keys.iter().zip(&mut asked) {
-            *asked = self.prefetch(*key);
+            *asked = self.choices_of(*key);
+            self.prefetch(*asked);
         }
         let mut later = keys.iter().skip(AHEAD);
         // Those that are to be looked for in their other bucket. Whether a key is one nobody can foretell: so each is
@@ -256,7 +256,8 @@ impl FlowTable {
                 };
                 let choices = *place;
                 if let Some(later) = later.next() {
-                    *place = self.prefetch(*later);
+                    *place = self.choices_of(*later);
+                    self.prefetch(*place);
                 }
                 let Some(line) = self.lines.get(choices.first()) else {
                     continue;
