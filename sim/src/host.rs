@@ -9,21 +9,27 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
+use tap_bridge::sys::limits::raise_open_files;
 use tap_bridge::sys::spawn::{Spawn, spawn};
 
 use crate::client::launch::TUN_VARIABLE;
 use crate::control::codec::{CodecError, Connection};
 use crate::control::launch::{Ability, Event};
 use crate::daemon::COMMAND;
-use crate::spec::Backend;
+use crate::spec::{Backend, LabSpec};
 
 /// How long the throw-away processes may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Descriptors that a daemon needs for a pod: three namespaces, a TAP device, and its share of pipes and sockets.
-const DESCRIPTORS_PER_POD: u64 = 6;
+/// Descriptors that a daemon has for a pod: three namespaces and a TAP device, or a veth's socket.
+const DESCRIPTORS_PER_POD: u64 = 4;
+
+/// And for a node: those of its host side, sockets, a pipe.
+const DESCRIPTORS_PER_NODE: u64 = 10;
+
+/// And for clients, logs and what is open for a moment.
+const DESCRIPTORS: u64 = 200;
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -233,6 +239,28 @@ fn judge((ability, failure): &(Ability, Option<String>), device: &str) -> Check 
     }
 }
 
+/// How to have more descriptors.
+const MORE_FILES: &str = "ulimit -Hn as root, or systemd's LimitNOFILE";
+
+/// Whether the daemon, which this is called in, may have the descriptors that a lab wants. An error is a sentence for the user.
+///
+/// # Errors
+/// When they don't suffice.
+pub fn check_descriptors(lab: &LabSpec, may_have: u64) -> Result<(), String> {
+    let queues = lab.workers.saturating_sub(1) as u64;
+    let pods = lab.pods.iter().filter(|pod| !pod.host_network).count() as u64;
+    let nodes = lab.nodes.len() as u64;
+    let wanted = DESCRIPTORS
+        + pods * (DESCRIPTORS_PER_POD + queues)
+        + nodes * (DESCRIPTORS_PER_NODE + queues);
+    if wanted <= may_have {
+        return Ok(());
+    }
+    Err(format!(
+        "{nodes} nodes and {pods} pods want {wanted} file descriptors, and this user may have {may_have}: {MORE_FILES}"
+    ))
+}
+
 /// Limits that decide how large a lab can be. `sys` is `/proc/sys`.
 fn limits(sys: &Path) -> Vec<Check> {
     let number = |path: &str| -> Option<u64> {
@@ -254,16 +282,17 @@ fn limits(sys: &Path) -> Vec<Check> {
             }),
         });
     }
-    let files = getrlimit(Resource::Nofile);
-    let files = files.maximum.or(files.current).unwrap_or(u64::MAX);
-    let pods = files / DESCRIPTORS_PER_POD;
+    let files = raise_open_files();
+    // With a node for ten pods.
+    let pods =
+        files.saturating_sub(DESCRIPTORS) / (DESCRIPTORS_PER_POD + DESCRIPTORS_PER_NODE / 10);
     checks.push(limit(
         "open files",
         "hard limit",
         files,
         pods,
         600,
-        "ulimit -Hn as root, or systemd's LimitNOFILE",
+        MORE_FILES,
     ));
     for (name, path, per_pod, remedy) in [
         (
@@ -406,6 +435,24 @@ mod tests {
         for (broken, backend, why) in rows {
             assert_eq!(found(broken), (backend, why.to_owned()), "{broken:?}");
         }
+    }
+
+    /// Four for a pod with an interface, ten for a node, and one more of each for every further worker.
+    #[test]
+    fn a_lab_wants_descriptors_for_pods_nodes_and_workers() {
+        let mut lab = crate::lab::load(&[], &crate::lab::Overrides::default()).unwrap();
+        let pods = lab.pods.iter().filter(|pod| !pod.host_network).count() as u64;
+        let wanted = DESCRIPTORS + 4 * pods + 10 * 3;
+        assert_eq!(check_descriptors(&lab, wanted), Ok(()));
+        let refusal = check_descriptors(&lab, wanted - 1).unwrap_err();
+        assert!(
+            refusal.contains(&format!("want {wanted} file descriptors")),
+            "{refusal}"
+        );
+        lab.workers = 3;
+        let wanted = wanted + 2 * (pods + 3);
+        assert_eq!(check_descriptors(&lab, wanted), Ok(()));
+        assert!(check_descriptors(&lab, wanted - 1).is_err());
     }
 
     /// Limits are read where there are any, and judged by the largest lab that is tested.

@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::{UnmountFlags, unmount};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tap_bridge::sys::limits::raise_open_files;
 use tap_bridge::sys::mount;
 use tap_bridge::sys::spawn::set_command_name;
 
@@ -28,6 +29,7 @@ use crate::client::runtime::{LabDir, LabLock};
 use crate::control::codec::Connection;
 use crate::control::launch::{Event, Order};
 use crate::control::proto::ErrorKind;
+use crate::host::check_descriptors;
 use crate::spec::Backend;
 
 /// How long the starter may take to say what it wants.
@@ -188,6 +190,11 @@ fn bring_up(
     }
     if order.backend == Backend::Packet {
         isolate::check_packet().map_err(|reason| Event::Unavailable { reason })?;
+    }
+    let descriptors = raise_open_files();
+    if order.backend != Backend::Inproc {
+        check_descriptors(&order.lab, descriptors)
+            .map_err(|text| failed(ErrorKind::Unsupported, text))?;
     }
     let outer = Outer::look(pid_namespace);
     if pid_namespace && mount::fresh_proc().is_err() {

@@ -11,6 +11,7 @@ mod bandwidth;
 mod bench;
 mod calico;
 mod capture;
+mod descriptors;
 mod errors;
 mod harness;
 mod hostport;

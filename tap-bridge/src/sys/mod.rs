@@ -8,6 +8,7 @@ pub mod clock;
 pub mod epoll;
 pub mod ethtool;
 pub mod eventfd;
+pub mod limits;
 pub mod links;
 pub mod mount;
 pub mod netdevice;

@@ -6,10 +6,14 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, fsconfig_create,
+    fsmount, fsopen, mount, mount_bind, mount_change,
+};
 
 /// Cuts every mount of this namespace off from other namespaces, in both directions.
 ///
@@ -39,6 +43,23 @@ pub fn fresh_proc() -> io::Result<()> {
 pub fn fresh_sysfs() -> io::Result<()> {
     mount(c"sysfs", c"/sys", c"sysfs", quiet_flags(), None::<&CStr>)?;
     Ok(())
+}
+
+/// A `/proc` of the caller's PID namespace that is mounted nowhere: reached by its descriptor alone, gone with it.
+///
+/// # Errors
+/// As [`fresh_proc`]; `Unsupported` before Linux 5.2.
+pub fn detached_proc() -> io::Result<OwnedFd> {
+    let context = fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    Ok(fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        attributes,
+    )?)
 }
 
 fn quiet_flags() -> MountFlags {

@@ -1,7 +1,7 @@
 //! Starting this program again in another role, or another program.
 //!
 //! Decides what a child inherits: the named descriptors and nothing else, /dev/null as stdin, a given descriptor as
-//! stdout and stderr. Doesn't decide what the child does nor who waits for it. Source: execve(2), close_range(2), prctl(2).
+//! stdout and stderr; another program as many descriptors as podwire was given. Doesn't decide what the child does nor who waits for it. Source: execve(2), close_range(2), prctl(2).
 //! Cost: one fork and one exec.
 
 use std::ffi::{CString, OsStr, OsString};
@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use rustix::io::FdFlags;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal, setrlimit};
+
+use super::limits;
 
 /// What to start.
 #[derive(Debug)]
@@ -60,16 +62,26 @@ pub fn spawn(what: &Spawn<'_>) -> io::Result<Child> {
     let keep: Vec<RawFd> = what.fds.iter().map(|fd| fd.as_raw_fd()).collect();
     let die_with_thread = what.die_with_thread;
     let parent = rustix::process::getpid();
-    let prepare = move || prepare_child(&keep, die_with_thread, parent);
+    let files = what.program.as_ref().and_then(|_| limits::given());
+    let prepare = move || prepare_child(&keep, files, die_with_thread, parent);
     // SAFETY: between fork and exec of a process with threads only async-signal-safe calls are allowed: `prepare_child`
-    // makes system calls (close_range, fcntl, prctl, getppid) and neither allocates nor takes a lock. The descriptors
+    // makes system calls (close_range, fcntl, prctl, getppid, prlimit) and neither allocates nor takes a lock. The descriptors
     // are open in the child because the parent's borrow lasts until `spawn` below has returned.
     unsafe { command.pre_exec(prepare) };
     command.spawn()
 }
 
 /// Runs in the child between fork and exec.
-fn prepare_child(keep: &[RawFd], die_with_thread: bool, parent: Pid) -> io::Result<()> {
+fn prepare_child(
+    keep: &[RawFd],
+    files: Option<Rlimit>,
+    die_with_thread: bool,
+    parent: Pid,
+) -> io::Result<()> {
+    if let Some(files) = files {
+        // Less than it has, which is never refused.
+        let _ = setrlimit(Resource::Nofile, files);
+    }
     // Everything is opened close-on-exec in this program; this is for what a library or the caller's parent left open.
     // An old kernel without the flag (before 5.11) refuses, which costs nothing but the second line of defence.
     // SAFETY: close_range with CLOSE_RANGE_CLOEXEC closes nothing now; it only marks descriptors, whoever owns them.
@@ -194,6 +206,21 @@ mod tests {
         ours.read_to_string(&mut text).unwrap();
         assert!(child.wait().unwrap().success());
         assert_eq!(text, format!("value\n{}\n", child.id()));
+    }
+
+    /// Programs get the limit of descriptors that podwire was given, not the one that it takes for itself.
+    #[test]
+    fn a_program_has_the_limit_that_was_given() {
+        let given = rustix::process::getrlimit(Resource::Nofile);
+        let raised = limits::raise_open_files();
+        let text = run("ulimit -Sn; ulimit -Hn", &[]);
+        let word =
+            |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
+        assert_eq!(
+            text,
+            format!("{}\n{}\n", word(given.current), word(given.maximum))
+        );
+        assert!(raised >= given.maximum.unwrap_or(0), "{raised}");
     }
 
     /// `ps` shows the title.

@@ -9,7 +9,6 @@
 //! one node takes as long as removing one (decision 12).
 
 use std::collections::HashMap;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -22,6 +21,7 @@ use tap_bridge::sys::netlink::{Changes, NetlinkError, RouteSocket};
 use tap_bridge::sys::netns::{self, Namespace};
 use tap_bridge::tap::{self, TapConfig, TapError};
 
+use super::sysctls::Sysctls;
 use super::{Plan, SandboxError};
 use crate::control::node::Attachment;
 
@@ -103,6 +103,15 @@ impl RouterEnd {
     }
 }
 
+/// Where a maker is.
+#[derive(Debug)]
+pub(super) struct Here<'a> {
+    /// Its network namespace.
+    pub(super) home: &'a OwnedFd,
+    /// Its way to the switches there.
+    pub(super) sysctls: &'a Sysctls,
+}
+
 /// The namespaces with the routers' ends, one for each node, made when its first interface is.
 #[derive(Debug, Default)]
 pub struct Ends {
@@ -111,16 +120,16 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// The namespace of a node's ends. `home` is the network namespace of the calling thread, which is in it again afterwards.
-    fn of(&self, node: &str, home: &OwnedFd) -> io::Result<Arc<OwnedFd>> {
+    /// The namespace of a node's ends. The calling thread is where it was again afterwards.
+    fn of(&self, node: &str, here: &Here<'_>) -> io::Result<Arc<OwnedFd>> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(namespace) = nodes.get(node) {
             return Ok(Arc::clone(namespace));
         }
         netns::isolate(&[Namespace::Net])?;
-        silence();
+        silence(here.sysctls);
         let namespace = Arc::new(netns::current(Namespace::Net)?);
-        netns::enter(home.as_fd(), Namespace::Net)?;
+        netns::enter(here.home.as_fd(), Namespace::Net)?;
         nodes.insert(node.to_owned(), Arc::clone(&namespace));
         Ok(namespace)
     }
@@ -134,9 +143,9 @@ impl Ends {
 
 /// Keeps the kernel of the calling thread's namespace from doing anything with what arrives. Where `/proc/sys` is read-only it
 /// still has no address, and frames are for another MAC.
-fn silence() {
-    super::disable_ipv6();
-    if let Err(error) = fs::write("/proc/sys/net/ipv4/ip_forward", "0") {
+fn silence(sysctls: &Sysctls) {
+    super::disable_ipv6(sysctls);
+    if let Err(error) = sysctls.set("net/ipv4/ip_forward", "0") {
         tracing::debug!("forwarding stays as it is: {error}");
     }
 }
@@ -173,18 +182,18 @@ pub(super) fn tap(
     Ok((RouterEnd::Tap(queues), ifindex))
 }
 
-/// Makes a veth whose near end is in the calling thread's network namespace, of which `home` is a descriptor.
+/// Makes a veth whose near end is in the calling thread's network namespace.
 pub(super) fn veth(
     plan: &Plan,
     ends: &Ends,
     offload: bool,
-    home: &OwnedFd,
+    here: &Here<'_>,
 ) -> Result<(RouterEnd, u32), SandboxError> {
     let namespace_refused = |source| SandboxError::Namespace {
         name: plan.name.clone(),
         source,
     };
-    let namespace = ends.of(&plan.far.node, home).map_err(namespace_refused)?;
+    let namespace = ends.of(&plan.far.node, here).map_err(namespace_refused)?;
     let far_name = pair(plan, ends, &namespace)?;
     let ifindex = index_of(plan, &plan.ifname)?;
     // What is left to the router is more than the header has words for, until this says otherwise.
@@ -208,7 +217,7 @@ pub(super) fn veth(
         name: plan.name.clone(),
         source,
     })?;
-    netns::enter(home.as_fd(), Namespace::Net).map_err(namespace_refused)?;
+    netns::enter(here.home.as_fd(), Namespace::Net).map_err(namespace_refused)?;
     let end = RouterEnd::Packet {
         socket: Arc::new(socket),
         offload,

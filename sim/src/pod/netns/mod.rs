@@ -9,6 +9,7 @@
 mod device;
 mod error;
 mod files;
+mod sysctls;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,8 @@ use tap_bridge::sys::netns::{self, Namespace};
 pub use device::{FarEnd, Kind, RouterEnd};
 pub use error::SandboxError;
 pub use files::over_file;
+
+use sysctls::Sysctls;
 
 use super::network::Network;
 
@@ -214,6 +217,7 @@ impl Workshop {
         next: &AtomicUsize,
     ) -> Vec<(usize, Result<Sandbox, SandboxError>)> {
         let mut done = Vec::new();
+        let mut sysctls = Sysctls::default();
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(plan) = plans.get(at) else {
@@ -223,7 +227,7 @@ impl Workshop {
                 let name = plan.name.clone();
                 Err(SandboxError::GivenUp { name })
             } else {
-                self.make_here(plan)
+                self.make_here(plan, &mut sysctls)
             };
             let failed = result.is_err();
             done.push((at, result));
@@ -236,7 +240,8 @@ impl Workshop {
     }
 
     /// Makes a sandbox on the calling thread and leaves the thread in it.
-    fn make_here(&self, plan: &Plan) -> Result<Sandbox, SandboxError> {
+    fn make_here(&self, plan: &Plan, sysctls: &mut Sysctls) -> Result<Sandbox, SandboxError> {
+        sysctls.begin();
         let refused = |source| SandboxError::Namespace {
             name: plan.name.clone(),
             source,
@@ -247,17 +252,23 @@ impl Workshop {
         rustix::system::sethostname(cut.trim_end_matches(['-', '.']).as_bytes())
             .map_err(|errno| refused(errno.into()))?;
         if !plan.ipv6_link_local {
-            disable_ipv6();
+            disable_ipv6(sysctls);
         }
         if plan.node.is_some() {
-            accept_local();
+            accept_local(sysctls);
         }
         let (end, ifindex) = if plan.ifname.is_empty() {
             (None, 0)
         } else {
             let (end, ifindex) = match &self.kind {
                 Kind::Tap { device } => device::tap(plan, device.clone(), self.offload)?,
-                Kind::Veth(ends) => device::veth(plan, ends, self.offload, &net)?,
+                Kind::Veth(ends) => {
+                    let here = device::Here {
+                        home: &net,
+                        sysctls,
+                    };
+                    device::veth(plan, ends, self.offload, &here)?
+                }
             };
             (Some(end), ifindex)
         };
@@ -307,16 +318,16 @@ impl Workshop {
 
 /// Switches IPv6 off for every interface to come and for `lo`. Where `/proc/sys` is read-only, or the kernel has no
 /// IPv6, interfaces just show a link-local address more, or don't.
-fn disable_ipv6() {
-    if let Err(error) = fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1") {
+fn disable_ipv6(sysctls: &Sysctls) {
+    if let Err(error) = sysctls.set("net/ipv6/conf/all/disable_ipv6", "1") {
         tracing::debug!("IPv6 can't be switched off: {error}");
     }
 }
 
 /// Lets a node's host side take ICMP errors that its own router sends it: their source is an address of the node, which
 /// the kernel would drop as a martian.
-fn accept_local() {
-    if let Err(error) = fs::write("/proc/sys/net/ipv4/conf/all/accept_local", "1") {
+fn accept_local(sysctls: &Sysctls) {
+    if let Err(error) = sysctls.set("net/ipv4/conf/all/accept_local", "1") {
         tracing::debug!("the node's own ICMP errors won't reach its programs: {error}");
     }
 }

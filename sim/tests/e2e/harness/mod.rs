@@ -203,16 +203,28 @@ impl World {
                 command
             }
         };
+        command.args(args.iter().map(AsRef::as_ref));
+        self.dress(&mut command);
         command
-            .args(args.iter().map(AsRef::as_ref))
-            .env_clear()
-            .stdin(Stdio::null());
+    }
+
+    /// Environment, directory and user of this world.
+    fn dress(&self, command: &mut Command) {
+        command.env_clear().stdin(Stdio::null());
         command.envs(self.env.iter().map(|(k, v)| (k, v)));
         command.current_dir(self.dir.path());
         if let Some(uid) = self.uid.filter(|_| self.confined.is_none()) {
             command.uid(uid).gid(uid);
         }
-        command
+    }
+
+    /// Runs podwire after these words of a shell.
+    pub(crate) fn podwire_after<S: AsRef<str>>(&self, words: &str, args: &[S]) -> Output {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("{words} && exec \"$@\""), "sh"]);
+        command.arg(&self.bin).args(args.iter().map(AsRef::as_ref));
+        self.dress(&mut command);
+        run(command, DEADLINE)
     }
 
     /// Runs podwire.
