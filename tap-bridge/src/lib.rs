@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod any_port;
+mod cells;
 pub mod device;
 pub mod event_loop;
 pub mod fabric;
@@ -11,6 +12,7 @@ pub mod memory;
 pub mod offload;
 pub mod packet;
 pub mod port;
+mod sync;
 pub mod sys;
 pub mod tails;
 pub mod tap;

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use router_core::frame::{Tail, TailStore};
 
+use crate::cells::Store as _;
 use crate::fabric::Borrowed;
 use crate::sys::shm::{self, Stretch, StretchMut, WriteMapping};
 
@@ -188,7 +189,7 @@ impl Spare {
                 }
                 from.read(at, &mut bytes);
                 for (cell, word) in cells.iter().zip(bytes.as_chunks().0) {
-                    cell.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+                    cell.fill(u64::from_ne_bytes(*word));
                 }
             }
         }
@@ -254,6 +255,27 @@ mod tests {
         let stretch = tails.stretch(1, TAIL_BYTES + 1);
         assert!(stretch.is_none());
         assert!(tails.stretch(64, 1).is_none());
+    }
+
+    /// Frames wander between workers, and their tails with them.
+    #[test]
+    fn threads_never_have_the_same_tail() {
+        let tails = Tails::new().unwrap();
+        std::thread::scope(|scope| {
+            for tag in 1..=3 {
+                let tails = &tails;
+                scope.spawn(move || {
+                    let content = Tail::on_heap(&[tag; 700]);
+                    let mut out = [0; 700];
+                    for _ in 0..300 {
+                        let tail = tails.take().expect("three of many").copied(&content);
+                        tail.read(0, &mut out);
+                        assert_eq!(out, [tag; 700]);
+                    }
+                });
+            }
+        });
+        assert_eq!(tails.free(), 64);
     }
 
     #[test]

@@ -19,9 +19,9 @@ fn two_pods<'w>(world: &'w World, backend: &str) -> Lab<'w> {
     lab
 }
 
-/// The least round trip of some pings, milliseconds: what the machine's load adds is never negative.
-fn least(lab: &Lab<'_>, count: &str) -> f64 {
-    let text = lab.out(&["ping", "a", "b", "-c", count, "-i", "0.01"]);
+/// The least round trip of some pings from pod a, milliseconds: what the machine's load adds is never negative.
+pub(crate) fn least(lab: &Lab<'_>, to: &str, count: &str) -> f64 {
+    let text = lab.out(&["ping", "a", to, "-c", count, "-i", "0.01"]);
     let line = text
         .lines()
         .find(|line| line.starts_with("rtt "))
@@ -35,7 +35,7 @@ fn least(lab: &Lab<'_>, count: &str) -> f64 {
 }
 
 /// One direction of a link, of those that `link show` tells of.
-fn shown(lab: &Lab<'_>, node: &str, direction: &str) -> Value {
+pub(crate) fn shown(lab: &Lab<'_>, node: &str, direction: &str) -> Value {
     let all = lab.cmd(&["link", "show", "-o", "json"]).ok().json();
     let links = all["links"].as_array().expect("a list").iter();
     let mut found = links.filter(|link| link["node"] == node && link["direction"] == direction);
@@ -48,11 +48,11 @@ fn a_link_is_impaired_while_it_is_used(backend: &str) {
     let world = World::new();
     let lab = two_pods(&world, backend);
     lab.cmd(&["link", "set", "a", "--delay", "20ms"]).ok();
-    let both = least(&lab, "5");
+    let both = least(&lab, "b", "5");
     assert!(both >= 40.0, "{both}");
     lab.cmd(&["link", "set", "a", "--delay", "0ms", "--direction", "in"])
         .ok();
-    let one = least(&lab, "20");
+    let one = least(&lab, "b", "20");
     assert!((20.0..both).contains(&one), "{one} of {both}");
     lab.cmd(&["link", "set", "a", "--clear"]).ok();
     assert!(lab.out(&["link", "show"]).contains("No link is impaired"));
@@ -156,7 +156,7 @@ fn impairments_survive_the_death_of_a_node_process() {
         let ping = lab.cmd(&["ping", "a", "b", "-c", "1", "-W", "0.5"]);
         ping.status.success().then_some(())
     });
-    let rtt = least(&lab, "3");
+    let rtt = least(&lab, "b", "3");
     assert!(rtt >= 30.0, "{rtt}");
     assert_eq!(shown(&lab, "minikube", "out")["impairments"], "delay 30ms");
 }
@@ -168,7 +168,7 @@ fn a_lab_file_impairs_pods_and_the_segment() {
     let file = world.file("impaired.yaml", text);
     let lab = world.up(&["-f", &file, "--backend", "inproc"]);
     lab.cmd(&["ping", "a", "b", "-c", "1"]).ok();
-    let rtt = least(&lab, "5");
+    let rtt = least(&lab, "b", "5");
     assert!(rtt >= 35.0, "{rtt}");
     assert_eq!(
         shown(&lab, "minikube-m02", "out")["impairments"],

@@ -34,13 +34,13 @@ spec:
   ports: [{port: 80, targetPort: 7000}]
 ";
 
-fn stats(lab: &Lab<'_>, node: &str) -> Value {
+pub(crate) fn stats(lab: &Lab<'_>, node: &str) -> Value {
     let stats = lab.cmd(&["stats", node, "-o", "json"]).ok().json();
     stats["nodes"][0].clone()
 }
 
 /// The reply tuples of the node's TCP connections, sorted.
-fn replies(lab: &Lab<'_>) -> Vec<String> {
+pub(crate) fn replies(lab: &Lab<'_>) -> Vec<String> {
     let words = ["nat", "-n", NODE, "sessions", "-p", "tcp", "-o", "json"];
     let json = lab.cmd(&words).ok().json();
     let all = json.as_array().expect("a list").iter();
@@ -50,7 +50,7 @@ fn replies(lab: &Lab<'_>) -> Vec<String> {
 }
 
 /// Threads of a node's process that are workers.
-fn workers(lab: &Lab<'_>, node: &str) -> usize {
+pub(crate) fn workers(lab: &Lab<'_>, node: &str) -> usize {
     let dir = format!("/proc/{}/task", lab.node_pid(node));
     std::fs::read_dir(dir)
         .expect("a process has threads")

@@ -5,14 +5,15 @@
 //! before those of ports, as they came earlier, and keep the number of the port that they came by. See
 //! [`router_core::share`] for who hands over what.
 //!
-//! A loop that sleeps is woken by the first frame: who sleeps says so and looks once more, who has put a frame in looks
-//! whether the other says so; between the two steps of each is a fence, so that one of them sees the other.
+//! A loop that sleeps is woken by the first frame: [`nap`].
 //!
 //! Cost: of a loop without siblings one comparison per breath.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+mod nap;
 
+use std::sync::Arc;
+
+use nap::Nap;
 use router_core::{Frame, FramePool};
 
 use super::{Engine, EventLoop, RX_BUDGET};
@@ -28,8 +29,7 @@ const RING: usize = 256;
 pub(super) struct Sibling {
     index: u8,
     port: MemoryPort,
-    /// It sleeps, or is about to.
-    asleep: Arc<AtomicBool>,
+    nap: Nap,
     waker: Arc<Waker>,
     touched: bool,
 }
@@ -38,8 +38,8 @@ pub(super) struct Sibling {
 #[derive(Debug, Default)]
 pub(super) struct Siblings {
     others: Vec<Sibling>,
-    /// This loop sleeps, or is about to.
-    asleep: Arc<AtomicBool>,
+    /// This loop's.
+    nap: Nap,
     /// For a worker that there is not.
     unknown: u64,
 }
@@ -54,14 +54,13 @@ impl Siblings {
         if self.others.is_empty() {
             return true;
         }
-        self.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        self.nap.announce();
         !self.has_frames()
     }
 
     pub(super) fn end_sleep(&self) {
         if !self.others.is_empty() {
-            self.asleep.store(false, Ordering::Relaxed);
+            self.nap.end();
         }
     }
 
@@ -84,9 +83,9 @@ impl Siblings {
         if !self.others.iter().any(|other| other.touched) {
             return;
         }
-        fence(Ordering::SeqCst);
+        Nap::before_rousing();
         for other in &mut self.others {
-            if std::mem::take(&mut other.touched) && other.asleep.swap(false, Ordering::Relaxed) {
+            if std::mem::take(&mut other.touched) && other.nap.rouse() {
                 // It fails for no reason that a caller could cause, and the next one is tried.
                 let _ = other.waker.wake();
             }
@@ -120,7 +119,7 @@ impl<E: Engine> EventLoop<E> {
         Sibling {
             index: u8::try_from(index).unwrap_or(u8::MAX),
             port,
-            asleep: Arc::clone(&self.siblings.asleep),
+            nap: self.siblings.nap.clone(),
             waker: self.waker(),
             touched: false,
         }

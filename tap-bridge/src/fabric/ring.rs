@@ -78,16 +78,16 @@ mod loom_tests;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use router_core::Mark;
 use router_core::frame::{Gso, GsoKind, MAX_FRAME, Offload, Partial};
 
+use crate::cells::{Cells, Load as _, Store};
 use crate::offload::is_sound;
 use crate::port::ETHERNET_HEADER;
-use crate::sys::shm::{ReadCell, ReadMapping, WriteMapping};
+use crate::sys::shm::{ReadMapping, WriteMapping};
 use crate::tails::{TAIL_BYTES, TAILS};
 
 /// Layout and version of a region: "podwire" and 3. Another layout takes another number.
@@ -234,63 +234,21 @@ pub(crate) enum PushError {
     Corrupt(Corrupt),
 }
 
-/// A cell that can be read. All orderings are relaxed; fences do the rest.
-pub(crate) trait Load {
-    fn load(&self) -> u64;
-}
-
-/// A cell that can be written too.
-pub(crate) trait Store: Load {
-    fn store(&self, value: u64);
-    /// Changes these bits, behind everything that was read before.
-    fn toggle(&self, bits: u64);
-}
-
-/// A region as this process sees it. One trait for shared memory and for the model checker's memory.
-pub(crate) trait Region {
-    type Cell: Load;
+/// A region as this process sees it.
+pub(crate) trait Region: Cells {
     /// A power of two.
     const SLOTS: usize;
     const SLOT_CELLS: usize;
-
-    fn cells(&self) -> &[Self::Cell];
-    fn fence(order: Ordering);
-}
-
-impl Load for AtomicU64 {
-    fn load(&self) -> u64 {
-        self.load(Ordering::Relaxed)
-    }
-}
-
-impl Store for AtomicU64 {
-    fn store(&self, value: u64) {
-        self.store(value, Ordering::Relaxed);
-    }
-
-    fn toggle(&self, bits: u64) {
-        self.fetch_xor(bits, Ordering::Release);
-    }
-}
-
-impl Load for ReadCell {
-    fn load(&self) -> u64 {
-        self.load()
-    }
 }
 
 impl Region for WriteMapping {
-    type Cell = AtomicU64;
     const SLOTS: usize = SLOTS;
     const SLOT_CELLS: usize = SLOT_CELLS;
+}
 
-    fn cells(&self) -> &[AtomicU64] {
-        self.cells()
-    }
-
-    fn fence(order: Ordering) {
-        fence(order);
-    }
+impl Region for ReadMapping {
+    const SLOTS: usize = SLOTS;
+    const SLOT_CELLS: usize = SLOT_CELLS;
 }
 
 /// The region that an end writes, shared with the tails that it has of the peer: when the last of them is gone, and the end,
@@ -319,18 +277,17 @@ impl Drop for Own {
     }
 }
 
-impl Region for Arc<Own> {
+impl Cells for Arc<Own> {
     type Cell = AtomicU64;
-    const SLOTS: usize = SLOTS;
-    const SLOT_CELLS: usize = SLOT_CELLS;
 
     fn cells(&self) -> &[AtomicU64] {
         self.0.cells()
     }
+}
 
-    fn fence(order: Ordering) {
-        fence(order);
-    }
+impl Region for Arc<Own> {
+    const SLOTS: usize = SLOTS;
+    const SLOT_CELLS: usize = SLOT_CELLS;
 }
 
 /// Tells the peer that tail `index` of its memory is no longer read. Each tail that came once.
@@ -349,20 +306,6 @@ pub(crate) fn returned<P: Region>(peer: &P) -> Option<u64> {
     let closed = peer.cells()[CLOSED].load();
     P::fence(Ordering::Acquire);
     (closed != 1).then_some(returned)
-}
-
-impl Region for ReadMapping {
-    type Cell = ReadCell;
-    const SLOTS: usize = SLOTS;
-    const SLOT_CELLS: usize = SLOT_CELLS;
-
-    fn cells(&self) -> &[ReadCell] {
-        self.cells()
-    }
-
-    fn fence(order: Ordering) {
-        fence(order);
-    }
 }
 
 /// The tail that a slot's second cell names, if it can be one.
@@ -502,8 +445,8 @@ where
             | u64::from(meta.mark.to_bits()) << MARK_SHIFT;
         if meta.offload != Offload::NONE || meta.tail.is_some() {
             descriptor |= OFFLOADED;
-            cells[0].store(pack_offload(meta.offload));
-            cells[1].store(meta.tail.map_or(0, |tail| {
+            cells[0].fill(pack_offload(meta.offload));
+            cells[1].fill(meta.tail.map_or(0, |tail| {
                 u64::from(tail.len) | u64::from(tail.index) << TAIL_SHIFT
             }));
         }
@@ -513,11 +456,11 @@ where
         {
             let mut word = [0; size_of::<u64>()];
             word[..bytes.len()].copy_from_slice(bytes);
-            cell.store(u64::from_ne_bytes(word));
+            cell.fill(u64::from_ne_bytes(word));
         }
         let place = Self::place(self.produced);
         self.slots[place] = slot;
-        self.own.cells()[DESCRIPTORS + place].store(descriptor);
+        self.own.cells()[DESCRIPTORS + place].fill(descriptor);
         self.produced = self.produced.wrapping_add(1);
         O::fence(Ordering::Release);
         self.own.cells()[PRODUCED].store(self.produced);

@@ -179,6 +179,14 @@ impl WriteMapping {
     }
 }
 
+/// A store that is not atomic, for the thread sanitizer to judge: see [`cells`](crate::cells).
+#[cfg(tsan)]
+pub(crate) fn store_plainly(cell: &AtomicU64, value: u64) {
+    // SAFETY: the pointer is that of a value that lives. If anybody looks at it meanwhile that is undefined, and what the
+    // sanitizer is there to report.
+    unsafe { cell.as_ptr().write(value) }
+}
+
 /// A cell that can only be read: a store would fault, the page being read-only.
 #[derive(Debug)]
 #[repr(transparent)]

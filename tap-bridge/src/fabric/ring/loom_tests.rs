@@ -5,84 +5,31 @@
 //!
 //! Run with `RUSTFLAGS="--cfg loom" cargo test --profile loom -p tap-bridge --lib --target-dir target/loom -- loom`.
 
+use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, fence};
-use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
 use super::*;
+use crate::cells::model::{Bell, Model};
 
 /// Two slots of 16 bytes: enough for a ring to be full and to wrap.
-#[derive(Clone)]
-struct Model(Arc<Vec<AtomicU64>>);
-
-impl Model {
-    fn new() -> Self {
-        let cells = region_cells(Self::SLOTS, Self::SLOT_CELLS);
-        let cells: Vec<_> = (0..cells).map(|_| AtomicU64::new(0)).collect();
-        cells[MAGIC_CELL].store(MAGIC, Ordering::Relaxed);
-        Self(Arc::new(cells))
-    }
-}
-
-impl Load for AtomicU64 {
-    fn load(&self) -> u64 {
-        self.load(Ordering::Relaxed)
-    }
-}
-
-impl Store for AtomicU64 {
-    fn store(&self, value: u64) {
-        self.store(value, Ordering::Relaxed);
-    }
-
-    fn toggle(&self, bits: u64) {
-        self.fetch_xor(bits, Ordering::Release);
-    }
-}
-
 impl Region for Model {
-    type Cell = AtomicU64;
     const SLOTS: usize = 2;
     const SLOT_CELLS: usize = SLOT_HEADER + 8;
+}
 
-    fn cells(&self) -> &[AtomicU64] {
-        &self.0
-    }
-
-    fn fence(order: Ordering) {
-        fence(order);
-    }
+fn region() -> Model {
+    let model = Model::new(region_cells(Model::SLOTS, Model::SLOT_CELLS));
+    model.cells()[MAGIC_CELL].store(MAGIC, Ordering::Relaxed);
+    model
 }
 
 fn pair() -> (End<Model, Model>, End<Model, Model>) {
-    let (a, b) = (Model::new(), Model::new());
+    let (a, b) = (region(), region());
     (
         End::new(a.clone(), b.clone()).unwrap(),
         End::new(b, a).unwrap(),
     )
-}
-
-/// A doorbell: rings stay until they are heard.
-#[derive(Clone)]
-struct Bell(Arc<(Mutex<bool>, Condvar)>);
-
-impl Bell {
-    fn new() -> Self {
-        Self(Arc::new((Mutex::new(false), Condvar::new())))
-    }
-
-    fn ring(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_one();
-    }
-
-    fn wait(&self) {
-        let mut rings = self.0.0.lock().unwrap();
-        while !*rings {
-            rings = self.0.1.wait(rings).unwrap();
-        }
-        *rings = false;
-    }
 }
 
 /// Frames arrive whole and in order; a sleeper is always woken (a lost wake-up is a deadlock, which loom reports).

@@ -1,43 +1,28 @@
+#[cfg(not(loom))]
+mod threads;
+
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
 use super::*;
-
-/// A region on the heap, which both ends can reach, and the test too.
-#[derive(Clone, Debug)]
-struct Heap(Arc<[AtomicU64]>);
-
-impl Heap {
-    fn new() -> Self {
-        let cells = region_cells(Self::SLOTS, Self::SLOT_CELLS);
-        let heap = Self((0..cells).map(|_| AtomicU64::new(0)).collect());
-        heap.set(MAGIC_CELL, MAGIC);
-        heap
-    }
-
-    fn set(&self, cell: usize, value: u64) {
-        self.0[cell].store(value, Ordering::Relaxed);
-    }
-}
+use crate::cells::heap::Heap;
 
 impl Region for Heap {
-    type Cell = AtomicU64;
     const SLOTS: usize = 4;
     const SLOT_CELLS: usize = 256;
+}
 
-    fn cells(&self) -> &[AtomicU64] {
-        &self.0
-    }
-
-    fn fence(order: Ordering) {
-        fence(order);
-    }
+/// A region that both ends can reach, and the test too.
+fn region() -> Heap {
+    let heap = Heap::new(region_cells(Heap::SLOTS, Heap::SLOT_CELLS));
+    heap.set(MAGIC_CELL, MAGIC);
+    heap
 }
 
 type HeapEnd = End<Heap, Heap>;
 
 fn pair() -> (HeapEnd, HeapEnd, [Heap; 2]) {
-    let (a, b) = (Heap::new(), Heap::new());
+    let (a, b) = (region(), region());
     let ends = (
         End::new(a.clone(), b.clone()).unwrap(),
         End::new(b.clone(), a.clone()).unwrap(),
@@ -251,7 +236,7 @@ fn the_bell_is_rung_once_per_sleep_and_never_for_one_awake() {
 
 #[test]
 fn a_region_of_another_layout_is_refused() {
-    let (good, other) = (Heap::new(), Heap::new());
+    let (good, other) = (region(), region());
     other.set(MAGIC_CELL, MAGIC + 1);
     assert_eq!(
         HeapEnd::new(good.clone(), other.clone()).unwrap_err(),

@@ -26,12 +26,15 @@
 //!
 //! Cost: a store per 8 bytes, and per flush one full fence; a system call only when the reader sleeps.
 
+mod ends;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::Ordering;
+
+use ends::{ReadEnd, WriteEnd};
 
 use crate::sys::shm::{self, WriteMapping};
 
@@ -68,41 +71,15 @@ fn map(fd: impl AsFd, words: usize) -> io::Result<WriteMapping> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let memory = WriteMapping::new(fd, FIRST + words)?;
-    if load(&memory, 0) != MAGIC {
+    if memory.cells()[0].load(Ordering::Relaxed) != MAGIC {
         return Err(io::ErrorKind::InvalidData.into());
     }
     Ok(memory)
 }
 
-fn load(memory: &WriteMapping, cell: usize) -> u64 {
-    memory.cells()[cell].load(Ordering::Relaxed)
-}
-
-fn store(memory: &WriteMapping, cell: usize, value: u64) {
-    memory.cells()[cell].store(value, Ordering::Relaxed);
-}
-
-/// The cell of the word with this number.
-fn cell(memory: &WriteMapping, number: u64) -> &AtomicU64 {
-    let cells = &memory.cells()[FIRST..];
-    let index = number % cells.len() as u64;
-    &cells[usize::try_from(index).unwrap_or(0)]
-}
-
 /// The node's end.
 #[derive(Debug)]
-pub struct Writer {
-    memory: WriteMapping,
-    capacity: u64,
-    written: u64,
-    /// `taken` as last read.
-    taken: u64,
-    lost: u64,
-    /// `written` at the last flush.
-    flushed: u64,
-    /// The reader's sleep cell when it was last rung for.
-    rung: u64,
-}
+pub struct Writer(WriteEnd<WriteMapping>);
 
 impl Writer {
     /// The end on the memory that [`create`] has made with the same `words`. Goes on where another has ended.
@@ -110,68 +87,19 @@ impl Writer {
     /// # Errors
     /// When it is no such memory.
     pub fn new(fd: impl AsFd, words: usize) -> io::Result<Self> {
-        let memory = map(fd, words)?;
-        let written = load(&memory, WRITTEN);
-        Ok(Self {
-            capacity: words as u64,
-            written,
-            taken: load(&memory, TAKEN),
-            lost: load(&memory, LOST),
-            flushed: written,
-            rung: 0,
-            memory,
-        })
+        Ok(Self(WriteEnd::new(map(fd, words)?)))
     }
 
     /// Appends a record that `words` gives, one after the other; their number is in the low half of the first. False, and
     /// counted as lost, when there is no room.
     pub fn push(&mut self, len: usize, words: impl Iterator<Item = u64>) -> bool {
-        let len = len as u64;
-        if self.room() < len && {
-            self.taken = load(&self.memory, TAKEN);
-            fence(Ordering::Acquire);
-            self.room() < len
-        } {
-            self.lost += 1;
-            store(&self.memory, LOST, self.lost);
-            return false;
-        }
-        let mut at = self.written;
-        for word in words {
-            cell(&self.memory, at).store(word, Ordering::Relaxed);
-            at = at.wrapping_add(1);
-        }
-        debug_assert_eq!(
-            at,
-            self.written.wrapping_add(len),
-            "as many words as were announced"
-        );
-        self.written = at;
-        true
-    }
-
-    /// Words that may be written; none when the reader's word can't be true.
-    fn room(&self) -> u64 {
-        let waiting = self.written.wrapping_sub(self.taken);
-        self.capacity.saturating_sub(waiting)
+        self.0.push(len, words)
     }
 
     /// Makes what was pushed visible. True: the reader's bell has to be rung.
     #[must_use]
     pub fn flush(&mut self) -> bool {
-        if self.flushed == self.written {
-            return false;
-        }
-        self.flushed = self.written;
-        fence(Ordering::Release);
-        store(&self.memory, WRITTEN, self.written);
-        fence(Ordering::SeqCst);
-        let sleep = load(&self.memory, SLEEP);
-        if sleep & 1 == 0 || sleep == self.rung {
-            return false;
-        }
-        self.rung = sleep;
-        true
+        self.0.flush()
     }
 }
 
@@ -182,12 +110,7 @@ pub struct Corrupt;
 
 /// The other end.
 #[derive(Debug)]
-pub struct Reader {
-    memory: WriteMapping,
-    capacity: u64,
-    taken: u64,
-    sleep: u64,
-}
+pub struct Reader(ReadEnd<WriteMapping>);
 
 impl Reader {
     /// The end on the memory that [`create`] has made with the same `words`.
@@ -195,13 +118,7 @@ impl Reader {
     /// # Errors
     /// When it is no such memory.
     pub fn new(fd: impl AsFd, words: usize) -> io::Result<Self> {
-        let memory = map(fd, words)?;
-        Ok(Self {
-            capacity: words as u64,
-            taken: load(&memory, TAKEN),
-            sleep: load(&memory, SLEEP),
-            memory,
-        })
+        Ok(Self(ReadEnd::new(map(fd, words)?)))
     }
 
     /// Takes one record out, in place of what was in `into`. False when there is none.
@@ -209,56 +126,28 @@ impl Reader {
     /// # Errors
     /// [`Corrupt`]; the ring is of no use then.
     pub fn pop(&mut self, into: &mut Vec<u64>) -> Result<bool, Corrupt> {
-        into.clear();
-        let waiting = load(&self.memory, WRITTEN).wrapping_sub(self.taken);
-        fence(Ordering::Acquire);
-        if waiting == 0 {
-            return Ok(false);
-        }
-        if waiting > self.capacity {
-            return Err(Corrupt);
-        }
-        let first = cell(&self.memory, self.taken).load(Ordering::Relaxed);
-        let len = first & u64::from(u32::MAX);
-        if len == 0 || len > waiting || len > MAX_RECORD as u64 {
-            return Err(Corrupt);
-        }
-        into.push(first);
-        let rest = (1..len).map(|n| cell(&self.memory, self.taken.wrapping_add(n)));
-        into.extend(rest.map(|cell| cell.load(Ordering::Relaxed)));
-        self.taken = self.taken.wrapping_add(len);
-        fence(Ordering::Release);
-        store(&self.memory, TAKEN, self.taken);
-        Ok(true)
+        self.0.pop(into)
     }
 
     /// Records that the writer had no room for.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        load(&self.memory, LOST)
+        self.0.lost()
     }
 
     /// True when [`Reader::pop`] would not say that there is none.
     #[must_use]
     pub fn has_records(&self) -> bool {
-        load(&self.memory, WRITTEN) != self.taken
+        self.0.has_records()
     }
 
     /// Announces sleep. False when there is something already, and the caller must not sleep.
     pub fn prepare_sleep(&mut self) -> bool {
-        if self.sleep & 1 == 0 {
-            self.sleep = self.sleep.wrapping_add(1);
-            store(&self.memory, SLEEP, self.sleep);
-        }
-        fence(Ordering::SeqCst);
-        !self.has_records()
+        self.0.prepare_sleep()
     }
 
     /// Takes back what [`Reader::prepare_sleep`] announced.
     pub fn end_sleep(&mut self) {
-        if self.sleep & 1 == 1 {
-            self.sleep = self.sleep.wrapping_add(1);
-            store(&self.memory, SLEEP, self.sleep);
-        }
+        self.0.end_sleep();
     }
 }
