@@ -22,10 +22,10 @@ pub(crate) struct Line(pub(crate) [u64; 8]);
 /// Words in a line.
 const WORDS: usize = 8;
 
-/// Lines from so many bytes on, in all, are those of a table for a million keys and more: huge pages, the first of which
-/// are there as soon as one line is. The table of a node that was told nothing about connections is smaller, and there may
-/// be a thousand nodes.
-const LINES_HUGE_FROM: usize = 24 << 20;
+/// Lines from so many bytes on, in all, are those of a table for some 350,000 connections and more: huge pages, the first
+/// of which are there as soon as one line is. The table of a node that was told nothing about connections is smaller, and
+/// there may be a thousand nodes.
+const LINES_HUGE_FROM: usize = 8 << 20;
 
 /// The same for room that is filled from its beginning.
 const ROOM_HUGE_FROM: usize = 64 << 20;

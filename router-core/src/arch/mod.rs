@@ -167,6 +167,30 @@ fn word_beside_portable(line: &Line, [k0, k1]: [u64; 2]) -> u32 {
     word
 }
 
+/// Which of the first ten 16-bit halves of a line's words (the least significant first) are `half`: bit n for half n.
+#[inline(always)]
+pub(crate) fn halves_like(line: &Line, half: u16) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        sse2::halves_like(line, half)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    halves_like_portable(line, half)
+}
+
+/// [`halves_like`] for any processor.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+fn halves_like_portable(line: &Line, half: u16) -> u32 {
+    let halves = line
+        .0
+        .iter()
+        .flat_map(|word| (0..4).map(move |n| word >> (16 * n) & 0xffff));
+    let like = halves.take(10).enumerate();
+    like.fold(0, |found, (n, other)| {
+        found | u32::from(other == u64::from(half)) << n
+    })
+}
+
 /// [`Kernel::load_cells`] for any processor.
 #[inline]
 fn load_cells(
@@ -283,6 +307,20 @@ mod tests {
             let expected = at.map_or(0, |n| numbers[n]);
             prop_assert_eq!(word_beside(&line, key), expected);
             prop_assert_eq!(word_beside_portable(&line, key), expected);
+        }
+    }
+
+    proptest! {
+        /// Few different halves, so that several are alike.
+        #[test]
+        fn halves_are_found_wherever_they_stand(halves in proptest::array::uniform32(0_u16..4), wanted in 0_u16..4, apart: u16) {
+            let mut line = Line([0; 8]);
+            for (n, half) in halves.iter().enumerate() {
+                line.0[n / 4] |= u64::from(half ^ apart) << (16 * (n % 4));
+            }
+            let expected: u32 = (0..10).map(|n: usize| u32::from(halves[n] == wanted) << n).sum();
+            prop_assert_eq!(halves_like(&line, wanted ^ apart), expected);
+            prop_assert_eq!(halves_like_portable(&line, wanted ^ apart), expected);
         }
     }
 

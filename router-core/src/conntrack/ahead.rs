@@ -14,7 +14,8 @@ use super::{
     ASSURED, Action, CONFIRMED, ConnId, Conntrack, Dir, SEEN_REPLY, Seen, Tuple, entry, other,
     validate,
 };
-use crate::table::flow::{Choices, First, FlowKey};
+use crate::table::flow::FlowKey;
+use crate::table::places::{Choices, First};
 use crate::time::Instant;
 use crate::wire::ipv4::{self, Ipv4, PROTOCOL_UDP};
 
@@ -62,14 +63,14 @@ impl Conntrack {
     /// Looks up what was asked for, and asks for what packets of the connections look at.
     pub(crate) fn guess(&self, guesses: &mut [Guess]) {
         for guess in &mut *guesses {
-            guess.value = match self.table.first_of(guess.key, guess.choices) {
+            guess.value = match self.table.first_of(guess.choices) {
                 First::Value(value) => value,
                 First::Nothing => NOTHING,
                 First::Other => OTHER,
             };
         }
         for guess in guesses.iter_mut().filter(|guess| guess.value == OTHER) {
-            let value = self.table.second_of(guess.key, guess.choices);
+            let value = self.table.second_of(guess.choices);
             guess.value = value.unwrap_or(NOTHING);
         }
         for guess in guesses {

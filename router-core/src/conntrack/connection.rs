@@ -4,7 +4,7 @@
 //!
 //! | where | read | written |
 //! |---|---|---|
-//! | flow table: the bucket of its key, for some keys a second one | tuple, place, direction | |
+//! | table: the bucket of its key, seldom a second one | tag, place, direction | |
 //! | [`Connection`], first line | tuples, status, ways, deadline; of UDP when it becomes a stream | deadline |
 //! | [`Connection`], second line, of TCP and SCTP alone | state | state |
 //! | [`Aside`], timer wheel, journal, list by source | | when the connection begins, is answered, changes its state or ends |
@@ -176,6 +176,17 @@ impl Connection {
             addresses, ports, ..
         } = self.directions[dir.index()];
         Tuple::key_of(addresses, ports, self.protocol)
+    }
+
+    /// Whether it is in the table, and that direction's tuple has this key.
+    #[inline]
+    pub(super) fn is(&self, dir: Dir, key: FlowKey) -> bool {
+        self.status & CONFIRMED != 0 && self.key(dir) == key
+    }
+
+    /// Whether it is in the table, and of the source with this [key](Tuple::source_key).
+    pub(super) fn is_of_source(&self, key: FlowKey) -> bool {
+        self.status & CONFIRMED != 0 && self.tuple(Dir::Original).source_key() == key
     }
 
     /// What packets of this direction are translated to: the answer to the other direction's tuple.

@@ -1,8 +1,8 @@
 //! Connection tracking as Linux models it (dataplane sections 4.1, 4.3, 4.5): which connection a packet belongs to, and
 //! what state that is in.
 //!
-//! A connection is two tuples, the original one and that of its reply; both are keys of one [`FlowTable`], whose values
-//! name a place in an array of connections and the direction. Translations only ever change the reply tuple of a
+//! A connection is two tuples, the original one and that of its reply; both are keys of one [`Places`] table, whose values
+//! name a place in an array of connections, where the tuples stand, and the direction. Translations only ever change the reply tuple of a
 //! connection that is being made (`nat/`); so both directions are translated by looking at the other tuple.
 //!
 //! The first packet's connection is *pending* until the packet leaves or is delivered ([`Conntrack::confirm`]): if it is
@@ -14,7 +14,7 @@
 //! A packet of a known connection: one look-up in the flow table, one line of the connection, and of TCP and SCTP a second
 //! one; what is where stands in `connection`. A refresh writes a timestamp; the timer wheel looks at it when the slot comes
 //! up. Making and removing a connection is O(1), so is finding the oldest that never was answered when the table
-//! is full. Nothing allocates after [`Conntrack::new`]. Memory for a connection: 3 keys of 26.7 bytes at most, 8 bytes of
+//! is full. Nothing allocates after [`Conntrack::new`]. Memory for a connection: 3 keys of 7.3 bytes at most, 8 bytes of
 //! timer links and [`CONNECTION_BYTES`]; only what was in use once is committed.
 
 mod ahead;
@@ -37,7 +37,8 @@ use crate::arch;
 use crate::config::PortId;
 use crate::config::nat::ConntrackConfig;
 use crate::share::Share;
-use crate::table::flow::{FlowTable, InsertError};
+use crate::table::flow::FlowKey;
+use crate::table::places::{self, Places};
 use crate::table::wheel::Wheel;
 use crate::time::Instant;
 use connection::{Aside, Proto};
@@ -113,7 +114,7 @@ pub(crate) enum ConfirmError {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Conntrack {
-    table: FlowTable,
+    table: Places,
     conns: Vec<Connection>,
     /// As long as `conns`.
     asides: Vec<Aside>,
@@ -147,7 +148,7 @@ impl Conntrack {
             .map_or(config.limit, |s| s.part(config.limit));
         let capacity = limit.clamp(1, MAX_LIMIT);
         Self {
-            table: FlowTable::new(3 * capacity as usize, seed),
+            table: Places::new(3 * capacity as usize, seed),
             conns: arch::room_for(capacity as usize),
             asides: Vec::with_capacity(capacity as usize),
             free: List::EMPTY,
@@ -218,7 +219,12 @@ impl Conntrack {
 
     #[inline]
     fn find(&self, tuple: &Tuple) -> Option<(ConnId, Dir)> {
-        Some(entry(self.table.get(tuple.key())?))
+        let key = tuple.key();
+        let is_it = |value| {
+            let (id, dir) = entry(value);
+            self.get(id).is_some_and(|conn| conn.is(dir, key))
+        };
+        Some(entry(self.table.get(key, is_it)?))
     }
 
     /// True when some connection's packets have this tuple, whichever worker's.
@@ -257,27 +263,18 @@ impl Conntrack {
             self.evict().ok_or(ConfirmError::Full)?;
         }
         let id = self.place().ok_or(ConfirmError::Full)?;
-        let insert = |error| match error {
-            InsertError::Occupied => ConfirmError::Clash,
-            InsertError::Full => ConfirmError::Full,
-        };
-        if let Err(error) = self.table.insert(orig.key(), id.0 << 1) {
+        if self.table.insert(orig.key(), id.0 << 1).is_err() {
             self.give_back(id);
-            return Err(insert(error));
+            return Err(ConfirmError::Full);
         }
         // A packet to its own sender has one tuple for both directions.
-        if reply != orig
-            && let Err(error) = self.table.insert(reply.key(), id.0 << 1 | 1)
-        {
-            self.table.remove(orig.key());
+        if reply != orig && self.table.insert(reply.key(), id.0 << 1 | 1).is_err() {
+            self.table.remove(orig.key(), id.0 << 1);
             self.give_back(id);
-            return Err(insert(error));
+            return Err(ConfirmError::Full);
         }
         if let Err(error) = self.claim(&orig, &reply) {
-            self.table.remove(orig.key());
-            if reply != orig {
-                self.table.remove(reply.key());
-            }
+            self.leave_table(id, &orig, &reply);
             self.give_back(id);
             return Err(error);
         }
@@ -341,10 +338,7 @@ impl Conntrack {
             return;
         }
         let ([orig, reply], status) = (conn.tuples(), conn.status);
-        self.table.remove(orig.key());
-        if reply != orig {
-            self.table.remove(reply.key());
-        }
+        self.leave_table(id, &orig, &reply);
         self.release(&orig, &reply);
         if status & ASSURED == 0 {
             self.unassured
@@ -358,6 +352,13 @@ impl Conntrack {
         self.len -= 1;
         if status & KEPT != 0 {
             self.note(id);
+        }
+    }
+
+    fn leave_table(&mut self, id: ConnId, orig: &Tuple, reply: &Tuple) {
+        self.table.remove(orig.key(), id.0 << 1);
+        if reply != orig {
+            self.table.remove(reply.key(), id.0 << 1 | 1);
         }
     }
 
@@ -396,13 +397,12 @@ impl Conntrack {
             return;
         }
         let key = orig.source_key();
-        let mut list = List::of(self.table.get(key));
-        let known = list.first().is_some();
+        let first = self.first_sibling(key);
+        let mut list = List::of(first);
         list.push_front(&mut self.asides, id.0, list::SIBLINGS);
-        let done = if known {
-            self.table.replace(key, id.0).is_some()
-        } else {
-            self.table.insert(key, id.0).is_ok()
+        let done = match first {
+            Some(first) => self.table.replace(key, FIRST | first, FIRST | id.0),
+            None => self.table.insert(key, FIRST | id.0).is_ok(),
         };
         if done && let Some(conn) = self.get_mut(id) {
             conn.status |= BY_SOURCE;
@@ -412,21 +412,34 @@ impl Conntrack {
     fn leave_siblings(&mut self, id: ConnId) {
         let Some(conn) = self.get(id) else { return };
         let key = conn.tuple(Dir::Original).source_key();
-        let mut list = List::of(self.table.get(key));
+        let before = self.first_sibling(key);
+        let mut list = List::of(before);
         list.remove(&mut self.asides, id.0, list::SIBLINGS);
-        match list.first() {
-            Some(first) => {
-                self.table.replace(key, first);
+        match (before, list.first()) {
+            (Some(before), Some(first)) => {
+                self.table.replace(key, FIRST | before, FIRST | first);
             }
-            None => {
-                self.table.remove(key);
+            (Some(before), None) => {
+                self.table.remove(key, FIRST | before);
             }
+            (None, _) => {}
         }
+    }
+
+    /// The first in the list of connections whose source has this key.
+    fn first_sibling(&self, key: FlowKey) -> Option<u32> {
+        let is_it = |value: u32| {
+            value & FIRST != 0
+                && self
+                    .get(ConnId(value & !FIRST))
+                    .is_some_and(|conn| conn.is_of_source(key))
+        };
+        Some(self.table.get(key, is_it)? & !FIRST)
     }
 
     /// The reply tuple of the youngest translated connection from the same source as `orig`.
     pub(crate) fn sibling(&self, orig: &Tuple) -> Option<Tuple> {
-        let id = self.table.get(orig.source_key())?;
+        let id = self.first_sibling(orig.source_key())?;
         Some(self.conns.get(id as usize)?.tuple(Dir::Reply))
     }
 
@@ -453,6 +466,10 @@ impl Conntrack {
         removed
     }
 }
+
+/// Set in a value of the table: it names the first connection of a source.
+const FIRST: u32 = 1 << 30;
+const _: () = assert!(MAX_LIMIT << 1 <= FIRST && FIRST | MAX_LIMIT <= places::MOST);
 
 /// What a value of the table names.
 #[inline]

@@ -6,6 +6,7 @@ pub(crate) mod index;
 mod limbo;
 pub mod lpm4;
 pub mod lpm6;
+pub(crate) mod places;
 mod refit;
 mod rib;
 #[cfg(any(test, feature = "testing", feature = "std"))]

@@ -48,7 +48,7 @@ pub enum InsertError {
 pub struct FlowTable {
     /// Words 0..6 of a line: keys. 6 and 7: three values (plus one, zero is a free place) and the count, 32 bits each.
     lines: Lines,
-    secret: [u64; 4],
+    hasher: Hasher,
     len: usize,
     capacity: usize,
 }
@@ -62,24 +62,14 @@ struct Place {
 
 /// Where a key may be: its first bucket, by number, and what the second one's follows from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Choices {
+struct Choices {
     first: u32,
     rest: u32,
 }
 
-/// What the first bucket of a key says.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum First {
-    Value(u32),
-    /// The key is not in the table.
-    Nothing,
-    /// It may be in its other bucket.
-    Other,
-}
-
 impl Choices {
     /// Of no key: no table has these.
-    pub(crate) const NONE: Self = Self {
+    const NONE: Self = Self {
         first: u32::MAX,
         rest: 0,
     };
@@ -109,7 +99,7 @@ impl FlowTable {
         let mut rng = Rng::new(seed);
         Self {
             lines: Lines::zeroed(lines),
-            secret: core::array::from_fn(|_| rng.next()),
+            hasher: Hasher::new(&mut rng),
             len: 0,
             capacity,
         }
@@ -141,10 +131,8 @@ impl FlowTable {
 
     /// Where a key may be.
     #[inline]
-    pub(crate) fn choices_of(&self, key: FlowKey) -> Choices {
-        let [s0, s1, s2, s3] = self.secret;
-        let [k0, k1] = key.0;
-        let hash = fold(fold(k0 ^ s0, k1 ^ s1) ^ s2, s3 | 1);
+    fn choices_of(&self, key: FlowKey) -> Choices {
+        let hash = self.hasher.hash(key);
         let first = ((hash >> 32) * self.lines.len() as u64) >> 32;
         // Both are halves of the hash, or less: there are fewer than 2^32 lines, for less than 2^31 keys.
         #[expect(clippy::cast_possible_truncation, reason = "both fit")]
@@ -206,33 +194,15 @@ impl FlowTable {
 
     /// Asks for the bucket in which a key most likely is.
     #[inline]
-    pub(crate) fn prefetch(&self, choices: Choices) {
+    fn prefetch(&self, choices: Choices) {
         if let Some(line) = self.lines.get(choices.first()) {
             prefetch(line);
         }
     }
 
-    /// What the bucket of a key says that was [asked for](Self::prefetch). If that is the other bucket, it is asked for.
-    #[inline]
-    pub(crate) fn first_of(&self, key: FlowKey, choices: Choices) -> First {
-        let Some(line) = self.lines.get(choices.first()) else {
-            return First::Nothing;
-        };
-        if let Some(value) = word_beside(line, key.0).checked_sub(1) {
-            return First::Value(value);
-        }
-        if overflow(line) == 0 {
-            return First::Nothing;
-        }
-        if let Some(line) = self.lines.get(self.second(choices)) {
-            prefetch(line);
-        }
-        First::Other
-    }
-
     /// What the other bucket says of a key.
     #[inline]
-    pub(crate) fn second_of(&self, key: FlowKey, choices: Choices) -> Option<u32> {
+    fn second_of(&self, key: FlowKey, choices: Choices) -> Option<u32> {
         let line = self.lines.get(self.second(choices))?;
         word_beside(line, key.0).checked_sub(1)
     }
@@ -408,6 +378,23 @@ impl FlowTable {
             free = from.way;
             step = parent;
         }
+    }
+}
+
+/// A secret, and what it makes of keys.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hasher([u64; 4]);
+
+impl Hasher {
+    pub(crate) fn new(rng: &mut Rng) -> Self {
+        Self(core::array::from_fn(|_| rng.next()))
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self, key: FlowKey) -> u64 {
+        let Self([s0, s1, s2, s3]) = *self;
+        let [k0, k1] = key.0;
+        fold(fold(k0 ^ s0, k1 ^ s1) ^ s2, s3 | 1)
     }
 }
 
