@@ -197,7 +197,7 @@ impl Fib {
 
     /// What the longest prefix that covers `dst` says.
     #[inline]
-    fn leaf(&self, dst: Ipv4Addr) -> Option<&Leaf> {
+    pub(crate) fn leaf(&self, dst: Ipv4Addr) -> Option<&Leaf> {
         // No route is a place beyond the last.
         self.leaves.get(usize::from(self.lpm.lookup(dst)))
     }
@@ -269,9 +269,9 @@ impl Fib {
         self.leaf(addr) == Some(&Leaf::Broadcast)
     }
 
-    /// True when the unicast route to `addr` can leave by `port`, or by any port when none is given.
-    pub(crate) fn reaches(&self, addr: Ipv4Addr, port: Option<PortId>) -> bool {
-        match self.leaf(addr) {
+    /// True when what `leaf` says can leave by `port`, or by any port when none is given.
+    pub(crate) fn leads_to(&self, leaf: Option<&Leaf>, port: Option<PortId>) -> bool {
+        match leaf {
             Some(Leaf::One(hop)) => port.is_none_or(|p| hop.port == p),
             Some(&Leaf::Many { first, count }) => self
                 .hops

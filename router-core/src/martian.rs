@@ -6,7 +6,7 @@
 use core::net::Ipv4Addr;
 
 use crate::config::{PortConfig, RpFilter};
-use crate::fib::Fib;
+use crate::fib::{Fib, Leaf};
 use crate::stats::DropReason;
 use crate::wire::ipv4::Ipv4;
 
@@ -20,16 +20,19 @@ pub(crate) const fn is_host(addr: Ipv4Addr) -> bool {
 
 /// Checks the source of a packet that another station sent in by `port`.
 pub(crate) fn check_source(port: &PortConfig, src: Ipv4Addr, fib: &Fib) -> Result<(), DropReason> {
-    if !is_host(src) || fib.is_broadcast(src) {
+    if !is_host(src) {
         return Err(DropReason::MartianSource);
     }
-    if fib.is_local(src) {
-        return Err(DropReason::OwnSource);
+    let leaf = fib.leaf(src);
+    match leaf {
+        Some(Leaf::Broadcast) => return Err(DropReason::MartianSource),
+        Some(Leaf::Local) => return Err(DropReason::OwnSource),
+        _ => {}
     }
     let believable = match port.rp_filter {
         RpFilter::Off => true,
-        RpFilter::Strict => fib.reaches(src, Some(port.id)),
-        RpFilter::Loose => fib.reaches(src, None),
+        RpFilter::Strict => fib.leads_to(leaf, Some(port.id)),
+        RpFilter::Loose => fib.leads_to(leaf, None),
     };
     if believable {
         Ok(())
