@@ -81,7 +81,7 @@ impl Crowd {
             let frames: Vec<_> = chunk.iter().map(|s| (s.port(), s.request())).collect();
             self.load(&frames);
             self.process();
-            for (_, frame) in self.tx.as_slice() {
+            for (_, frame) in self.tx.iter() {
                 let datagram = Datagram::read(frame.bytes()).expect("one of the crowd's");
                 self.translated.push(datagram.src.1);
             }

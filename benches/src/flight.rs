@@ -3,7 +3,6 @@
 //! All neighbours have the router's own MAC, and a TTL is set again after 200 passes: a pass is the router's work, and
 //! the moving of handles that a port would do. With many frames in flight their buffers come from the cache they fit in.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use core::net::Ipv4Addr;
@@ -18,14 +17,13 @@ use crate::{LEFT, ROUTER_MAC, STATION_MAC, cluster_node, udp_frame};
 /// Passes before TTLs are set again.
 const LIFE: u32 = 200;
 
-/// A router and the frames that go round through it.
+/// A router and the frames that go round through it, in batches.
 #[derive(Debug)]
 pub struct Flight {
     router: Router,
     pool: FramePool,
-    rx: Batch,
     tx: TxBatch,
-    waiting: VecDeque<Frame>,
+    waiting: Vec<Batch>,
     /// As their heads were at first.
     fresh: Vec<Vec<u8>>,
     now: Instant,
@@ -93,12 +91,16 @@ impl Flight {
         router
             .apply(now, snapshot, &mut pool)
             .expect("the snapshot does not contradict itself");
-        let waiting = (0..frames)
-            .map(|i| make(&mut pool, &fresh[i % fresh.len()]))
-            .collect();
+        let mut made = (0..frames).map(|i| make(&mut pool, &fresh[i % fresh.len()]));
+        let mut waiting = Vec::new();
+        while made.len() > 0 {
+            let mut batch = Batch::new();
+            batch.fill_from(&mut made);
+            waiting.push(batch);
+        }
+        drop(made);
         Self {
             router,
-            rx: Batch::new(),
             tx: TxBatch::new(frames + BATCH_MAX),
             pool,
             waiting,
@@ -113,30 +115,28 @@ impl Flight {
     /// # Panics
     /// When a frame did not come out.
     pub fn pass(&mut self) -> usize {
-        let frames = self.waiting.len();
         self.passes += 1;
-        let mut left = frames;
-        while left > 0 {
-            let n = left.min(BATCH_MAX);
-            for (i, mut frame) in self.waiting.drain(..n).enumerate() {
-                if self.passes.is_multiple_of(LIFE) {
-                    let fresh = &self.fresh[(left + i) % self.fresh.len()];
-                    frame.bytes_mut().copy_from_slice(fresh);
-                }
-                self.rx.push(frame).expect("a batch");
+        if self.passes.is_multiple_of(LIFE) {
+            let frames = self.waiting.iter_mut().flat_map(Batch::as_mut_slice);
+            for (frame, fresh) in frames.zip(self.fresh.iter().cycle()) {
+                frame.bytes_mut().copy_from_slice(fresh);
             }
+        }
+        let mut passed = 0;
+        for batch in &mut self.waiting {
             // As the event loop does it.
-            for frame in self.rx.as_mut_slice() {
+            for frame in batch.as_mut_slice() {
                 frame.set_port(LEFT);
             }
+            let frames = batch.len();
             self.now = self.now + Duration::from_micros(10);
             self.router
-                .process(self.now, &mut self.rx, &mut self.pool, &mut self.tx);
-            self.waiting.extend(self.tx.drain().map(|(_, frame)| frame));
-            left -= n;
+                .process(self.now, batch, &mut self.pool, &mut self.tx);
+            batch.fill_from(&mut self.tx.drain().map(|(_, frame)| frame));
+            assert_eq!(batch.len(), frames, "all came out");
+            passed += frames;
         }
-        assert_eq!(self.waiting.len(), frames, "all came out");
-        frames
+        passed
     }
 }
 

@@ -181,12 +181,13 @@ impl Router {
                 (Mode::Forward, _) => {
                     router.plain.look_and_route(rx.as_slice(), &router.fib);
                     let mut counts = plain::Counts::default();
-                    for (n, frame) in rx.drain().enumerate() {
-                        if let Err(frame) = router.forward_plain(n, frame, &mut counts, io) {
+                    let plain = router.forward_first(rx, &mut counts, io);
+                    for (n, frame) in (plain..).zip(rx.drain()) {
+                        if let Err(frame) = router.forward_next(n, frame, &mut counts, io) {
                             router.receive(frame, io);
                         }
                     }
-                    counts.finish(&mut router.stats, io);
+                    router.count_plain(counts, io);
                 }
                 (Mode::Track, Some(_)) => router.track(rx, io),
                 _ => rx.drain().for_each(|frame| router.receive(frame, io)),

@@ -9,7 +9,7 @@ use router_core::config::{PinnedPeer, RouteTarget, RpFilter, Snapshot};
 use router_core::testing::topology::*;
 use router_core::testing::*;
 use router_core::trace::Step;
-use router_core::{Limits, Mac, PortId};
+use router_core::{DropReason, Limits, Mac, PortId};
 
 /// A node with every kind of port and route.
 fn everything() -> Snapshot {
@@ -409,4 +409,31 @@ fn plain_packets_take_the_plain_path() {
     ]);
     assert_eq!(h.take_all().len(), 3);
     assert_eq!(h.router().forwarded_plainly(), 2, "a node that tracks");
+}
+
+/// FWD-20, FWD-26: one source that has to be looked up has those of its batch looked up too; they are believed as before,
+/// also where there is no way back, as kindnet's links do not filter. What is no plain packet keeps its place.
+#[test]
+fn a_doubtful_source_changes_nothing_for_the_others_of_its_batch() {
+    let mut snapshot = resolved(node_a());
+    snapshot.routes.retain(|route| route.dst.prefix_len() != 0);
+    let mut h = Harness::new(snapshot);
+    let nowhere = Ipv4Addr::new(9, 9, 9, 9);
+    let from = |src| {
+        let packet = eth(POD1_MAC, A1_MAC) / ipv4(src, A2) / udp(1, 2);
+        (POD1, packet.bytes())
+    };
+    let sources = [A1, nowhere, GW_A, A1, Ipv4Addr::BROADCAST, nowhere, A1];
+    h.rx_bytes(&sources.map(from));
+    let sent = h.take_all();
+    assert!(sent.iter().all(|(port, _)| *port == POD2));
+    let sources: Vec<&[u8]> = sent.iter().map(|(_, frame)| &frame[26..30]).collect();
+    let expected = [A1, nowhere, A1, nowhere, A1].map(|a| a.octets());
+    assert_eq!(sources, expected);
+    assert_eq!(h.router().forwarded_plainly(), 5);
+    let stats = h.router().stats();
+    assert_eq!(stats.drops.get(DropReason::OwnSource), 1);
+    assert_eq!(stats.drops.get(DropReason::MartianSource), 1);
+    let (pod1, pod2) = (stats.port(POD1).unwrap(), stats.port(POD2).unwrap());
+    assert_eq!((pod1.rx_frames, pod2.tx_frames), (7, 5));
 }

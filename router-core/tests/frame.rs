@@ -106,11 +106,7 @@ fn what_leaves_is_listed_with_its_port_in_order() {
         tx.push(PortId(u16::from(n)), f);
     }
     assert_eq!((tx.len(), tx.is_empty()), (3, false));
-    let listed: Vec<_> = tx
-        .as_slice()
-        .iter()
-        .map(|(p, f)| (p.0, f.bytes()[0]))
-        .collect();
+    let listed: Vec<_> = tx.iter().map(|(p, f)| (p.0, f.bytes()[0])).collect();
     assert_eq!(listed, [(0, 0), (1, 1), (2, 2)]);
     tx.free_all(&mut pool);
     assert!(tx.is_empty() && pool.missing() == 0);

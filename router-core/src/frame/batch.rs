@@ -59,6 +59,12 @@ impl Batch {
         Ok(())
     }
 
+    /// Appends frames until the batch is full, which takes no more from `frames` than there is room for.
+    pub fn fill_from(&mut self, frames: &mut impl Iterator<Item = Frame>) {
+        let room = self.room();
+        self.frames.extend(frames.take(room));
+    }
+
     /// The frames, first arrived first.
     pub fn as_slice(&self) -> &[Frame] {
         &self.frames
@@ -87,7 +93,9 @@ impl Batch {
 /// As every frame comes from one pool, a capacity of the pool's size can never be exceeded.
 #[derive(Debug)]
 pub struct TxBatch {
-    frames: Vec<(PortId, Frame)>,
+    /// As many as frames.
+    ports: Vec<PortId>,
+    frames: Vec<Frame>,
 }
 
 impl TxBatch {
@@ -95,13 +103,28 @@ impl TxBatch {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self {
+            ports: Vec::with_capacity(capacity),
             frames: Vec::with_capacity(capacity),
         }
     }
 
     /// Appends a frame that leaves by `port`.
+    #[inline]
     pub fn push(&mut self, port: PortId, frame: Frame) {
-        self.frames.push((port, frame));
+        self.ports.push(port);
+        self.frames.push(frame);
+    }
+
+    /// Appends the first `n` frames of a batch, or all if there are fewer, which leave by these ports.
+    pub(crate) fn append(&mut self, ports: &[PortId], batch: &mut Batch, n: usize) {
+        let n = n.min(ports.len()).min(batch.len());
+        self.ports.extend_from_slice(&ports[..n]);
+        if n == batch.len() {
+            // One copy of handles.
+            self.frames.append(&mut batch.frames);
+        } else {
+            self.frames.extend(batch.frames.drain(..n));
+        }
     }
 
     /// Number of frames in it.
@@ -117,18 +140,19 @@ impl TxBatch {
     }
 
     /// Egress port and frame, in order.
-    pub fn as_slice(&self) -> &[(PortId, Frame)] {
-        &self.frames
+    pub fn iter(&self) -> impl Iterator<Item = (PortId, &Frame)> {
+        self.ports.iter().copied().zip(&self.frames)
     }
 
     /// Takes all frames out, in order.
-    pub fn drain(&mut self) -> vec::Drain<'_, (PortId, Frame)> {
-        self.frames.drain(..)
+    pub fn drain(&mut self) -> impl Iterator<Item = (PortId, Frame)> {
+        self.ports.drain(..).zip(self.frames.drain(..))
     }
 
     /// Gives every frame back to `pool`.
     pub fn free_all(&mut self, pool: &mut FramePool) {
-        for (_, frame) in self.frames.drain(..) {
+        self.ports.clear();
+        for frame in self.frames.drain(..) {
             pool.free(frame);
         }
     }

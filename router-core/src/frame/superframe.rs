@@ -30,6 +30,23 @@ impl Frame {
         }
     }
 
+    /// [`truncate`](Self::truncate), which gives the length that it had.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "see there")]
+    pub(crate) fn trim(&mut self, len: usize) -> usize {
+        if self.is_offloaded() {
+            let had = self.len();
+            self.truncate(len);
+            return had;
+        }
+        let had = self.head_len();
+        if len < had {
+            // Shorter than it was, so that the cast keeps the value.
+            self.len = len as u16;
+        }
+        had
+    }
+
     fn truncate_tail(&mut self, len: usize) {
         match (len.checked_sub(self.head_len()), &mut self.slot.tail) {
             (Some(left), Some(tail)) if left > 0 => tail.truncate(left),

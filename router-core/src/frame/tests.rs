@@ -116,3 +116,67 @@ fn a_tail_goes_back_to_its_store_once_whatever_becomes_of_the_frame() {
     let kept: Vec<Frame> = core::iter::from_fn(|| pool.alloc()).collect();
     assert!(kept.iter().all(|f| f.tail().is_none()));
 }
+
+#[test]
+fn the_first_frames_of_a_batch_leave_by_their_ports_behind_what_left_before() {
+    for (n, left) in [(0, 3), (2, 1), (3, 0), (9, 0)] {
+        let mut pool = FramePool::new(4);
+        let mut tx = TxBatch::new(4);
+        let mut batch = Batch::new();
+        let mut frames = (1..=3_u8).map(|byte| {
+            let mut frame = pool.alloc().unwrap();
+            assert!(frame.fill(&[byte]));
+            frame
+        });
+        batch.fill_from(&mut frames);
+        drop(frames);
+        let mut before = pool.alloc().unwrap();
+        assert!(before.fill(&[0]));
+        tx.push(PortId(9), before);
+        tx.append(&[1, 2, 3].map(PortId), &mut batch, n);
+        let sent: Vec<_> = tx.iter().map(|(p, f)| (p.0, f.bytes()[0])).collect();
+        let all = [(9, 0), (1, 1), (2, 2), (3, 3)];
+        assert_eq!(sent, all[..4 - left]);
+        let rest: Vec<_> = batch.as_slice().iter().map(|f| f.bytes()[0]).collect();
+        assert_eq!(rest, (1..=3).collect::<Vec<u8>>()[3 - left..]);
+        batch.free_all(&mut pool);
+        tx.free_all(&mut pool);
+        assert!(tx.is_empty() && pool.missing() == 0);
+    }
+}
+
+#[test]
+fn a_batch_takes_no_more_frames_than_there_is_room_for() {
+    let mut pool = FramePool::new(BATCH_MAX + 5);
+    let all: Vec<Frame> = core::iter::from_fn(|| pool.alloc()).collect();
+    let mut all = all.into_iter();
+    let mut batch = Batch::new();
+    batch.fill_from(&mut all.by_ref().take(3));
+    batch.fill_from(&mut all);
+    assert_eq!((batch.len(), all.len()), (BATCH_MAX, 5));
+    all.for_each(|frame| pool.free(frame));
+    batch.free_all(&mut pool);
+    assert_eq!(pool.missing(), 0);
+}
+
+#[test]
+fn a_frame_is_trimmed_as_it_is_truncated_and_tells_its_length() {
+    let mut pool = FramePool::new(1);
+    for (len, has_tail) in [
+        (40, false),
+        (100, false),
+        (200, false),
+        (40, true),
+        (102, true),
+        (200, true),
+    ] {
+        let mut frame = filled(&mut pool);
+        if has_tail {
+            frame.set_tail(Tail::on_heap(&[1, 2, 3]));
+        }
+        let had = frame.len();
+        assert_eq!(frame.trim(len), had);
+        assert_eq!(frame.len(), len.min(had));
+        pool.free(frame);
+    }
+}

@@ -258,16 +258,17 @@ impl Repr {
     }
 }
 
-/// Lowers the TTL by one and updates the checksum. The TTL must not be 0 (it would become 255).
+/// Lowers the TTL by one and updates the checksum. The TTL must not be 0.
 #[inline]
-pub const fn decrement_ttl(header: &mut [u8; HEADER_LEN]) {
-    header[8] = header[8].wrapping_sub(1);
+pub fn decrement_ttl(header: &mut [u8; HEADER_LEN]) {
     // RFC 1624 equation 3 for a word that loses 0x0100: the checksum gains that, with the carry added at the other end, and
-    // is 0 rather than 0xffff. A one's complement sum is the same in either byte order (RFC 1071 2 B), 0x0100 is 1 in this.
-    let sum = u16::from_le_bytes([header[10], header[11]]) as u32 + 1;
-    #[expect(clippy::cast_possible_truncation, reason = "the carry went around")]
-    let checksum = (sum + (sum >= 0xffff) as u32) as u16;
-    [header[10], header[11]] = checksum.to_le_bytes();
+    // is 0 rather than 0xffff. A one's complement sum is the same in either byte order (RFC 1071 2 B), 0x0100 is 1 in this:
+    // TTL, protocol and checksum, the least significant byte first.
+    if let Some(bytes) = header[8..].first_chunk_mut() {
+        let word = u32::from_le_bytes(*bytes);
+        let carry = u32::from(word >= 0xfffe_0000);
+        *bytes = word.wrapping_add(((1 + carry) << 16) - 1).to_le_bytes();
+    }
 }
 
 /// Writes length, flags and fragment offset (units of 8 bytes) of one fragment, and the checksum over the header.

@@ -50,9 +50,9 @@ impl Driver {
         self.router
             .process(Instant::ZERO, &mut self.rx, &mut self.pool, &mut self.tx);
         assert_eq!(self.tx.len(), sessions.len(), "nothing is lost");
-        for (port, frame) in self.tx.as_slice() {
+        for (port, frame) in self.tx.iter() {
             let datagram = Datagram::read(frame.bytes()).expect("a datagram of the crowd");
-            came_out(*port, datagram);
+            came_out(port, datagram);
         }
         self.tx.free_all(&mut self.pool);
     }

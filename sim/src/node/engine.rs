@@ -512,8 +512,8 @@ fn route(
     let before = tx.len();
     router.process(now, rx, pool, tx);
     if router.trace().is_armed() {
-        for (port, frame) in tx.as_slice().get(before..).unwrap_or_default() {
-            answers.sent(*port, frame);
+        for (port, frame) in tx.iter().skip(before) {
+            answers.sent(port, frame);
         }
     }
 }

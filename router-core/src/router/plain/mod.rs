@@ -22,28 +22,30 @@
 //!
 //! Packet before: as received. After: TTL lower by one, checksum updated (RFC 1624), MACs of the next link, no padding.
 //!
-//! Cost: one table look-up per packet, two where sources are validated by path, 64 at a time; and one of a neighbour per
-//! next hop and batch.
+//! Cost: one table look-up per packet, two where some source of the batch has to be validated, 64 at a time; and one of a
+//! neighbour per next hop and batch. A batch that is plain from its first frame on is changed where it is, and leaves as one.
 
+mod counts;
+mod egress;
+mod look;
 mod track;
 
 use alloc::vec::Vec;
-use core::mem;
 use core::net::Ipv4Addr;
+use core::slice;
 
 use super::{Io, Router};
-use crate::config::{PortConfig, PortId, PortKind, RpFilter, Snapshot};
-use crate::fib::{Fib, Leaf};
-use crate::frame::{BATCH_MAX, Frame};
-use crate::martian;
-use crate::neigh::NeighbourTable;
-use crate::segment::{self, Cutter};
-use crate::shape::{Shaper, Side};
-use crate::stats::{RouteKind, Stats};
+use crate::config::{PortConfig, PortId, Snapshot};
+use crate::fib::Fib;
+use crate::frame::{BATCH_MAX, Batch, Frame};
+use crate::shape::Shaper;
 use crate::table::NextHop;
 use crate::time::Instant;
-use crate::wire::ethernet::{self, ETHERTYPE_IPV4};
-use crate::wire::ipv4::{self, PROTOCOL_IPIP};
+use crate::wire::ethernet;
+use crate::wire::ipv4;
+pub(super) use counts::Counts;
+use egress::{Egress, Source};
+use look::{Filter, Ingress, Seen, look_at};
 use track::Flows;
 
 /// Bytes of the headers that are looked at.
@@ -61,7 +63,7 @@ pub(super) struct Plain {
     mode: Mode,
     /// By number of the port.
     ingress: Vec<Ingress>,
-    /// By place of what the FIB says; the last for what it says nothing about.
+    /// By place of what the FIB says.
     egress: Vec<Egress>,
     sources: Vec<Source>,
     /// Addresses that no packet from outside may come from are among these.
@@ -78,6 +80,10 @@ pub(super) struct Plain {
     dst_places: [NextHop; BATCH_MAX],
     src: [u32; BATCH_MAX],
     src_places: [NextHop; BATCH_MAX],
+    /// Some source of the batch has to be looked up: all are then. What is not looked up is believed.
+    validates: bool,
+    /// Ports that frames leave by.
+    ways_out: [PortId; BATCH_MAX],
     /// Of a node that tracks: what connections the packets belong to, and where connections were sent to lately.
     flows: Flows,
 }
@@ -91,99 +97,6 @@ pub(super) enum Mode {
     Forward,
     /// See what connection they belong to.
     Track,
-}
-
-/// What a frame showed.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    /// Place of the port that it came by in the snapshot; [`ABSENT`] for a frame that is not plain.
-    slot: u16,
-    /// Bytes of the packet.
-    total_len: u16,
-    /// What has to fit the MTU: of a superframe, a segment.
-    longest: u16,
-    /// Segments of a superframe after the first.
-    more: u16,
-    /// Place of its source among those that are looked up: [`ABSENT`] when that is believed without.
-    from: u16,
-    rp_filter: RpFilter,
-}
-
-impl Seen {
-    const NOT_PLAIN: Self = Self {
-        slot: ABSENT,
-        total_len: 0,
-        longest: 0,
-        more: 0,
-        from: ABSENT,
-        rp_filter: RpFilter::Off,
-    };
-}
-
-/// A set of addresses that may hold more than was put in (Bloom, "Space/time trade-offs in hash coding", 1970), of one
-/// hash: a node has a few addresses, and nearly all sources can be told from them without a look-up.
-#[derive(Debug, Default)]
-struct Filter([u64; 16]);
-
-impl Filter {
-    fn place(address: u32) -> (usize, u32) {
-        // Fibonacci hashing: the top ten bits.
-        let hash = address.wrapping_mul(0x9e37_79b1) >> 22;
-        ((hash >> 6) as usize, hash & 63)
-    }
-
-    fn insert(&mut self, address: Ipv4Addr) {
-        let (word, bit) = Self::place(address.to_bits());
-        self.0[word] |= 1 << bit;
-    }
-
-    #[inline]
-    fn may_have(&self, address: u32) -> bool {
-        let (word, bit) = Self::place(address);
-        self.0[word] >> bit & 1 != 0
-    }
-}
-
-/// What frames of a port are to be.
-#[derive(Clone, Copy, Debug)]
-struct Ingress {
-    /// Destination MAC as it stands in a frame; see [`MAC_MASK`].
-    mac: u64,
-    /// Bits of the word with flags and fragment offset that have to be zero.
-    whole: u16,
-    slot: u16,
-    rp_filter: RpFilter,
-}
-
-/// Where a route leads.
-#[derive(Clone, Copy, Debug)]
-struct Egress {
-    /// Place of the port.
-    slot: u16,
-    port: PortId,
-    /// Longest packet; 0 when packets on this route are not plain.
-    mtu: u16,
-    /// What goes before a packet to `next_hop`.
-    header: [u8; ethernet::HEADER_LEN],
-    /// The gateway; 0.0.0.0 when the destination itself is on the link.
-    via: Ipv4Addr,
-    next_hop: Ipv4Addr,
-    /// When the MAC of `next_hop` was asked for, and after how many changes of MACs; and whether the time is all the same.
-    asked: (Instant, u64),
-    lasts: bool,
-}
-
-/// What a route says about packets that come from where it leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    /// An address that is no other host's.
-    Refused,
-    /// Behind the port in this place.
-    Behind(u16),
-    /// Behind several ports.
-    Several,
-    /// Behind none.
-    Nowhere,
 }
 
 impl Default for Plain {
@@ -203,14 +116,15 @@ impl Default for Plain {
             dst_places: [0; BATCH_MAX],
             src: [0; BATCH_MAX],
             src_places: [0; BATCH_MAX],
+            validates: false,
+            ways_out: [PortId(ABSENT); BATCH_MAX],
             flows: Flows::default(),
         }
     }
 }
 
 impl Plain {
-    /// Follows a configuration. `tracks` on a node that tracks connections. A port with a gate has no plain packets, also
-    /// when its limit is gone and frames wait there still: none may overtake them.
+    /// Follows a configuration. `tracks` on a node that tracks connections.
     pub(super) fn apply(
         &mut self,
         snapshot: &Snapshot,
@@ -228,16 +142,9 @@ impl Plain {
             (true, true) => Mode::Track,
             (true, false) => Mode::Forward,
         };
-        for (slot, port) in (0..).zip(&snapshot.ports) {
-            let at = usize::from(port.id.0);
-            if self.ingress.len() <= at {
-                self.ingress.resize(at + 1, Ingress::NOT_PLAIN);
-            }
-            let gated = shaper.is_some_and(|s| s.gate(slot.into(), Side::Rx).is_some());
-            if !gated {
-                self.ingress[at] = Ingress::of(slot, port, snapshot.defragment || tracks);
-            }
-        }
+        let whole = snapshot.defragment || tracks;
+        Ingress::of_all(snapshot, whole, shaper, &mut self.ingress);
+        self.own.insert(Ipv4Addr::BROADCAST);
         for address in &snapshot.addresses {
             self.own.insert(address.addr);
             address.broadcast.iter().for_each(|&a| self.own.insert(a));
@@ -247,8 +154,6 @@ impl Plain {
                 .push(Egress::of(leaf, snapshot, shaper).unwrap_or(Egress::NOT_PLAIN));
             self.sources.push(Source::of(leaf));
         }
-        self.egress.push(Egress::NOT_PLAIN);
-        self.sources.push(Source::Nowhere);
     }
 
     pub(super) const fn mode(&self) -> Mode {
@@ -257,377 +162,153 @@ impl Plain {
 
     /// Looks at the frames of a batch, and for where their packets come from and go.
     pub(super) fn look_and_route(&mut self, frames: &[Frame], fib: &Fib) {
-        let sources = self.look(frames);
+        self.look(frames);
         let all = frames.len().min(BATCH_MAX);
-        fib.places(&self.src[..sources], &mut self.src_places[..sources]);
+        if self.validates {
+            fib.places(&self.src[..all], &mut self.src_places[..all]);
+        }
         fib.places(&self.dst[..all], &mut self.dst_places[..all]);
     }
 
-    /// Looks at the frames of a batch. Number of sources to look up; a destination has the place of its frame.
-    fn look(&mut self, frames: &[Frame]) -> usize {
+    /// Looks at the frames of a batch.
+    #[inline(never)]
+    fn look(&mut self, frames: &[Frame]) {
         let Self {
             ingress,
             own,
             seen,
             dst,
             src,
+            validates,
             ..
         } = self;
-        let mut sources = 0;
-        for (n, ((frame, seen), to)) in frames.iter().zip(seen).zip(dst).enumerate() {
+        let mut some_is_validated = false;
+        let places = seen.iter_mut().zip(src.iter_mut().zip(dst));
+        for (n, (frame, (seen, (from, to)))) in frames.iter().zip(places).enumerate() {
             if let Some(later) = frames.get(n + AHEAD) {
                 later.prefetch();
             }
-            let from;
-            (*seen, from, *to) = look_at(frame, ingress);
-            // Written in any case, and counted if it is needed: that is no branch.
-            if let Some(place) = src.get_mut(sources) {
-                *place = from;
-            }
-            let wanted = (seen.rp_filter != RpFilter::Off) | own.may_have(from);
-            let place = u16::try_from(sources).unwrap_or(ABSENT);
-            seen.from = if wanted { place } else { ABSENT };
-            sources += usize::from(wanted);
-        }
-        sources
-    }
-
-    /// Where the packet of frame `n` goes, if it is plain so far.
-    #[inline]
-    fn way(&mut self, n: usize) -> Option<(Seen, Ipv4Addr, &mut Egress)> {
-        let seen = self.seen.get(n)?;
-        let (to, dst) = (*self.dst_places.get(n)?, *self.dst.get(n)?);
-        if seen.slot == ABSENT {
-            return None;
-        }
-        let last = self.egress.len() - 1;
-        // No route is a place beyond the last.
-        let egress = self.egress.get_mut(usize::from(to).min(last))?;
-        if seen.longest > egress.mtu {
-            return None;
-        }
-        if seen.from != ABSENT {
-            let place = *self.src_places.get(usize::from(seen.from))?;
-            let source = *self.sources.get(usize::from(place).min(last))?;
-            let believable = match seen.rp_filter {
-                RpFilter::Off => source != Source::Refused,
-                RpFilter::Strict => source == Source::Behind(seen.slot),
-                // One of several may be right; the long way looks.
-                RpFilter::Loose => matches!(source, Source::Behind(_)),
-            };
-            if !believable {
-                return None;
-            }
-        }
-        Some((*seen, Ipv4Addr::from_bits(dst), egress))
-    }
-}
-
-/// A frame as far as it alone can tell, its source and its destination.
-#[inline(always)]
-fn look_at(frame: &Frame, ingress: &[Ingress]) -> (Seen, u32, u32) {
-    const NOT_PLAIN: (Seen, u32, u32) = (Seen::NOT_PLAIN, 0, 0);
-    let (Some(ingress), Some(h)) = (
-        ingress.get(usize::from(frame.port().0)),
-        frame.first::<HEADERS>(),
-    ) else {
-        return NOT_PLAIN;
-    };
-    let total_len = u16::from_be_bytes([h[16], h[17]]);
-    let ttl = h[22];
-    let src = u32::from_be_bytes([h[26], h[27], h[28], h[29]]);
-    let dst = u32::from_be_bytes([h[30], h[31], h[32], h[33]]);
-    // Every condition is worked out, as bits that are set where it fails: the processor need not guess which one does.
-    let link = u64::from_ne_bytes([h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]]);
-    let begin = u32::from_ne_bytes([h[12], h[13], h[14], h[15]]);
-    let fragment = u16::from_ne_bytes([h[20], h[21]]);
-    let wrong = (link ^ ingress.mac) & MAC_MASK
-        | u64::from((begin ^ BEGIN) & BEGIN_MASK)
-        | u64::from(fragment & ingress.whole)
-        | u64::from(NO_HOST[(src >> 24) as usize] | NO_HOST[(dst >> 24) as usize])
-        | u64::from(frame.is_marked() | !frame.is_as_it_came())
-        | u64::from((src == u32::MAX) | (dst == u32::MAX))
-        | u64::from((ttl <= 1) | (h[23] == PROTOCOL_IPIP))
-        | u64::from(usize::from(total_len) < ipv4::HEADER_LEN)
-        | u64::from(!verifies(h));
-    if wrong != 0 {
-        return NOT_PLAIN;
-    }
-    let (longest, more) = if frame.is_offloaded() {
-        match left_to_do(frame, total_len) {
-            Some(left) => left,
-            None => return NOT_PLAIN,
-        }
-    } else if usize::from(total_len) + ethernet::HEADER_LEN > frame.head_len() {
-        return NOT_PLAIN;
-    } else {
-        (total_len, 0)
-    };
-    let seen = Seen {
-        slot: ingress.slot,
-        total_len,
-        longest,
-        more,
-        from: ABSENT,
-        rp_filter: ingress.rp_filter,
-    };
-    (seen, src, dst)
-}
-
-/// Of a frame with something left to do: length of the longest packet on a wire, and how many there will be besides the
-/// first; none when what is left to do is not as the long way lets it pass.
-#[inline(never)]
-fn left_to_do(frame: &Frame, total_len: u16) -> Option<(u16, u16)> {
-    if usize::from(total_len) + ethernet::HEADER_LEN > frame.len() {
-        return None;
-    }
-    if !frame.is_superframe() {
-        return segment::is_sound(frame).map(|_| (total_len, 0));
-    }
-    let cutter = Cutter::new(frame).ok()?;
-    let longest = cutter.segment_len(0) - ethernet::HEADER_LEN;
-    let more = u16::try_from(cutter.count() - 1).ok()?;
-    Some((u16::try_from(longest).ok()?.min(total_len), more))
-}
-
-/// The bytes of a word that are the destination MAC.
-const MAC_MASK: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
-/// EtherType, version and header length, as they stand in the frame.
-const BEGIN: u32 = u32::from_ne_bytes([0x08, 0x00, 0x45, 0]);
-const BEGIN_MASK: u32 = u32::from_ne_bytes([0xff, 0xff, 0xff, 0]);
-
-/// By first octet: 1 where [`martian::is_host`] is false: 0/8, 127/8, 224/4.
-static NO_HOST: [u8; 256] = {
-    let mut table = [0; 256];
-    table[0] = 1;
-    table[127] = 1;
-    let mut first = 224;
-    while first < 240 {
-        table[first] = 1;
-        first += 1;
-    }
-    table
-};
-
-/// Whether the checksum of an IPv4 header without options is right, in the byte order of the machine (RFC 1071 2 B).
-#[inline]
-fn verifies(headers: &[u8; HEADERS]) -> bool {
-    let h = headers;
-    let first = u64::from_ne_bytes([h[14], h[15], h[16], h[17], h[18], h[19], h[20], h[21]]);
-    let second = u64::from_ne_bytes([h[22], h[23], h[24], h[25], h[26], h[27], h[28], h[29]]);
-    let third = u32::from_ne_bytes([h[30], h[31], h[32], h[33]]);
-    // Each half twice as long as what it is folded to; carries go around.
-    let (sum, carry) = first.overflowing_add(second);
-    let (sum, more) = sum.overflowing_add(u64::from(third) + u64::from(carry));
-    let sum = sum.wrapping_add(u64::from(more));
-    let sum = sum.wrapping_add(sum.rotate_left(32)) >> 32;
-    let sum = sum as u32;
-    sum.wrapping_add(sum.rotate_left(16)) >> 16 == 0xffff
-}
-
-impl Ingress {
-    const NOT_PLAIN: Self = Self {
-        // What it stands for is seen by the slot.
-        mac: u64::MAX,
-        whole: u16::MAX,
-        slot: ABSENT,
-        rp_filter: RpFilter::Off,
-    };
-
-    fn of(slot: u16, port: &PortConfig, defragment: bool) -> Self {
-        let plain = port.up
-            && port.kind == PortKind::Ethernet
-            && port.bridge.is_none()
-            && !port.mac.is_group();
-        if !plain {
-            return Self::NOT_PLAIN;
-        }
-        let [a, b, c, d, e, f] = port.mac.0;
-        Self {
-            mac: u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]),
-            whole: if defragment {
-                u16::from_ne_bytes([0x3f, 0xff])
+            if let Some(shown) = look_at(frame, ingress, seen) {
+                (*from, *to) = (shown.src, shown.dst);
+                some_is_validated |= shown.is_validated | own.may_have(shown.src);
             } else {
-                0
-            },
-            slot,
-            rp_filter: port.rp_filter,
+                (*from, *to) = (0, 0);
+                seen.slot = ABSENT;
+            }
         }
+        *validates = some_is_validated;
     }
 }
 
-impl Egress {
-    const NOT_PLAIN: Self = Self {
-        slot: ABSENT,
-        port: PortId(ABSENT),
-        mtu: 0,
-        header: [0; ethernet::HEADER_LEN],
-        via: Ipv4Addr::UNSPECIFIED,
-        next_hop: Ipv4Addr::UNSPECIFIED,
-        asked: (Instant::ZERO, u64::MAX),
-        lasts: false,
-    };
-
-    fn of(leaf: &Leaf, snapshot: &Snapshot, shaper: Option<&Shaper>) -> Option<Self> {
-        let Leaf::One(hop) = leaf else { return None };
-        let port = snapshot.ports.get(hop.slot)?;
-        Self::by(hop.slot, port, hop.via, shaper)
-    }
-
-    fn by(
-        slot: usize,
-        port: &PortConfig,
-        via: Option<Ipv4Addr>,
-        shaper: Option<&Shaper>,
-    ) -> Option<Self> {
-        let plain = port.up
-            && port.carrier
-            && port.arp
-            && port.kind == PortKind::Ethernet
-            && shaper.is_none_or(|s| s.gate(slot, Side::Tx).is_none());
-        let header = ethernet::Header {
-            src: port.mac,
-            dst: port.mac,
-            ethertype: ETHERTYPE_IPV4,
-        };
-        (plain && via.is_none_or(martian::is_host)).then_some(Self {
-            slot: u16::try_from(slot).ok()?,
-            port: port.id,
-            mtu: port.mtu,
-            header: header.emit(),
-            via: via.unwrap_or(Ipv4Addr::UNSPECIFIED),
-            ..Self::NOT_PLAIN
-        })
-    }
-
-    /// Whether `header` is the one for packets to `dst` now.
-    #[inline]
-    fn resolve(&mut self, dst: Ipv4Addr, now: Instant, neighbours: &mut NeighbourTable) -> bool {
-        let next_hop = if self.via.is_unspecified() {
-            dst
-        } else {
-            self.via
-        };
-        let (asked, changes) = self.asked;
-        if self.next_hop == next_hop
-            && changes == neighbours.changes()
-            && (self.lasts | (asked == now))
-        {
-            return true;
-        }
-        let Some((mac, lasts)) = neighbours.known(now, self.port, next_hop) else {
-            return false;
-        };
-        self.header[..6].copy_from_slice(&mac.0);
-        self.next_hop = next_hop;
-        self.asked = (now, neighbours.changes());
-        self.lasts = lasts;
-        true
-    }
-}
-
-impl Source {
-    fn of(leaf: &Leaf) -> Self {
-        match leaf {
-            Leaf::Local | Leaf::Broadcast => Self::Refused,
-            Leaf::One(hop) => u16::try_from(hop.slot).map_or(Self::Several, Self::Behind),
-            Leaf::Many { .. } => Self::Several,
-            Leaf::Blackhole | Leaf::Unreachable | Leaf::Prohibit | Leaf::Throw => Self::Nowhere,
-        }
-    }
-}
-
-/// Frames and bytes of the same port that were not counted yet.
-#[derive(Clone, Copy, Debug, Default)]
-struct Run {
-    slot: u16,
-    frames: u64,
-    bytes: u64,
-    more: u64,
-}
-
-impl Run {
-    /// Adds a frame. What there is of another port is given back, to be counted.
-    #[inline]
-    fn add(&mut self, slot: u16, len: usize, more: u16) -> Option<Self> {
-        let other = (self.slot != slot).then(|| {
-            mem::replace(
-                self,
-                Self {
-                    slot,
-                    ..Self::default()
-                },
-            )
-        });
-        self.frames += 1;
-        self.bytes += len as u64;
-        self.more += u64::from(more);
-        other
-    }
-}
-
-/// What the plain path counts of one batch.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    rx: Run,
-    tx: Run,
-    forwarded: u64,
-}
-
-impl Counts {
-    #[inline]
-    fn add(&mut self, seen: Seen, received: usize, egress: &Egress, stats: &mut Stats) {
-        self.forwarded += 1;
-        if let Some(run) = self.rx.add(seen.slot, received, seen.more) {
-            stats.count_rx_many(run.slot.into(), run.frames, run.bytes, run.more);
-        }
-        let len = usize::from(seen.total_len) + ethernet::HEADER_LEN;
-        if let Some(run) = self.tx.add(egress.slot, len, seen.more) {
-            stats.count_tx_many(run.slot.into(), run.frames, run.bytes, run.more);
-        }
-    }
-
-    /// Takes over what is left.
-    pub(super) fn finish(self, stats: &mut Stats, io: &mut Io<'_>) {
-        io.routes.add(RouteKind::Unicast, self.forwarded);
-        let Self { rx, tx, .. } = self;
-        stats.count_rx_many(rx.slot.into(), rx.frames, rx.bytes, rx.more);
-        stats.count_tx_many(tx.slot.into(), tx.frames, tx.bytes, tx.more);
-    }
+/// Whether the source of a packet is believed, about which the FIB says what is in `place`.
+#[inline(never)]
+fn is_believable(seen: &Seen, place: NextHop, sources: &[Source], ports: &[PortConfig]) -> bool {
+    // No route is a place beyond the last.
+    let source = sources.get(usize::from(place)).copied();
+    let source = source.unwrap_or(Source::Nowhere);
+    let port = ports.get(usize::from(seen.slot));
+    port.is_some_and(|port| source.is_believable(seen.slot, port.rp_filter))
 }
 
 impl Router {
-    /// Forwards frame `n` of the batch that was [looked at](Plain::look_and_route), if it is plain; gives it back otherwise.
-    #[inline]
-    pub(super) fn forward_plain(
+    /// Sends the frames of the batch that was [looked at](Plain::look_and_route), up to the first that is not plain: all of
+    /// them, as a rule. Number of frames.
+    pub(super) fn forward_first(
+        &mut self,
+        rx: &mut Batch,
+        counts: &mut Counts,
+        io: &mut Io<'_>,
+    ) -> usize {
+        let plain = self.rewrite_plain(0, rx.as_mut_slice(), counts, io.now);
+        io.tx.append(&self.plain.ways_out, rx, plain);
+        plain
+    }
+
+    /// Sends frame `n` of the batch, if it is plain; gives it back otherwise.
+    pub(super) fn forward_next(
         &mut self,
         n: usize,
         mut frame: Frame,
         counts: &mut Counts,
         io: &mut Io<'_>,
     ) -> Result<(), Frame> {
-        let Some((seen, dst, egress)) = self.plain.way(n) else {
-            return Err(frame);
-        };
-        if !egress.resolve(dst, io.now, &mut self.neighbours) {
-            return Err(frame);
+        let plain = self.rewrite_plain(n, slice::from_mut(&mut frame), counts, io.now);
+        match self.plain.ways_out.get(n) {
+            Some(&port) if plain > 0 => io.tx.push(port, frame),
+            _ => return Err(frame),
         }
-        let received = frame.len();
-        if let Some(headers) = frame.first_mut::<HEADERS>() {
+        Ok(())
+    }
+
+    /// Makes `frames`, the first of which is the one with number `first` in its batch, what they leave as, and counts them:
+    /// up to the first that is not plain. Number of frames; their ports are in `ways_out`.
+    #[inline(never)]
+    fn rewrite_plain(
+        &mut self,
+        first: usize,
+        frames: &mut [Frame],
+        counts: &mut Counts,
+        now: Instant,
+    ) -> usize {
+        let Self {
+            plain,
+            snapshot,
+            neighbours,
+            stats,
+            ..
+        } = self;
+        let Plain {
+            egress,
+            sources,
+            seen,
+            dst,
+            dst_places,
+            src_places,
+            ways_out,
+            validates,
+            ..
+        } = &mut **plain;
+        let first = first.min(BATCH_MAX);
+        let shown = seen[first..].iter().zip(&mut ways_out[first..]);
+        let found = dst_places[first..].iter().zip(&src_places[first..]);
+        let all = frames.iter_mut().zip(shown).zip(&dst[first..]).zip(found);
+        let mut done = 0;
+        for (((frame, (seen, way_out)), &dst), (&to, &from)) in all {
+            // No route is a place beyond the last.
+            let Some(egress) = egress.get_mut(usize::from(to)) else {
+                break;
+            };
+            if seen.slot == ABSENT
+                || seen.longest > egress.mtu
+                || *validates && !is_believable(seen, from, sources, &snapshot.ports)
+                || !egress.resolve(dst, now, neighbours)
+            {
+                break;
+            }
+            let Some(headers) = frame.first_mut::<HEADERS>() else {
+                break;
+            };
             let (link, ip) = headers.split_at_mut(ethernet::HEADER_LEN);
             link.copy_from_slice(&egress.header);
             if let Some(ip) = ip.first_chunk_mut() {
                 ipv4::decrement_ttl(ip);
             }
+            let len = ethernet::HEADER_LEN + usize::from(seen.total_len);
+            let received = frame.trim(len);
+            *way_out = egress.port;
+            counts.add(seen, (received, len), egress, stats);
+            done += 1;
         }
-        frame.truncate(ethernet::HEADER_LEN + usize::from(seen.total_len));
-        counts.add(seen, received, egress, &mut self.stats);
-        io.tx.push(egress.port, frame);
+        done
+    }
+
+    /// Takes over what was counted of a batch.
+    pub(super) fn count_plain(&mut self, counts: Counts, io: &mut Io<'_>) {
+        let _forwarded = counts.finish(&mut self.stats, io);
         #[cfg(any(test, feature = "testing"))]
-        {
-            self.plain.forwarded += 1;
+        if self.plain.mode == Mode::Forward {
+            self.plain.forwarded += _forwarded;
         }
-        Ok(())
     }
 
     /// Packets of known connections that took the plain path to its end.

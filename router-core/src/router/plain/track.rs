@@ -19,7 +19,9 @@
 use core::net::Ipv4Addr;
 use core::ops::Range;
 
-use super::{ABSENT, AHEAD, Counts, Egress, HEADERS, Plain, Seen, look_at};
+use super::egress::Egress;
+use super::look::{Seen, look_at};
+use super::{ABSENT, AHEAD, Counts, HEADERS, Plain};
 use crate::addr::Mac;
 use crate::config::PortConfig;
 use crate::conntrack::{Guess, Tuple};
@@ -76,7 +78,7 @@ impl Flows {
         let hash = both.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let place = (hash >> 58) as usize;
         let egress = self.recent.get_mut(place)?;
-        if (usize::from(egress.slot), egress.via) != (slot, next_hop) {
+        if !egress.is_by(slot, next_hop) {
             *egress = Egress::by(slot, ports.get(slot)?, Some(next_hop), shaper)?;
         }
         Some(egress)
@@ -114,7 +116,9 @@ impl Plain {
             if let Some(later) = rest.get(n + AHEAD) {
                 later.prefetch();
             }
-            (*seen, ..) = look_at(frame, ingress);
+            if look_at(frame, ingress, seen).is_none() {
+                *seen = Seen::NOT_PLAIN;
+            }
             *guess = if seen.slot == ABSENT {
                 Guess::NONE
             } else {
@@ -157,7 +161,7 @@ impl Router {
                 }
             }
         }
-        counts.finish(&mut self.stats, io);
+        self.count_plain(counts, io);
     }
 
     /// Sends frame `n` of the batch that was looked at where its connection went before, if it is
@@ -198,8 +202,8 @@ impl Router {
         let way = nat.way(io.now, &guess, seen.slot).and_then(|way| {
             let (flows, ports) = (&mut plain.flows, &snapshot.ports);
             let egress = flows.egress(way.to, way.next_hop, ports, shaper.as_deref())?;
-            let may =
-                seen.longest <= egress.mtu && egress.resolve(way.next_hop, io.now, neighbours);
+            let may = seen.longest <= egress.mtu
+                && egress.resolve(way.next_hop.to_bits(), io.now, neighbours);
             may.then_some((way, egress))
         });
         let context = match way {
@@ -209,7 +213,7 @@ impl Router {
                         if let Some(link) = frame.first_mut() {
                             *link = egress.header;
                         }
-                        counts.add(seen, received, egress, stats);
+                        counts.add(&seen, (received, frame.len()), egress, stats);
                         io.tx.push(egress.port, frame);
                         #[cfg(any(test, feature = "testing"))]
                         {
@@ -266,7 +270,7 @@ impl Router {
         let Some(egress) = egress else {
             return self.transmit(frame, slot, next_hop, io);
         };
-        if !egress.resolve(next_hop, io.now, &mut self.neighbours) {
+        if !egress.resolve(next_hop.to_bits(), io.now, &mut self.neighbours) {
             return self.transmit(frame, slot, next_hop, io);
         }
         if let Some(link) = frame.first_mut() {
