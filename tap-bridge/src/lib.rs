@@ -12,7 +12,6 @@ pub mod memory;
 pub mod offload;
 pub mod packet;
 pub mod port;
-mod sync;
 pub mod sys;
 pub mod tails;
 pub mod tap;
