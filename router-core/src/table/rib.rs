@@ -501,7 +501,16 @@ impl Rib<u128> {
     /// The number of that prefix.
     pub(super) fn best_number(&self, at: u32, octet: usize) -> Option<usize> {
         let ends = &self.node(at).ends;
-        let mut number = 0x100 | octet;
+        // The shorter half of the lengths is one word, of which there is none in most nodes.
+        let longer = [0, 1, 2].map(|up| (0x100 | octet) >> up);
+        if let Some(number) = longer.into_iter().find(|&number| ends.has(number)) {
+            return Some(number);
+        }
+        let mut number = if ends.0[0] == 0 {
+            0
+        } else {
+            (0x100 | octet) >> 3
+        };
         while number > 0 && !ends.has(number) {
             number /= 2;
         }

@@ -127,7 +127,8 @@ impl Lpm6 {
         cell: usize,
         top: usize,
     ) -> Result<(), Full> {
-        let address = prefix.address;
+        let (address, octets) = (prefix.address, prefix.address.to_be_bytes());
+        let octet = |level: usize| usize::from(octets[level]);
         // What the trie has on the way, and what each of its nodes inherits.
         let mut at = [None; LEVELS];
         let mut inherited = [NO_ROUTE; LEVELS + 1];
@@ -135,7 +136,7 @@ impl Lpm6 {
             *at = Some(node);
         }
         for level in 0..deepest {
-            let best = at[level].and_then(|node| self.rib.best(node, address.octet(level)));
+            let best = at[level].and_then(|node| self.rib.best(node, octet(level)));
             inherited[level + 1] = best.unwrap_or(inherited[level]);
         }
         // What the table has.
@@ -146,14 +147,14 @@ impl Lpm6 {
                 break;
             }
             *old = Some(slot);
-            slot = self.table.slot(slot, address.octet(level));
+            slot = self.table.slot(slot, octet(level));
         }
 
         let mut new: Option<u32> = None;
         let mut made = [None; LEVELS];
         let mut replaced = top;
         for level in (top..=deepest).rev() {
-            let changed = (level < deepest).then_some((address.octet(level), new));
+            let changed = (level < deepest).then_some((octet(level), new));
             let place = Place {
                 at: at[level],
                 inherited: inherited[level],
