@@ -19,9 +19,9 @@ const DIR_16_FROM: usize = 2_048;
 const SHIFTS: [u32; 9] = [0, 2, 4, 5, 6, 7, 8, 12, 16];
 /// Sizes of a window that are tried, in cells.
 const SIZES: [u32; 4] = [1 << 9, 1 << 11, 1 << 13, 1 << 15];
-/// A window may have so many cells for each prefix that it resolves, and `FLOOR` in any case.
+/// A window may have so many cells for each prefix in it, and `FLOOR` (8 kB) in any case.
 const CELLS_PER_PREFIX: usize = 8;
-const FLOOR: usize = 1_024;
+const FLOOR: usize = 4_096;
 /// Prefixes shorter than this say nothing about where traffic goes.
 const SHORTEST: u8 = 9;
 
@@ -65,18 +65,18 @@ pub(super) fn better(prefixes: &[Prefix], each: usize, present: Window) -> Optio
     if count >= DIR_24_FROM {
         return (present != Window::DIR_24).then_some(Window::DIR_24);
     }
-    let (window, caught) = small(prefixes, each);
-    let now = prefixes.iter().filter(|prefix| resolves(present, prefix));
-    let now = now.count() * each;
+    let (window, gained) = small(prefixes, each);
+    let now = gain(present, prefixes);
     let little = if each == 1 { 0 } else { now / 8 };
     let is_large = present.cells as usize > 2 * (count * CELLS_PER_PREFIX + FLOOR);
-    if window == present || !is_large && caught <= now + little {
+    if window == present || !is_large && gained <= now + little {
         return None;
     }
     if each == 1 || window.cells == 0 || window == Window::DIR_16 {
         return Some(window);
     }
-    let apart = window.cells as usize / (caught / each).max(1);
+    let caught = prefixes.iter().filter(|prefix| contains(window, prefix));
+    let apart = window.cells as usize / caught.count().max(1);
     let beyond = u32::try_from(2 * apart).unwrap_or(0);
     let end = (1_u64 << (32 - window.shift)) - u64::from(window.low);
     let low = window.low.saturating_sub(beyond);
@@ -88,84 +88,121 @@ pub(super) fn better(prefixes: &[Prefix], each: usize, present: Window) -> Optio
     })
 }
 
-/// Whether a window's cells say all about a prefix.
-fn resolves(window: Window, prefix: &Prefix) -> bool {
-    let (first, last) = (prefix.address.into(), u64::from(prefix.last()));
-    prefix.len >= SHORTEST
-        && u32::from(prefix.len) + window.shift <= 32
-        && window.first() <= first
-        && last < window.end()
-}
-
-/// The best window for fewer prefixes than the whole Internet's, each of which stands for `each`, and how many it resolves.
+/// The best window for fewer prefixes than the whole Internet's, each of which stands for `each`, and what these gain by it.
 fn small(prefixes: &[Prefix], each: usize) -> (Window, usize) {
     let mut cells = Vec::with_capacity(prefixes.len());
     let mut best = (0, Window::NONE);
+    let mut caught_best = 0;
     for shift in SHIFTS {
         cells.clear();
-        cells.extend(
-            prefixes
-                .iter()
-                .filter(|p| p.len >= SHORTEST && u32::from(p.len) + shift <= 32)
-                .map(|p| Cells {
-                    first: p.address >> shift,
-                    last: p.last() >> shift,
-                }),
-        );
+        cells.extend(prefixes.iter().map(|p| Cells {
+            first: p.address >> shift,
+            last: p.last() >> shift,
+            gain: gain_of(p, shift),
+        }));
+        cells.retain(|cells| cells.gain > 0);
         for size in SIZES {
-            let (some, first, end) = densest(&cells, size);
-            let caught = some * each;
+            let Caught {
+                gain,
+                count,
+                first,
+                end,
+            } = densest(&cells, size);
+            let caught = count * each;
             let is_dense = (end - first) as usize <= caught * CELLS_PER_PREFIX + FLOOR;
-            if is_dense && (caught, best.1.cells) > (best.0, end - first) {
-                best = (
-                    caught,
-                    Window {
-                        shift,
-                        low: first,
-                        cells: end - first,
-                    },
-                );
+            if is_dense && (gain, best.1.cells) > (best.0, end - first) {
+                let window = Window {
+                    shift,
+                    low: first,
+                    cells: end - first,
+                };
+                best = (gain, window);
+                caught_best = caught;
             }
-            if some == cells.len() {
+            if count == cells.len() {
                 // A larger one catches no more.
                 break;
             }
         }
     }
-    let (caught, window) = best;
+    let (gained, window) = best;
     let count = prefixes.len() * each;
-    if count >= DIR_16_FROM && caught * 2 < count {
-        // It is better than one that catches less.
-        (Window::DIR_16, count / 2)
+    if count >= DIR_16_FROM && caught_best * 2 < count {
+        (Window::DIR_16, gain(Window::DIR_16, prefixes).max(gained))
     } else {
-        (window, caught)
+        (window, gained)
     }
 }
 
-/// The cells that a prefix fills.
+/// What a prefix gains by lying in a window of cells of 2^shift addresses, in loads and in steps beside them: nearly all
+/// where a cell answers, a little less where a group behind it does. One that covers more counts for more.
+fn gain_of(prefix: &Prefix, shift: u32) -> usize {
+    let bits = u32::from(prefix.len) + shift;
+    let each = if bits <= 32 {
+        7
+    } else if bits <= 32 + STEP {
+        5
+    } else {
+        0
+    };
+    if prefix.len < SHORTEST {
+        0
+    } else {
+        each * usize::from(33 - prefix.len)
+    }
+}
+
+/// What these prefixes gain by a window.
+fn gain(window: Window, prefixes: &[Prefix]) -> usize {
+    let caught = prefixes.iter().filter(|prefix| contains(window, prefix));
+    caught.map(|prefix| gain_of(prefix, window.shift)).sum()
+}
+
+fn contains(window: Window, prefix: &Prefix) -> bool {
+    window.first() <= prefix.address.into() && u64::from(prefix.last()) < window.end()
+}
+
+/// The cells that a prefix fills, or lies in, and what it gains by that.
 #[derive(Clone, Copy)]
 struct Cells {
     first: u32,
     last: u32,
+    gain: usize,
 }
 
-/// Number of prefixes that the best window of at most `size` cells resolves, its first cell, and the one behind its last.
-fn densest(prefixes: &[Cells], size: u32) -> (usize, u32, u32) {
+/// What a window catches, its first cell, and the one behind its last.
+#[derive(Clone, Copy, Default)]
+struct Caught {
+    gain: usize,
+    count: usize,
+    first: u32,
+    end: u32,
+}
+
+/// The window of at most `size` cells by which most is gained.
+fn densest(prefixes: &[Cells], size: u32) -> Caught {
     let fits = |cells: &&Cells| cells.last - cells.first < size;
-    let mut best = (0, 0, 0);
+    let mut best = Caught::default();
     let mut tail = prefixes.iter().filter(fits).peekable();
-    let mut caught = 0;
-    for &Cells { last, .. } in prefixes.iter().filter(fits) {
+    let mut caught = Caught::default();
+    for &Cells { last, gain, .. } in prefixes.iter().filter(fits) {
         // A window that ends with this prefix: what begins before its first cell falls out at the other side.
-        caught += 1;
+        caught.count += 1;
+        caught.gain += gain;
         let low = last.saturating_sub(size - 1);
-        while tail.next_if(|cells| cells.first < low).is_some() {
-            caught -= 1;
+        while let Some(gone) = tail.next_if(|cells| cells.first < low) {
+            caught.count -= 1;
+            caught.gain -= gone.gain;
         }
         if let Some(&&Cells { first, .. }) = tail.peek()
-            && caught > best.0
+            && caught.gain > best.gain
         {
-            best = (caught, first, last.saturating_add(1));
+            let end = last.saturating_add(1);
+            best = Caught {
+                first,
+                end,
+                ..caught
+            };
         }
     }
     best

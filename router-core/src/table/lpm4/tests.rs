@@ -275,6 +275,40 @@ fn a_cluster_node_gets_a_window_of_a_few_kilobytes() {
     assert_eq!(lpm.lookup(Ipv4Addr::new(8, 8, 8, 8)), 5_001);
 }
 
+/// A node routes to its own pods one by one and to its peers' by their podCIDRs: both lie in the window, which has few
+/// kilobytes. With few nodes a cell answers for either, with many a group behind one cell has the node's own pods.
+#[test]
+fn own_pods_and_peers_lie_in_the_window_of_a_node() {
+    for (nodes, shift) in [
+        (3_u32, 0),
+        (10, 0),
+        (24, 8),
+        (50, 8),
+        (1_000, 8),
+        (5_000, 8),
+    ] {
+        let own = nodes / 2;
+        let net = |address, len| Ipv4Net::new(Ipv4Addr::from_bits(address), len).unwrap();
+        let cidr = |node: u32| 0x0af4_0000 + (node << 8);
+        let peers = (0..nodes)
+            .filter(|&n| n != own)
+            .map(|n| (net(cidr(n), 24), 1));
+        let pods = (2..112).map(|n| (net(cidr(own) + n, 32), 2));
+        let others = [(net(0, 0), 3), (net(0xac12_0000, 16), 4)];
+        let lpm = Lpm4::from_routes(peers.chain(pods).chain(others)).unwrap();
+        let window = lpm.table.window();
+        let (first, last) = (cidr(if own == 0 { 1 } else { 0 }), cidr(nodes - 1));
+        assert!(window.first() <= first.into(), "{nodes}: {window:?}");
+        assert!(u64::from(last) + 255 < window.end(), "{nodes}: {window:?}");
+        assert_eq!(window.shift, shift, "{nodes}");
+        assert!(
+            lpm.memory().0 <= 20_000,
+            "{nodes}: {:?} bytes",
+            lpm.memory()
+        );
+    }
+}
+
 #[test]
 fn the_form_follows_a_table_that_grows_and_shrinks() {
     let mut lpm = Lpm4::new();
