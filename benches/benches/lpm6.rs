@@ -1,4 +1,4 @@
-//! Longest prefix match for IPv6 on two tables and seven mixes of destinations, beside the crates that do the same.
+//! Longest prefix match for IPv6 on two tables and eight mixes of destinations, beside the crates that do the same.
 //!
 //! Ids are `lpm6/<mix>/<table>/<who>`; `batch` is [`Lpm6::lookup_batch`] with 64 addresses, `batch-portable` the same without
 //! vector instructions, `scalar` one look-up after the other. Hits and misses are mixes of their own
@@ -174,6 +174,21 @@ fn builds(c: &mut Criterion, table: Table6, routes: &[(Ipv6Net, NextHop)]) {
     });
     group.bench_function("prefix-trie", |b| {
         b.iter(|| routes.iter().copied().collect::<PrefixMap<_, _>>());
+    });
+    group.bench_function("treebitmap", |b| {
+        b.iter(|| {
+            let mut table = IpLookupTable::<Ipv6Addr, NextHop>::new();
+            for &(net, hop) in routes {
+                table.insert(net.addr(), net.prefix_len().into(), hop);
+            }
+            table
+        });
+    });
+    group.bench_function("iptrie", |b| {
+        b.iter(|| {
+            let all = routes.iter().copied();
+            all.collect::<RTrieMap<Ipv6Net, NextHop>>().compress()
+        });
     });
     group.finish();
 }

@@ -173,19 +173,22 @@ pub enum Mix {
     Seq,
     /// One address.
     Hot,
+    /// Sixteen destinations of `Pfx`, in no order.
+    Few,
     /// Addresses that no prefix covers. Every other mix but `Rand` and `Seq` has none of them.
     Miss,
 }
 
 impl Mix {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Rand,
         Self::Cov,
         Self::Pfx,
         Self::Zipf,
         Self::Seq,
         Self::Hot,
+        Self::Few,
         Self::Miss,
     ];
 
@@ -199,6 +202,7 @@ impl Mix {
             Self::Zipf => "zipf",
             Self::Seq => "seq",
             Self::Hot => "hot",
+            Self::Few => "few",
             Self::Miss => "miss",
         }
     }
@@ -321,6 +325,12 @@ impl Mix {
             }
             Self::Seq => (0..).take(count).map(nth).collect(),
             Self::Hot => vec![host(random); count],
+            Self::Few => {
+                let hosts: [T; 16] = core::array::from_fn(|_| host(random));
+                (0..count)
+                    .map(|_| hosts[random.next_u32() as usize % hosts.len()])
+                    .collect()
+            }
             Self::Miss => core::iter::repeat_with(|| any(random))
                 .filter(|&address| !is_covered(address))
                 .take(count)

@@ -6,7 +6,7 @@ use crate::table::work::{self, Work};
 /// Prefixes of a table that is too large to be gone through at once, in a place of the address space.
 fn many(place: u32) -> impl Iterator<Item = Ipv4Net> + Clone {
     (0..20_000_u32).map(move |n| {
-        let address = place + (n * 7 % 20_000 << 6);
+        let address = place + ((n * 7 % 20_000) << 6);
         Ipv4Net::new(Ipv4Addr::from_bits(address), 26).unwrap()
     })
 }

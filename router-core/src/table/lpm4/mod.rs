@@ -11,7 +11,7 @@
 //!
 //! Cost: a look-up loads one cell, rarely two, at worst five; sixteen at a time in [`Lpm4::lookup_batch`]. An update of
 //! a prefix writes the cells it covers (one for a /24 in the large form, 65,536 for a /8) after a walk down the trie. A small
-//! table comes to another form at once, a large one [bit by bit](super::refit); where groups run out the table is copied,
+//! table comes to another form at once, a large one bit by bit (`table/refit`); where groups run out the table is copied,
 //! which is memory's work alone.
 
 mod cells;
@@ -384,7 +384,7 @@ fn prefix(net: Ipv4Net) -> Prefix {
     Prefix::new(net.addr().to_bits(), net.prefix_len())
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod bounds;
 #[cfg(all(test, loom))]
 mod loom_tests;

@@ -6,7 +6,7 @@ use crate::table::work::{self, Work};
 /// Prefixes of a table that is too large to be gone through at once, in a place of the address space.
 fn many(place: u128) -> impl Iterator<Item = Ipv6Net> + Clone {
     (0..20_000_u128).map(move |n| {
-        let address = (place << 96) + (n * 7 % 20_000 << 76);
+        let address = (place << 96) + ((n * 7 % 20_000) << 76);
         Ipv6Net::new(Ipv6Addr::from_bits(address), 52).unwrap()
     })
 }

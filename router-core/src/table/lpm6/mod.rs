@@ -10,7 +10,7 @@
 //! Cost: a look-up loads one cell of the root and one cache line for each octet between the root and the answer: for
 //! the Internet three for a /48. An update writes the octets that it covers in one node, or encodes a small node anew (some
 //! hundred nanoseconds); a prefix shorter than the root writes the cells it covers, and one that nodes below inherit writes
-//! a cell in each. A small table comes to another window at once, a large one [bit by bit](super::refit); where lines run
+//! a cell in each. A small table comes to another window at once, a large one bit by bit (`table/refit`); where lines run
 //! out the table is copied, which is memory's work alone.
 
 mod answers;
@@ -360,7 +360,7 @@ fn prefix(net: Ipv6Net) -> Prefix {
     Prefix::new(net.addr().to_bits(), net.prefix_len())
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod bounds;
 #[cfg(all(test, loom))]
 mod loom_tests;

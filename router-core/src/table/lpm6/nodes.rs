@@ -180,8 +180,12 @@ impl Table {
     /// A table of these cells (the root, the outside cell last, filled up to whole lines; then nodes), with room for
     /// `spare` more lines.
     pub(super) fn new(window: Window, filled: &[u32], spare: usize) -> Self {
+        Self::filled(window, filled.iter().copied(), filled.len() / LINE + spare)
+    }
+
+    fn filled(window: Window, filled: impl Iterator<Item = u32>, lines: usize) -> Self {
         // One line more than is used, as the memory may begin in the middle of one.
-        let all = filled.len() + (spare + 1) * LINE;
+        let all = (lines + 1) * LINE;
         let mut cells: Arc<[AtomicU32]> = arch::shared(all, |_| AtomicU32::new(MISS));
         work::table(all);
         let first = if cfg!(loom) {
@@ -193,7 +197,7 @@ impl Table {
             (LINE - beyond) % LINE
         };
         if let Some(cells) = Arc::get_mut(&mut cells) {
-            for (cell, &value) in cells.iter_mut().skip(first).zip(filled) {
+            for (cell, value) in cells.iter_mut().skip(first).zip(filled) {
                 *cell = AtomicU32::new(value);
             }
         }
@@ -207,8 +211,8 @@ impl Table {
     /// A copy of the first `used` lines with room for `spare` more.
     pub(super) fn grown(&self, used: usize, spare: usize) -> Self {
         let cells = self.aligned().iter().take(used * LINE);
-        let cells: Vec<u32> = cells.map(|cell| cell.load(Ordering::Relaxed)).collect();
-        Self::new(self.window, &cells, spare)
+        let values = cells.map(|cell| cell.load(Ordering::Relaxed));
+        Self::filled(self.window, values, used + spare)
     }
 
     pub(super) fn bytes(&self) -> usize {
