@@ -10,7 +10,7 @@ use core::mem;
 use core::net::Ipv4Addr;
 
 use crate::conntrack::{Connection, Dir, Tuple, has_ports};
-use crate::wire::checksum::Sum;
+use crate::wire::checksum::{Sum, fold};
 use crate::wire::ipv4::{
     ADDRESSES_AT, HEADER_LEN, PROTOCOL_AT, PROTOCOL_ICMP, PROTOCOL_SCTP, PROTOCOL_TCP,
     PROTOCOL_UDP, decrement_ttl,
@@ -166,21 +166,6 @@ fn replace(headers: &mut [u8; HEADERS], at: usize, new: [u8; 4]) -> u64 {
     };
     let old = u32::from_ne_bytes(mem::replace(place, new));
     u64::from(!old) + u64::from(u32::from_ne_bytes(new))
-}
-
-/// A one's complement sum of less than 2^35 as 16 bits.
-#[inline]
-fn fold(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "two carries at most, both added"
-    )]
-    let sum = sum as u16;
-    sum
 }
 
 fn is_icmp_error(payload: &[u8]) -> bool {

@@ -4,6 +4,17 @@
 
 use core::net::Ipv4Addr;
 
+/// A sum of words of 16 bits, or of twice or four times that, in 16 bits; zero only of zero.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the carries went around")]
+pub(crate) const fn fold(sum: u64) -> u16 {
+    // The first can carry once more, the second can't.
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = ((sum & 0xffff_ffff) + (sum >> 32)) as u32;
+    // Each half and its carry twice; the upper one has the lower one's.
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
+}
+
 /// Bytes that are added up at once.
 const BLOCK: usize = 32;
 
@@ -55,7 +66,7 @@ impl Sum {
         if let &[last] = rest {
             sum += u64::from(u16::from_ne_bytes([last, 0]));
         }
-        Self(self.0 + u64::from(u16::from_be(Self(sum).fold())))
+        Self(self.0 + u64::from(u16::from_be(fold(sum))))
     }
 
     /// Adds another sum.
@@ -84,16 +95,7 @@ impl Sum {
     /// The folded sum, not complemented: 0xffff over data that carry their own right checksum.
     #[must_use]
     pub const fn fold(self) -> u16 {
-        let mut sum = self.0;
-        while sum > 0xffff {
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the loop ends at 0xffff or below"
-        )]
-        let folded = sum as u16;
-        folded
+        fold(self.0)
     }
 
     /// The checksum to write: the complement of the folded sum.
@@ -151,6 +153,17 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn a_sum_is_folded_as_carry_by_carry(sum: u64, shift in 0_u32..64, times in 0_u64..4) {
+            for sum in [sum >> shift, (0xffff * times) << (shift / 2), u64::MAX << shift] {
+                let mut slowly = sum;
+                while slowly > 0xffff {
+                    slowly = (slowly & 0xffff) + (slowly >> 16);
+                }
+                proptest::prop_assert_eq!(u64::from(fold(sum)), slowly);
+            }
+        }
+
         #[test]
         fn bytes_add_up_as_their_words_do(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), fill: Option<u8>, from in 0_usize..9) {
             let mut bytes = bytes;
