@@ -111,6 +111,15 @@ fn assert_same(lpm: &mut Lpm6, naive: &Naive, more: &[u128]) {
             lpm.table.window
         );
     }
+    // Neighbours go down together.
+    let mut sorted: Vec<_> = addresses.into_iter().zip(expected).collect();
+    sorted.sort_unstable();
+    for few in [2, 3, 7].into_iter().flat_map(|n| sorted.chunks(n)) {
+        let (addresses, expected): (Vec<u128>, Vec<NextHop>) = few.iter().copied().unzip();
+        let mut hops = alloc::vec![0xa5a5; few.len()];
+        lpm.lookup_batch(&addresses, &mut hops);
+        assert_eq!(hops, expected, "{addresses:x?} in {:?}", lpm.table.window);
+    }
     assert_eq!(lpm.len(), naive.0.len());
     for &(net, hop) in &naive.0 {
         assert_eq!(lpm.get(net), Some(hop));
