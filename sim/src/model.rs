@@ -35,6 +35,23 @@ pub struct Node {
     pub routes: Vec<RouteEntry>,
 }
 
+impl Node {
+    /// A copy but for the routes, of which a node has some for every other.
+    #[must_use]
+    pub fn without_routes(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            internal_ip: self.internal_ip,
+            pod_cidr: self.pod_cidr,
+            control_plane: self.control_plane,
+            labels: self.labels.clone(),
+            created_ms: self.created_ms,
+            ifaces: self.ifaces.clone(),
+            routes: Vec::new(),
+        }
+    }
+}
+
 /// A network interface of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Iface {

@@ -15,7 +15,7 @@ use super::failure::{BROKEN_PIPE, BUG, FAILED};
 use super::get::{machine, now_ms};
 use super::matrix::{Matrix, channel, members};
 use super::run::bare_pod;
-use super::target::{Place, nodes, place, pods};
+use super::target::{Place, nodes, place, pods, with_routes};
 use super::ui::{BOLD, CYAN, DIM, GREEN, RED, Ui};
 use super::up::BackendArg;
 use super::{Failure, Global};
@@ -202,7 +202,8 @@ impl Show<'_> {
         let words = format!("ip -n {} route", middle.node.name);
         let began = Instant::now();
         let routes = ip::View::Route(ip::RouteFilter::default());
-        let text = ip::print(&routes, &ip::Options::default(), &middle.node, &[])
+        let middle = with_routes(&mut client, &middle.node)?;
+        let text = ip::print(&routes, &ip::Options::default(), &middle, &[])
             .map_err(|error| Failure::new(error.status, error.message))?;
         self.command(&words, began.elapsed())?;
         self.say(&text)?;

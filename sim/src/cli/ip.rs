@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::failure::{FAILED, USAGE};
-use super::target::{find_node, nodes};
+use super::target::{find_node, nodes, with_routes};
 use super::ui::Ui;
 use super::{Failure, Global};
 use crate::client::Client;
@@ -62,7 +62,8 @@ impl Ip {
                 } else {
                     Vec::new()
                 };
-                let text = print(view, &invocation.options, &status.node, &neighbours)
+                let node = with_routes(&mut client, &status.node)?;
+                let text = print(view, &invocation.options, &node, &neighbours)
                     .map_err(|error| Failure::verbatim(error.status, error.message))?;
                 ui.data(&text);
                 Ok(0)

@@ -6,7 +6,7 @@ use super::Failure;
 use super::failure::FAILED;
 use crate::client::Client;
 use crate::control::proto::{NodeStatus, Request, Response, Target};
-use crate::model::Pod;
+use crate::model::{Node, Pod};
 
 /// Kubernetes' namespace for what names none.
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
@@ -37,6 +37,18 @@ pub(super) fn nodes(client: &mut Client) -> Result<Vec<NodeStatus>, Failure> {
     match client.request(&Request::Nodes)? {
         Response::Nodes { nodes } => Ok(nodes),
         _ => Err(client.unexpected("nodes").into()),
+    }
+}
+
+/// A node with its routes.
+pub(super) fn with_routes(client: &mut Client, node: &Node) -> Result<Node, Failure> {
+    let name = node.name.clone();
+    match client.request(&Request::Routes { node: name })? {
+        Response::Routes { routes } => Ok(Node {
+            routes,
+            ..node.clone()
+        }),
+        _ => Err(client.unexpected("routes").into()),
     }
 }
 

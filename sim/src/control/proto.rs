@@ -18,12 +18,12 @@ use super::node::NodeStats;
 use crate::impair::LinkImpair;
 use crate::ipam::calico::Block;
 use crate::kube::{Object, ObjectKind, Stored};
-use crate::model::{NeighbourEntry, Node, Pod};
+use crate::model::{NeighbourEntry, Node, Pod, RouteEntry};
 use crate::spec::{Backend, CalicoSpec, LabSpec, NodeSpec, PodSpec, PolicyMode, Preset};
 use crate::trace::{Collected, Wanted};
 
 /// Version of this protocol; rises with every incompatible change.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Largest frame either side accepts, bytes of JSON.
 pub const MAX_FRAME: u32 = 16 << 20;
@@ -48,8 +48,13 @@ pub enum Request {
         /// The wanted state.
         lab: Box<LabSpec>,
     },
-    /// All nodes. Answer: [`Response::Nodes`].
+    /// All nodes, without their routes, of which each has some for every other. Answer: [`Response::Nodes`].
     Nodes,
+    /// The main table of a node. Answer: [`Response::Routes`].
+    Routes {
+        /// Node name.
+        node: String,
+    },
     /// All pods. Answer: [`Response::Pods`].
     Pods,
     /// Calico's pool and blocks. Answer: [`Response::Ipam`].
@@ -265,6 +270,11 @@ pub enum Response {
         pool: Option<IpPool>,
         /// Its blocks that are claimed, by address.
         blocks: Vec<Block>,
+    },
+    /// To [`Request::Routes`].
+    Routes {
+        /// In no particular order.
+        routes: Vec<RouteEntry>,
     },
     /// To [`Request::Neighbours`].
     Neighbours {

@@ -15,7 +15,7 @@ use super::logs::{self, Logs};
 use super::start::Traces;
 use crate::client::is_closed;
 use crate::control::codec::{CodecError, Connection};
-use crate::control::proto::{ErrorKind, LogSource, Request, Response};
+use crate::control::proto::{ErrorKind, LogSource, MAX_FRAME, Request, Response};
 
 /// Clients that are served at the same time.
 pub const MAX_CLIENTS: usize = 64;
@@ -163,7 +163,15 @@ impl Server {
                 request => {
                     let (response, fds) = self.answer(request);
                     let fds: Vec<BorrowedFd<'_>> = fds.iter().map(|fd| fd.as_fd()).collect();
-                    connection.send(&response, &fds)?;
+                    match connection.send(&response, &fds) {
+                        Err(CodecError::TooLong { length }) => {
+                            let text = format!(
+                                "the answer has {length} bytes, and {MAX_FRAME} are the most"
+                            );
+                            connection.send(&refusal(LabError::internal(text)), &[])?;
+                        }
+                        sent => sent?,
+                    }
                 }
             }
         }
@@ -298,6 +306,9 @@ fn answer(lab: &mut Lab, request: Request) -> Result<(Response, Vec<OwnedFd>), L
             let (pool, blocks) = lab.ipam();
             Response::Ipam { pool, blocks }
         }
+        Request::Routes { node } => Response::Routes {
+            routes: lab.routes(&node)?,
+        },
         Request::Pods => Response::Pods {
             pods: lab.pod_list(),
         },

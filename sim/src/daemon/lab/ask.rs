@@ -14,7 +14,7 @@ use super::{Lab, LabError};
 use crate::cluster::HOST_PORT;
 use crate::control::node::{NodeReply, NodeRequest};
 use crate::control::proto::{ErrorKind, IcmpChannel, NodeCounters, Target};
-use crate::model::NeighbourEntry;
+use crate::model::{NeighbourEntry, RouteEntry};
 use crate::pod::netns::Sandbox;
 
 impl Lab {
@@ -91,6 +91,14 @@ impl Lab {
         self.cluster.node(name)?;
         let runtime = self.nodes.get_mut(name).ok_or_else(|| restarting(name))?;
         Ok(runtime.request(request, &[])?)
+    }
+
+    /// The main table of a node.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn routes(&self, name: &str) -> Result<Vec<RouteEntry>, LabError> {
+        Ok(self.cluster.node(name)?.routes.clone())
     }
 
     /// Live neighbour table of a node.

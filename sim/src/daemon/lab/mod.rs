@@ -231,7 +231,7 @@ impl Lab {
         }
     }
 
-    /// All nodes with the state of their processes.
+    /// All nodes, without their routes, with the state of their processes.
     #[must_use]
     pub fn node_statuses(&self) -> Vec<NodeStatus> {
         let ids = self.setting.outer.children();
@@ -240,7 +240,7 @@ impl Lab {
             .map(|node| {
                 let runtime = self.nodes.get(&node.name);
                 NodeStatus {
-                    node: node.clone(),
+                    node: node.without_routes(),
                     pid: runtime
                         .and_then(NodeRuntime::pid)
                         .and_then(|pid| ids.outer(pid)),
