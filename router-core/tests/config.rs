@@ -200,12 +200,12 @@ fn the_edges_of_what_is_allowed_are_allowed() {
     assert_eq!(applied, Ok(()));
 }
 
-/// More /24 with longer prefixes inside than a table has groups for.
+/// More /24 with longer prefixes inside than a table has groups for, and too far from each other for a window.
 #[test]
 fn more_routes_than_the_table_holds_are_refused() {
     let mut snapshot = node_a();
     for n in 0..33_000_u32 {
-        let net = Ipv4Addr::from_bits(0x0b00_0000 + (n << 8));
+        let net = Ipv4Addr::from_bits(0x0b00_0000 + (n << 16));
         snapshot
             .routes
             .push(special(&format!("{net}/25"), RouteTarget::Blackhole));

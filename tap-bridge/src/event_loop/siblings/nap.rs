@@ -7,12 +7,12 @@
 //!   P3  read asleep, and clear it       S3  look for something
 //! ```
 //!
-//! The fences stand in one order. If P2 is first, S3 finds it, and there is no sleep. If S2 is first, P3 reads true, and the
-//! waker is called: once, as the first to read it clears it.
+//! The fences stand in one order. If P2 is first, S3 finds it, and there is no sleep. If S2 is first, P3 reads S1 or what came
+//! after it: true, and the waker is called; or the false of somebody else who has called it; or that of a sleeper who is awake
+//! again, whose next S2 then comes after P2. P3 is an exchange, so it reads the last value there is (C11 7.17.3).
 //!
-//! No model of loom's holds this: it lets an exchange that has read an old value stand behind newer ones, where the next
-//! exchange finds it, and sees frames slept over that no processor would. Two threads that wake each other 20,000 times do
-//! (`siblings/tests.rs`).
+//! A model of this under loom ends in a sleep, with one who puts down as well. By the rules above that can't be, but whose fault
+//! it is has not been settled. Two threads that wake each other 20,000 times come to no such end (`siblings/tests.rs`).
 //!
 //! Cost: a store and a fence per sleep, a fence and an exchange per breath in which something was put down.
 
