@@ -12,6 +12,7 @@ mod bench;
 mod calico;
 mod capture;
 mod descriptors;
+mod divided;
 mod errors;
 mod harness;
 mod hostport;
