@@ -54,7 +54,8 @@ impl Kernel {
     /// Runs anywhere.
     pub const PORTABLE: Self = Self(Isa::Portable);
 
-    /// The fastest that this processor runs. AVX-512 is not chosen: its kernel is yet to run on a processor that has it.
+    /// The fastest that this processor runs. AVX-512 is not chosen: its kernel has run on an emulated processor only,
+    /// which says nothing about speed.
     /// Tests and benchmarks take every kernel. The thread sanitizer sees no loads of vectors, so it gets the portable one.
     #[must_use]
     pub fn best() -> Self {
