@@ -311,7 +311,11 @@ impl Daemon {
         drop(theirs);
         let mut fds = vec![lock.file().as_fd()];
         fds.extend(uplinks.iter().map(|socket| socket.as_fd()));
-        ours.send(order, &fds)?;
+        match ours.send(order, &fds) {
+            // It may have said already what this host can't do, and be gone: that is still to be read.
+            Ok(()) | Err(CodecError::Closed) => {}
+            Err(error) => return Err(error.into()),
+        }
         Ok(Self {
             child,
             connection: ours,
