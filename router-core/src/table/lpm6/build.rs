@@ -77,12 +77,12 @@ impl Builder<'_> {
 
     fn fill(&mut self, prefix: Prefix, hop: NextHop) {
         let shift = 128 - 8 * self.window.level;
-        let cell = |address: u128| u64::try_from(address >> shift).unwrap_or(0);
-        let end = self.window.low + u64::from(self.window.cells);
-        let first = cell(prefix.address).max(self.window.low);
-        let beyond = (cell(prefix.last()) + 1).min(end);
+        let low = u128::from(self.window.low);
+        let end = low + u128::from(self.window.cells);
+        let first = (prefix.address >> shift).max(low);
+        let beyond = ((prefix.last() >> shift) + 1).min(end);
         if first < beyond {
-            let index = |cell: u64| usize::try_from(cell - self.window.low).unwrap_or(0);
+            let index = |cell: u128| usize::try_from(cell - low).unwrap_or(0);
             self.cells[index(first)..index(beyond)].fill(hop.into());
         }
     }

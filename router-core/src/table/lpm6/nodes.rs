@@ -19,7 +19,8 @@
 //! that hold what is inherited, so that a short prefix can change without new nodes below it. A wide node changes in
 //! place, as each of its cells is one octet's.
 //!
-//! Cost: one load of the root and one line for each octet further down, asked for a stage ahead. Addresses that have more
+//! Cost: one load of the root and one line for each octet further down, asked for a stage ahead; those that the root answers
+//! go through one loop. Addresses that have more
 //! octets in common than the root's, as those of one flow or of one peer have, go down the common part together: once for
 //! all of them.
 
@@ -91,7 +92,7 @@ impl Form {
 /// The part of the address space that the root resolves directly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::table) struct Window {
-    /// A cell stands for the addresses that share so many octets (0..=7).
+    /// A cell stands for the addresses that share so many octets (0..=8).
     pub(super) level: usize,
     /// Those octets of the first cell, as a number.
     pub(super) low: u64,
@@ -139,8 +140,7 @@ impl Window {
     /// What of an address comes after the octets that led to a cell, as far as 64 bits reach.
     #[inline(always)]
     fn rest(self, index: usize, address: u128) -> u64 {
-        let shift = (8 * self.level_below(index)) & 63;
-        upper(address) << shift | lower(address) >> 1 >> (63 - shift)
+        upper(address << (8 * self.level_below(index)))
     }
 
     /// Lines that the root takes.
@@ -152,13 +152,6 @@ impl Window {
 #[inline(always)]
 fn upper(address: u128) -> u64 {
     (address >> 64) as u64
-}
-
-#[inline(always)]
-fn lower(address: u128) -> u64 {
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is wanted")]
-    let half = address as u64;
-    half
 }
 
 #[inline(always)]
@@ -287,10 +280,21 @@ impl Table {
             }
             None => {
                 for (nth, &address) in addresses.iter().take(CHUNK).enumerate() {
-                    let index = window.index(address);
-                    let rest = window.rest(index, address);
+                    let slot = load(cells, window.index(address));
+                    lanes.slot[nth] = slot;
+                    going |= u64::from(slot >> 31) << nth;
+                }
+                // A node of a cluster has its answer from the root, and most addresses of the Internet's table.
+                let mut left = going;
+                while left != 0 {
+                    let nth = left.trailing_zeros() as usize % CHUNK;
+                    left &= left - 1;
+                    let Some(&address) = addresses.get(nth) else {
+                        break;
+                    };
+                    let rest = window.rest(window.index(address), address);
                     lanes.rest[nth] = rest;
-                    going |= lanes.go_on(nth, lines, load(cells, index), rest);
+                    lanes.go_on(nth, lines, lanes.slot[nth], rest);
                 }
             }
         }
@@ -332,19 +336,24 @@ impl Table {
     #[inline(always)]
     fn go_together(&self, addresses: &[u128]) -> Option<(u32, usize)> {
         let (&first, &last) = (addresses.first()?, addresses.last()?);
-        let own = self.window.level;
+        let window = self.window;
+        let index = window.index(first);
+        let mut level = window.level_below(index);
         // Addresses at random stop here.
-        if (first ^ last) >> (120 - 8 * own) != 0 {
+        if (first ^ last) >> (120 - 8 * level) != 0 {
             return None;
         }
         let differing = addresses.iter().fold(0, |bits, &a| bits | (a ^ first));
         let common = differing.leading_zeros() as usize / 8;
-        if common <= own {
+        if common <= level {
+            return None;
+        }
+        // Those in the window share its octets; outside of it there may be neighbours of some that are in it.
+        if common < window.level && !addresses.iter().all(|&a| window.index(a) == index) {
             return None;
         }
         let (lines, _) = self.aligned().as_chunks();
-        let index = self.window.index(first);
-        let (mut slot, mut level) = (load(self.aligned(), index), self.window.level_below(index));
+        let mut slot = load(self.aligned(), index);
         while slot & NODE != 0 && level < common {
             let octet = octet(first, level);
             slot = step(lines, part(slot, octet), octet);

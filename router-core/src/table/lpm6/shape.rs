@@ -2,7 +2,7 @@
 //!
 //! Decides how fast look-ups are and how much memory they take, never their answers.
 //!
-//! Cost: seven walks over the prefixes, or over some that stand for all.
+//! Cost: eight walks over the prefixes, or over some that stand for all.
 
 use alloc::vec::Vec;
 
@@ -22,7 +22,7 @@ pub(super) fn choose(prefixes: &[Prefix], each: usize) -> (Window, usize) {
     let limit = limit(prefixes.len() * each);
     let mut best = (Window::NONE, 0);
     let mut cells: Vec<(u64, u64)> = Vec::with_capacity(prefixes.len());
-    for level in 1..=7 {
+    for level in 1..=8 {
         let cell = |address: u128| u64::try_from(address >> (128 - 8 * level)).unwrap_or(0);
         cells.clear();
         cells.extend(
@@ -63,9 +63,11 @@ pub(super) fn better(prefixes: &[Prefix], each: usize, present: Window) -> Optio
     let caught = u64::try_from(saved / window.level.max(1)).unwrap_or(1);
     let beyond = 2 * u64::from(window.cells) / caught.max(1);
     let beyond = beyond.min(limit.saturating_sub(window.cells.into()) / 2);
-    let last = (1_u64 << (8 * window.level)) - 1;
+    let last = u64::MAX >> (64 - 8 * window.level.max(1));
     let low = window.low.saturating_sub(beyond);
-    let high = (window.low + u64::from(window.cells) - 1 + beyond).min(last);
+    let high = (window.low + u64::from(window.cells) - 1)
+        .saturating_add(beyond)
+        .min(last);
     Some(if each == 1 || window == Window::NONE {
         window
     } else {

@@ -45,7 +45,7 @@ impl Naive {
 }
 
 /// The window that the prefixes ask for, and others whatever they are.
-const WINDOWS: [Option<Window>; 6] = [
+const WINDOWS: [Option<Window>; 8] = [
     None,
     Some(Window::NONE),
     Some(Window {
@@ -67,6 +67,17 @@ const WINDOWS: [Option<Window>; 6] = [
         level: 7,
         low: 0xfd_0000_1002_4400,
         cells: 9,
+    }),
+    Some(Window {
+        level: 8,
+        low: 0xfd00_0010_0244_0000,
+        cells: 0x200,
+    }),
+    // The last of all.
+    Some(Window {
+        level: 8,
+        low: u64::MAX - 2,
+        cells: 3,
     }),
 ];
 
@@ -256,7 +267,7 @@ fn the_window_follows_a_table_that_grows_and_shrinks() {
     for (net, hop) in cluster() {
         lpm.insert(net, hop).unwrap();
     }
-    assert_eq!(lpm.table.window.level, 7);
+    assert_eq!(lpm.table.window.level, 8);
     let (table, trie) = lpm.memory();
     assert!(table + trie <= 100_000, "{table} + {trie} bytes");
     assert_eq!(lpm.lookup("fd00:10:244:7::9".parse().unwrap()), 5_009);
