@@ -13,7 +13,7 @@ mod nap;
 
 use std::sync::Arc;
 
-use nap::Nap;
+use nap::{Nap, Watch};
 use router_core::{Frame, FramePool};
 
 use super::{Engine, EventLoop, RX_BUDGET};
@@ -29,7 +29,7 @@ const RING: usize = 256;
 pub(super) struct Sibling {
     index: u8,
     port: MemoryPort,
-    nap: Nap,
+    watch: Watch,
     waker: Arc<Waker>,
     touched: bool,
 }
@@ -50,7 +50,7 @@ impl Siblings {
     }
 
     /// Announces sleep. False when something has come by then.
-    pub(super) fn prepare_sleep(&self) -> bool {
+    pub(super) fn prepare_sleep(&mut self) -> bool {
         if self.others.is_empty() {
             return true;
         }
@@ -58,7 +58,7 @@ impl Siblings {
         !self.has_frames()
     }
 
-    pub(super) fn end_sleep(&self) {
+    pub(super) fn end_sleep(&mut self) {
         if !self.others.is_empty() {
             self.nap.end();
         }
@@ -83,9 +83,9 @@ impl Siblings {
         if !self.others.iter().any(|other| other.touched) {
             return;
         }
-        Nap::before_rousing();
+        Watch::before_rousing();
         for other in &mut self.others {
-            if std::mem::take(&mut other.touched) && other.nap.rouse() {
+            if std::mem::take(&mut other.touched) && other.watch.rouse() {
                 // It fails for no reason that a caller could cause, and the next one is tried.
                 let _ = other.waker.wake();
             }
@@ -119,7 +119,7 @@ impl<E: Engine> EventLoop<E> {
         Sibling {
             index: u8::try_from(index).unwrap_or(u8::MAX),
             port,
-            nap: self.siblings.nap.clone(),
+            watch: self.siblings.nap.watch(),
             waker: self.waker(),
             touched: false,
         }
