@@ -1,4 +1,5 @@
 mod fairness;
+mod layers;
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;

@@ -262,3 +262,6 @@ impl Port for Layered {
         self.port.counters()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -317,6 +317,7 @@ fn an_interface_that_goes_down_comes_back_and_one_that_is_removed_does_not() {
             port.device().read_error(Errno::NETDOWN, true),
             ReadError::Again
         ));
+        assert!(!port.device().is_gone(Errno::NETDOWN));
         let frames = receive(&mut port, &mut pool);
         assert_eq!(frames.len(), 1);
         frames.into_iter().for_each(|frame| pool.free(frame));
@@ -348,6 +349,7 @@ fn an_interface_that_goes_down_comes_back_and_one_that_is_removed_does_not() {
         port.tx(&mut pool, frame).unwrap();
         let gone = port.flush(&mut pool).unwrap_err();
         assert_eq!((gone.operation, pool.missing()), ("write", 0));
+        assert!(port.device().is_gone(Errno::NETDOWN));
     });
 }
 
@@ -377,6 +379,37 @@ fn what_the_kernel_had_no_room_for_is_counted_once() {
         }
         assert_eq!(frames + missed, sent);
         assert_eq!(port.counters().rx_missed, missed);
+    });
+}
+
+/// A frame that the kernel could not put into the header's words is gone, and the next one may come.
+#[test]
+fn a_frame_that_the_header_has_no_word_for_is_lost_alone() {
+    with_pair(|pair| {
+        let port = pair.port();
+        let error = |errno, vnet| port.device().read_error(errno, vnet);
+        assert_eq!(error(Errno::INVAL, true), ReadError::Malformed);
+        assert_eq!(error(Errno::INVAL, false), ReadError::Gone);
+        assert_eq!(error(Errno::AGAIN, true), ReadError::Nothing);
+        assert_eq!(error(Errno::BADF, true), ReadError::Gone);
+    });
+}
+
+/// A burst of superframes finds room: more than the host gives by itself, whatever its limits.
+#[test]
+fn a_socket_has_more_room_than_one_that_nobody_has_set_up() {
+    with_pair(|pair| {
+        let room = |fd: &OwnedFd| {
+            use rustix::net::sockopt::{socket_recv_buffer_size, socket_send_buffer_size};
+            let both = [socket_recv_buffer_size(fd), socket_send_buffer_size(fd)];
+            both.map(Result::unwrap)
+        };
+        let plain = room(&packet::open().unwrap());
+        let ours = room(&pair.socket(true));
+        assert!(
+            ours[0] > plain[0] && ours[1] > plain[1],
+            "{ours:?} {plain:?}"
+        );
     });
 }
 

@@ -114,3 +114,50 @@ fn a_gateway_of_an_uplink_takes_the_default_route() {
     assert_eq!(hosts, 1, "one host side");
     assert!(cluster.uplink("b").is_none());
 }
+
+/// Their sockets go to the daemon in one message.
+#[test]
+fn a_lab_has_so_many_uplinks_and_no_more() {
+    let nodes = |count: usize| -> String {
+        let node = |n: usize| {
+            let one = format!("{{interface: e{n}, address: 192.0.2.{}/24}}", n + 1);
+            format!("- {{name: n{n}, uplink: {one}}}\n")
+        };
+        let all: String = (0..count).map(node).collect();
+        format!("nodes:\n{all}")
+    };
+    assert_eq!(lab(&nodes(31)).nodes.len(), 31);
+    says(&nodes(32), "a lab has 31 uplinks at most");
+}
+
+/// What is written of an uplink is what its node shows and sends by; its MAC is one of its own unless it is written.
+#[test]
+fn a_node_has_its_uplink_as_it_is_written() {
+    let spec = lab(&with(
+        "{interface: e0, name: eth1, address: 192.0.2.10/24, mac: 02:00:00:00:00:07, mtu: 1400}",
+    ));
+    let directory = TempDir::new();
+    let made = crate::cluster::Cluster::new(&spec, directory.path().to_owned(), 0);
+    let (cluster, _) = made.unwrap();
+    let mut ifaces = cluster.node("a").unwrap().ifaces.iter();
+    let iface = ifaces.find(|iface| iface.name == "eth1").unwrap();
+    assert_eq!(
+        (
+            iface.mac.to_string().as_str(),
+            iface.mtu,
+            iface.addrs[0].net
+        ),
+        ("02:00:00:00:00:07", 1400, "192.0.2.10/24".parse().unwrap())
+    );
+    let uplink = spec.nodes[0].uplink.clone().unwrap();
+    let unsaid = UplinkSpec {
+        mac: None,
+        ..uplink.clone()
+    };
+    let mac = crate::cluster::uplink::mac;
+    assert_eq!(mac(&uplink, 1, "a"), iface.mac);
+    let own = mac(&unsaid, 1, "a");
+    assert_ne!(own, iface.mac);
+    assert_eq!(own, mac(&unsaid, 1, "a"));
+    assert_ne!(own, mac(&unsaid, 1, "b"));
+}

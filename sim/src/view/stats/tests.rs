@@ -135,3 +135,113 @@ fn the_terms_of_the_data_add_up_as_the_verdict_says() {
         assert_eq!(json["lab"]["split"], terms["split"]);
     }
 }
+
+/// A node whose terms all differ, and add up: 117 on both sides.
+fn busy() -> NodeCounters {
+    let mut node = node();
+    let stats = &mut node.stats.router;
+    (stats.rx, stats.generated, stats.cloned) = (100, 7, 5);
+    (stats.split, stats.taken) = (3, 2);
+    (stats.tx, stats.consumed, stats.merged, stats.handed) = (80, 10, 19, 1);
+    node.stats.held = 6;
+    node
+}
+
+#[test]
+fn every_term_is_in_the_data_and_the_lab_is_the_sum_of_its_nodes() {
+    let mut other = busy();
+    other.node = Some("node-2".into());
+    other.ports[0].1 = "cali2".into();
+    (other.stats.router.rx, other.stats.router.tx) = (200, 180);
+    other.stats.lost_between_workers = 4;
+    let nodes = [busy(), other];
+    let json = Report::new(&nodes, None, false).json();
+    let terms = json!({
+        "rx": 100, "generated": 7, "cloned": 5, "split": 3, "taken": 2,
+        "tx": 80, "consumed": 10, "dropped": 1, "held": 6, "merged": 19, "handed": 1, "holds": true,
+    });
+    assert_eq!(json["nodes"][0]["conservation"], terms);
+    let lab = json!({
+        "rx": 300, "generated": 14, "cloned": 10, "split": 6, "taken": 4,
+        "tx": 260, "consumed": 20, "dropped": 2, "held": 12, "merged": 38, "handed": 2,
+    });
+    assert_eq!(json["lab"], lab);
+    let workers = json!({"handed": 1, "taken": 2, "lost": 4});
+    assert_eq!(json["nodes"][1]["workers"], workers);
+    for (n, port) in ["cali1", "cali2"].into_iter().enumerate() {
+        let ports = json["nodes"][n]["ports"].as_array().unwrap();
+        let names: Vec<_> = ports.iter().map(|port| &port["name"]).collect();
+        assert_eq!(names, [port]);
+    }
+}
+
+#[test]
+fn the_last_block_adds_up_every_term_and_says_when_a_frame_is_missing() {
+    let mut plain = busy();
+    let stats = &mut plain.stats.router;
+    (stats.taken, stats.handed, stats.merged) = (0, 0, 18);
+    let text = Report::new(&[plain], None, false).table(false, false);
+    let header = "RX+MADE+COPIED+SPLIT TX+TAKEN+DROPPED+HELD+MERGED";
+    assert_eq!(last_block(&text)[0], format!("NODE {header}"), "{text}");
+    assert_eq!(
+        last_block(&text)[1],
+        "node-1 100+7+5+3 = 115 80+10+1+6+18 = 115 every frame accounted for"
+    );
+    // Only workers hand frames over, and one of the two is enough to tell.
+    let header = "RX+MADE+COPIED+SPLIT+TAKEN-OVER TX+TAKEN+DROPPED+HELD+MERGED+HANDED-OVER";
+    for (taken, handed) in [(2, 1), (0, 1), (2, 0)] {
+        let mut node = busy();
+        let stats = &mut node.stats.router;
+        (stats.taken, stats.handed) = (taken, handed);
+        let (sources, sinks) = (115 + taken, 116 + handed);
+        let verdict = if sources == sinks {
+            "every frame accounted for"
+        } else {
+            "FRAMES LOST OR INVENTED: a bug of podwire"
+        };
+        let text = Report::new(&[node], None, false).table(false, false);
+        assert_eq!(last_block(&text)[0], format!("NODE {header}"), "{text}");
+        let sums = format!(
+            "node-1 100+7+5+3+{taken} = {sources} 80+10+1+6+19+{handed} = {sinks} {verdict}"
+        );
+        assert_eq!(last_block(&text)[1], sums);
+    }
+}
+
+/// Rows of zeros are there when they are asked for; the sum of several rows always.
+#[test]
+fn rows_of_zeros_are_left_out_and_several_rows_are_added_up() {
+    let mut two = node();
+    let idle = PortId(4);
+    let mut stats = serde_json::to_value(&two.stats.router).unwrap();
+    let mut ports = stats["ports"].as_array().unwrap().clone();
+    let zeros = serde_json::to_value(router_core::stats::PortStats::default()).unwrap();
+    ports.push(json!([idle, zeros]));
+    stats["ports"] = ports.into();
+    two.stats.router = serde_json::from_value(stats).unwrap();
+    two.ports.push((idle, "cali9".into()));
+    let mut other = node();
+    other.node = Some("node-2".into());
+    let nodes = [two, other];
+    for wide in [false, true] {
+        let text = Report::new(&nodes, None, false).table(false, wide);
+        assert!(!text.contains("cali9"), "{text}");
+        let one = line(&text, &["node-1", "cali1"]);
+        let sum = line(&text, &["(all)"]);
+        let twice = one[2..].iter().map(|n| 2 * n.parse::<u64>().unwrap());
+        let sums = sum[1..].iter().map(|n| n.parse::<u64>().unwrap());
+        assert!(sums.eq(twice), "{text}");
+        let text = Report::new(&nodes, None, false).table(true, wide);
+        let zeros = line(&text, &["node-1", "cali9"]);
+        assert!(zeros[2..].iter().all(|&n| n == "0"), "{text}");
+    }
+}
+
+/// The lines of the last block, with single spaces.
+fn last_block(text: &str) -> Vec<String> {
+    let block = text.trim_end().rsplit("\n\n").next().unwrap_or_default();
+    let lines = block.lines();
+    lines
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect()
+}
