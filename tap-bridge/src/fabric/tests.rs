@@ -1,4 +1,5 @@
 mod crowd;
+mod gathered;
 mod superframes;
 mod workers;
 

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::io::IoSlice;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -5,15 +6,16 @@ use std::os::unix::net::UnixDatagram;
 
 use router_core::Mac;
 use router_core::frame::GsoKind;
-use router_core::testing::offload::{on_wire, partial};
+use router_core::testing::offload::{frame as offloaded, on_wire, partial, superframe};
 use router_core::testing::{eth, ipv4, tcp, udp};
 use rustix::io::Errno;
 
 use super::*;
 use crate::device::{Device, DevicePort, Got, ReadError, vnet};
 use crate::offload::MAX_SUPERFRAME;
-use crate::port::Port as _;
-use crate::sys::shm::StretchMut;
+use crate::port::{Port as _, PortError};
+use crate::sys::shm::{Stretch, StretchMut};
+use crate::sys::vectored;
 use crate::tails::Tails;
 use crate::tap::TapPort;
 
@@ -46,13 +48,28 @@ fn taken(gather: &mut Gather, pool: &mut FramePool, bytes: &[u8]) -> bool {
     }
 }
 
+/// Segment `number` of a TCP connection.
+fn tcp_segment(number: u16, len: usize) -> Vec<u8> {
+    let headers = eth(MACS[0], MACS[1]) / ipv4(POD, FAR).id(number);
+    let tcp = tcp(7, 53, 0x10).seq(u32::from(number) * u32::try_from(len).unwrap());
+    (headers / tcp / content(number, len)).bytes()
+}
+
 /// Of `count` datagrams of one flow, what is sent as one.
 fn together(count: u16, len: usize, limit: usize) -> (usize, Option<(Vec<u8>, Offload)>) {
+    of_those((0..count).map(|number| datagram(7, number, len)), limit)
+}
+
+/// Of these frames, how many are taken, and what is sent as one.
+fn of_those(
+    frames: impl Iterator<Item = Vec<u8>>,
+    limit: usize,
+) -> (usize, Option<(Vec<u8>, Offload)>) {
     let mut pool = FramePool::new(100);
     let mut gather = Gather::new(limit);
     let mut accepted = 0;
-    for number in 0..count {
-        if !taken(&mut gather, &mut pool, &datagram(7, number, len)) {
+    for frame in frames {
+        if !taken(&mut gather, &mut pool, &frame) {
             break;
         }
         accepted += 1;
@@ -94,6 +111,12 @@ fn few_frames_go_as_they_came_and_no_more_than_the_limits_together() {
         "44 x 1472 + 42 bytes"
     );
     assert_eq!(together(90, 100, 1000).0, 9, "9 x 100 + 42 bytes");
+    // Of TCP the kernel would take more, but so many have a place in one call.
+    let (accepted, joined) = of_those((0..90).map(|n| tcp_segment(n, 18)), MAX_SUPERFRAME);
+    let (bytes, offload) = joined.unwrap();
+    assert_eq!(accepted, MOST);
+    let sent: Vec<_> = (0..64).map(|number| tcp_segment(number, 18)).collect();
+    assert_eq!(on_wire(&bytes, offload), sent);
 }
 
 #[test]
@@ -128,6 +151,9 @@ fn what_does_not_go_on_is_given_back() {
     frame.fill(&first);
     traced(&mut frame);
     pool.free(gather.push(frame).expect_err("a traced frame goes alone"));
+    let (bytes, offload) = superframe(&tcp_segment(0, 1000), 100);
+    let frame = offloaded(&mut pool, &bytes, offload, 500);
+    pool.free(gather.push(frame).expect_err("one that came as such too"));
 }
 
 #[test]
@@ -194,13 +220,18 @@ fn a_device_gets_adjacent_frames_as_one_and_all_in_order() {
     assert_eq!(written(&far), []);
 }
 
-/// A device that knows no superframes of UDP, as before Linux 6.2.
+/// A device that knows no superframes of UDP, as before Linux 6.2; or that has just gone.
 #[derive(Debug)]
-struct Old(UnixDatagram);
+struct Old {
+    socket: UnixDatagram,
+    is_gone: bool,
+    /// How often it was asked.
+    asked: Cell<usize>,
+}
 
 impl AsFd for Old {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
 
@@ -219,29 +250,85 @@ impl Device for Old {
         ReadError::Nothing
     }
 
+    fn write(&self, header: &[u8], head: &[u8], tail: Option<Stretch<'_>>) -> Result<usize, Errno> {
+        if self.is_gone {
+            return Err(Errno::BADF);
+        }
+        vectored::write(self.as_fd(), header, head, tail)
+    }
+
     fn write_parts(&self, _: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        self.asked.set(self.asked.get() + 1);
         Err(Errno::INVAL)
     }
 
     fn is_gone(&self, _: Errno) -> bool {
-        false
+        self.is_gone
     }
 }
 
-#[test]
-fn a_kernel_that_takes_no_such_superframes_gets_each_frame() {
-    let (near, far) = UnixDatagram::pair().unwrap();
+fn old(is_gone: bool) -> (DevicePort<Old>, UnixDatagram) {
+    let (socket, far) = UnixDatagram::pair().unwrap();
     far.set_nonblocking(true).unwrap();
-    let mut port = DevicePort::on(Old(near), "old", 1500).with_offload(Tails::new().unwrap());
+    let device = Old {
+        socket,
+        is_gone,
+        asked: Cell::new(0),
+    };
+    let port = DevicePort::on(device, "old", 1500);
+    (port.with_offload(Tails::new().unwrap()), far)
+}
+
+/// Nine datagrams of a flow in one breath.
+fn send_nine(port: &mut DevicePort<Old>, pool: &mut FramePool) -> Result<(), PortError> {
+    for number in 0..9 {
+        let mut frame = pool.alloc().unwrap();
+        frame.fill(&datagram(7, number, 18));
+        port.tx(pool, frame).unwrap();
+    }
+    port.flush(pool)
+}
+
+#[test]
+fn a_kernel_that_takes_no_such_superframes_gets_each_frame_and_is_not_asked_again() {
+    let (mut port, far) = old(false);
     let mut pool = FramePool::new(16);
     for _ in 0..2 {
-        for number in 0..9 {
-            let mut frame = pool.alloc().unwrap();
-            frame.fill(&datagram(7, number, 18));
-            port.tx(&mut pool, frame).unwrap();
-        }
-        port.flush(&mut pool).unwrap();
+        send_nine(&mut port, &mut pool).unwrap();
         assert_eq!(written(&far), [(60, None); 9]);
     }
+    assert_eq!(port.device().asked.get(), 1);
     assert_eq!((port.counters().tx_frames, pool.missing()), (18, 0));
+}
+
+/// What waited for a device that has gone is lost with it, and counted.
+#[test]
+fn frames_that_waited_for_a_device_that_has_gone_are_lost_and_counted() {
+    let (mut port, _far) = old(true);
+    let mut pool = FramePool::new(16);
+    let error = send_nine(&mut port, &mut pool).unwrap_err();
+    assert_eq!(error.operation, "write");
+    let counters = port.counters();
+    assert_eq!((counters.tx_frames, counters.tx_dropped), (0, 9));
+    assert_eq!(pool.missing(), 0);
+}
+
+/// The device's header has no word for packets in a tunnel.
+#[test]
+fn packets_in_a_tunnel_go_to_a_device_one_by_one() {
+    let (mut port, far) = port();
+    let mut pool = FramePool::new(16);
+    let mut sent = Vec::new();
+    for number in 0..9 {
+        let outer = eth(MACS[0], MACS[1]) / ipv4(POD, FAR).id(number);
+        let inner = ipv4(FAR, POD).id(number) / udp(7, 53);
+        let bytes = (outer / inner / content(number, 18)).bytes();
+        let mut frame = pool.alloc().unwrap();
+        frame.fill(&bytes);
+        port.tx(&mut pool, frame).unwrap();
+        sent.push((bytes.len(), None));
+    }
+    port.flush(&mut pool).unwrap();
+    assert_eq!(written(&far), sent);
+    assert_eq!((port.counters().tx_frames, pool.missing()), (9, 0));
 }

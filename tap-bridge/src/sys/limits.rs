@@ -35,3 +35,48 @@ pub fn raise_open_files() -> u64 {
 pub(super) fn given() -> Option<Rlimit> {
     GIVEN.get().copied()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Set in the process that has a low limit.
+    const LOW: &str = "PODWIRE_TEST_OF_LIMITS";
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    /// In a process of its own, as the limit is a process's: it takes all that it may have, and remembers what it was given.
+    #[test]
+    fn a_process_takes_as_many_as_it_may_and_knows_what_it_was_given() {
+        let Some(most) = std::env::var(LOW).ok() else {
+            // The most that such a process may have, as a shell finds out.
+            let most = shell("ulimit -n $(cat /proc/sys/fs/nr_open) 2>&-; ulimit -Hn").output();
+            let most = String::from_utf8(most.unwrap().stdout).unwrap();
+            let name = concat!(
+                module_path!(),
+                "::a_process_takes_as_many_as_it_may_and_knows_what_it_was_given"
+            );
+            let (_, name) = name.split_once("::").unwrap();
+            let mut low = shell("ulimit -Sn 64 && exec \"$0\" --exact \"$1\"");
+            let low = low.arg(std::env::current_exe().unwrap()).arg(name);
+            let output = low.env(LOW, most.trim()).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(said.contains("1 passed"), "{said}");
+            return;
+        };
+        let before = getrlimit(Resource::Nofile);
+        assert_eq!((before.current, given()), (Some(64), None));
+        assert_eq!(raise_open_files().to_string(), most);
+        let raised = getrlimit(Resource::Nofile);
+        assert_eq!(raised.current, raised.maximum);
+        // Once more changes nothing.
+        assert_eq!(raise_open_files().to_string(), most);
+        assert_eq!(given(), Some(before));
+    }
+}
