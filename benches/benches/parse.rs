@@ -1,10 +1,13 @@
 //! Ethernet + IPv4 + UDP, addresses and ports read: ours with the header checksum verified, beside the usual crates.
 
+mod common;
+
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 
 use benches::udp_frame;
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use common::Stage;
+use criterion::{Criterion, criterion_group, criterion_main};
 
 type Fields = (Ipv4Addr, Ipv4Addr, u16, u16);
 
@@ -68,30 +71,28 @@ fn parse(c: &mut Criterion) {
     let frames: Vec<Vec<u8>> = (0..256_u32)
         .map(|i| udp_frame(Ipv4Addr::from(0x0a00_0001 + (i << 8)), 64))
         .collect();
-    let mut group = c.benchmark_group("parse");
-    group.throughput(Throughput::Elements(256));
+    let mut stage = Stage::new(c, "parse");
+    let round = |parser: fn(&[u8]) -> Option<Fields>| {
+        for frame in &frames {
+            black_box(parser(black_box(frame)));
+        }
+    };
+    let expected = (
+        Ipv4Addr::new(10, 255, 0, 2),
+        Ipv4Addr::new(10, 0, 0, 1),
+        9,
+        9,
+    );
+    assert_eq!(ours(&frames[0]), Some(expected));
+    stage.ours("router-core/64B", frames.len(), || round(ours));
     for (name, parser) in [
-        ("router-core", ours as fn(&[u8]) -> Option<Fields>),
-        ("smoltcp", smoltcp_checked),
+        ("smoltcp", smoltcp_checked as fn(&[u8]) -> Option<Fields>),
         ("pnet", pnet_views),
         ("etherparse", etherparse_sliced),
     ] {
-        let expected = (
-            Ipv4Addr::new(10, 255, 0, 2),
-            Ipv4Addr::new(10, 0, 0, 1),
-            9,
-            9,
-        );
         assert_eq!(parser(&frames[0]), Some(expected), "{name} reads the same");
-        group.bench_function(format!("{name}/64B"), |b| {
-            b.iter(|| {
-                for frame in &frames {
-                    black_box(parser(black_box(frame)));
-                }
-            });
-        });
+        stage.peer(format!("{name}/64B"), frames.len(), || round(parser));
     }
-    group.finish();
 }
 
 criterion_group!(benches, parse);

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 rounds=${1:-5}
 shift || true
 [ $# -gt 0 ] || set -- ipv4-cluster ipv4-internet ipv6-cluster ipv6-internet
-mixes=${MIXES:-rand cov pfx zipf seq hot miss}
+mixes=${MIXES:-rand cov pfx zipf seq hot few miss}
 pkg-config --exists libdpdk || { echo "libdpdk-dev is not installed" >&2; exit 2; }
 
 dir=$(mktemp -d)

@@ -3,7 +3,9 @@
 //! Bench ids are `stage/shape/size`. Figures of different machines, or of one machine at different times, do not compare:
 //! run what is to be compared in one go (`cargo bench -p benches --bench parse`).
 
+pub mod allocations;
 pub mod crowd;
+pub mod family;
 pub mod flight;
 pub mod routes;
 pub mod shapes;
@@ -178,6 +180,23 @@ impl Node {
     /// # Panics
     /// With more frames than a batch takes.
     pub fn pass_from(&mut self, port: PortId, frames: &[Vec<u8>]) -> usize {
+        self.process(port, frames);
+        let sent = self.tx.len();
+        self.tx.free_all(&mut self.pool);
+        sent
+    }
+
+    /// What the router sends, first of all, for a frame from [`LEFT`].
+    #[must_use]
+    pub fn answer(&mut self, frame: Vec<u8>) -> Option<Vec<u8>> {
+        self.process(LEFT, &[frame]);
+        let sent = self.tx.iter().next();
+        let bytes = sent.map(|(_, frame)| frame.bytes().to_vec());
+        self.tx.free_all(&mut self.pool);
+        bytes
+    }
+
+    fn process(&mut self, port: PortId, frames: &[Vec<u8>]) {
         for bytes in frames {
             let mut frame = self.pool.alloc().expect("the pool is larger than a batch");
             frame.fill(bytes);
@@ -187,9 +206,6 @@ impl Node {
         self.now = self.now + Duration::from_micros(10);
         self.router
             .process(self.now, &mut self.rx, &mut self.pool, &mut self.tx);
-        let sent = self.tx.len();
-        self.tx.free_all(&mut self.pool);
-        sent
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use router_core::table::lpm4::Lpm4;
@@ -111,10 +111,19 @@ fn cluster_prefixes6() -> Vec<Ipv6Net> {
     peers.chain(pods).collect()
 }
 
+/// Where the tables of the Internet are, beside the project.
+fn data_directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data")
+}
+
+/// Whether there is data beside the project: then all of it has to be there.
+#[must_use]
+pub fn has_data() -> bool {
+    data_directory().exists()
+}
+
 fn data(name: &str) -> Result<std::fs::File, String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../shared/data")
-        .join(name);
+    let path = data_directory().join(name);
     std::fs::File::open(&path).map_err(|e| format!("{}: {e}", path.display()))
 }
 

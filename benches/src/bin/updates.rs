@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use benches::Random;
-use benches::routes::{Table, Table6};
-use ipnet::{Ipv4Net, Ipv6Net};
+use benches::family::{Lpm, Routes};
+use benches::routes::Mix;
 use router_core::table::NextHop;
-use router_core::table::lpm4::{Lpm4, Lpm4Reader};
-use router_core::table::lpm6::{Lpm6, Lpm6Reader};
+use router_core::table::lpm4::Lpm4;
+use router_core::table::lpm6::Lpm6;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -25,65 +25,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "{:<32} {:>10} {:>10} {:>10} {:>10}",
         "", "M/s", "99.9 %", "99.999 %", "longest"
     );
-    for table in [Table::Cluster, Table::Internet] {
-        let name = format!("ipv4/{}", table.name());
-        if is_wanted(&name) {
-            all::<Lpm4>(&name, table.routes(), count);
-        }
-    }
-    for table in [Table6::Cluster, Table6::Internet] {
-        let name = format!("ipv6/{}", table.name());
-        if is_wanted(&name) {
-            all::<Lpm6>(&name, table.routes(), count);
-        }
-    }
+    family::<Lpm4>(is_wanted, count);
+    family::<Lpm6>(is_wanted, count);
     Ok(())
 }
 
-/// What both families have.
-trait Lpm: Sized {
-    type Net: Copy;
-    type Reader: Send;
-    fn of(routes: &[(Self::Net, NextHop)]) -> Self;
-    fn insert(&mut self, net: Self::Net, hop: NextHop);
-    fn remove(&mut self, net: Self::Net);
-    fn reader(&mut self) -> Self::Reader;
-    /// Looks up so many addresses, beginning anywhere.
-    fn read(reader: &mut Self::Reader, random: &mut Random);
-}
-
-macro_rules! impl_lpm {
-    ($lpm:ty, $net:ty, $reader:ty, $address:ty) => {
-        impl Lpm for $lpm {
-            type Net = $net;
-            type Reader = $reader;
-            fn of(routes: &[($net, NextHop)]) -> Self {
-                Self::from_routes(routes.iter().copied()).expect("they fit")
-            }
-            fn insert(&mut self, net: $net, hop: NextHop) {
-                self.insert(net, hop).expect("it was there");
-            }
-            fn remove(&mut self, net: $net) {
-                self.remove(net).expect("it is there");
-            }
-            fn reader(&mut self) -> $reader {
-                self.reader()
-            }
-            fn read(reader: &mut $reader, random: &mut Random) {
-                let addresses: [$address; 64] = core::array::from_fn(|_| {
-                    <$address>::from(random.next_u32()) << (<$address>::BITS - 32)
-                });
-                let mut hops = [0; 64];
-                reader.lookup_batch(&addresses, &mut hops);
-                std::hint::black_box(hops);
-            }
+fn family<T: Lpm>(is_wanted: impl Fn(&str) -> bool, count: usize) {
+    for (table, routes) in T::tables() {
+        let name = format!("{}/{table}", T::FAMILY);
+        if is_wanted(&name) {
+            all::<T>(&name, routes(), count);
         }
-    };
+    }
 }
-impl_lpm!(Lpm4, Ipv4Net, Lpm4Reader, u32);
-impl_lpm!(Lpm6, Ipv6Net, Lpm6Reader, u128);
 
-fn all<T: Lpm>(name: &str, routes: Result<Vec<(T::Net, NextHop)>, String>, count: usize) {
+fn all<T: Lpm>(name: &str, routes: Routes<T>, count: usize) {
     let routes = match routes {
         Ok(routes) => routes,
         Err(reason) => return println!("SKIPPED {name}: {reason}"),
@@ -94,10 +50,15 @@ fn all<T: Lpm>(name: &str, routes: Result<Vec<(T::Net, NextHop)>, String>, count
     std::thread::scope(|scope| {
         let mut reader = table.reader();
         let done = &done;
+        let asked = T::destinations(Mix::Rand, &routes, 1 << 16);
         scope.spawn(move || {
-            let mut random = Random(3);
-            while !done.load(Ordering::Relaxed) {
-                T::read(&mut reader, &mut random);
+            let mut hops = [0; 64];
+            for asked in asked.chunks(hops.len()).cycle() {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                T::read(&mut reader, asked, &mut hops);
+                std::hint::black_box(&hops);
             }
         });
         let times = pairs(&mut table, &routes, count);
@@ -106,11 +67,15 @@ fn all<T: Lpm>(name: &str, routes: Result<Vec<(T::Net, NextHop)>, String>, count
     });
     report(
         &format!("{name}/gone"),
-        times(&routes, |&(net, _)| table.remove(net)),
+        times(&routes, |&(net, _)| {
+            table.remove(net);
+        }),
     );
     report(
         &format!("{name}/back"),
-        times(&routes, |&(net, hop)| table.insert(net, hop)),
+        times(&routes, |&(net, hop)| {
+            table.insert(net, hop);
+        }),
     );
 }
 

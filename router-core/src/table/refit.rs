@@ -111,26 +111,16 @@ impl<T: Forms> Refit<T> {
         self.stage = Stage::Clear(rib);
     }
 
-    /// Whether a second table is being filled that has passed this prefix: it wants the same update.
-    pub(super) fn wants(&self, prefix: Prefix<T::Address>) -> bool {
-        let place = |prefix: Prefix<T::Address>| (prefix.address, prefix.len);
-        match &self.stage {
-            Stage::Fill { after, .. } => after.is_some_and(|after| place(prefix) <= place(after)),
-            _ => false,
+    /// A prefix of `table` was added, changed or removed.
+    pub(super) fn turn(
+        table: &mut T,
+        refit: impl Fn(&mut T) -> &mut Self,
+        prefix: Prefix<T::Address>,
+    ) -> Turn<T> {
+        if refit(table).has_passed(prefix) {
+            let hop = table.rib().get(prefix);
+            refit(table).follow(prefix, hop);
         }
-    }
-
-    /// The update that it wanted.
-    pub(super) fn follow(&mut self, prefix: Prefix<T::Address>, hop: Option<NextHop>) {
-        if let Stage::Fill { next, .. } = &mut self.stage
-            && next.set(prefix, hop).is_err()
-        {
-            self.stage = Stage::Rest;
-        }
-    }
-
-    /// `table` was updated.
-    pub(super) fn turn(table: &mut T, refit: impl Fn(&mut T) -> &mut Self) -> Turn<T> {
         let count = table.rib().len();
         let own = refit(table);
         own.changes += 1;
@@ -156,6 +146,25 @@ impl<T: Forms> Refit<T> {
         let (stage, turn) = Self::go_on(table, stage);
         refit(table).stage = stage;
         turn
+    }
+
+    /// Whether a second table is being filled that has passed this prefix: it wants the same update.
+    fn has_passed(&self, prefix: Prefix<T::Address>) -> bool {
+        let place = |prefix: Prefix<T::Address>| (prefix.address, prefix.len);
+        match &self.stage {
+            Stage::Fill { after, .. } => after.is_some_and(|after| place(prefix) <= place(after)),
+            _ => false,
+        }
+    }
+
+    /// The update that it wants.
+    fn follow(&mut self, prefix: Prefix<T::Address>, hop: Option<NextHop>) {
+        if let Stage::Fill { next, .. } = &mut self.stage
+            && next.set(prefix, hop).is_err()
+        {
+            // The present form has room for it.
+            self.stage = Stage::Rest;
+        }
     }
 
     /// Whether another form might suit so many prefixes better by now.

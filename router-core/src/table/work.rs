@@ -40,6 +40,19 @@ fn add(prefixes: usize, cells: usize) {
 
 /// What this thread did since it last asked.
 #[cfg(test)]
-pub(super) fn done() -> Work {
+fn done() -> Work {
     DONE.take()
+}
+
+/// The most that one of these updates did.
+#[cfg(test)]
+pub(super) fn most(updates: impl Iterator<Item = ()>) -> Work {
+    done();
+    updates.fold(Work::default(), |most, ()| {
+        let done = done();
+        Work {
+            prefixes: most.prefixes.max(done.prefixes),
+            cells: most.cells.max(done.cells),
+        }
+    })
 }

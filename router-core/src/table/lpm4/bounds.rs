@@ -1,25 +1,13 @@
 //! What the most laborious update of a large table does.
 
 use super::*;
-use crate::table::work::{self, Work};
+use crate::table::work::most;
 
 /// Prefixes of a table that is too large to be gone through at once, in a place of the address space.
 fn many(place: u32) -> impl Iterator<Item = Ipv4Net> + Clone {
     (0..20_000_u32).map(move |n| {
         let address = place + ((n * 7 % 20_000) << 6);
         Ipv4Net::new(Ipv4Addr::from_bits(address), 26).unwrap()
-    })
-}
-
-/// What the most laborious of these updates did: prefixes gone through, cells of tables made.
-fn most(updates: impl Iterator<Item = ()>) -> Work {
-    work::done();
-    updates.fold(Work::default(), |most, ()| {
-        let done = work::done();
-        Work {
-            prefixes: most.prefixes.max(done.prefixes),
-            cells: most.cells.max(done.cells),
-        }
     })
 }
 

@@ -15,6 +15,8 @@
 //! which is memory's work alone.
 
 mod cells;
+mod editor;
+mod groups;
 mod shape;
 
 use alloc::sync::Arc;
@@ -22,7 +24,9 @@ use core::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use self::cells::{BORDERS, Editor, Groups, MAX_GROUPS, Table, Window};
+use self::cells::{BORDERS, MAX_GROUPS, Table, Window};
+use self::editor::Editor;
+use self::groups::Groups;
 use super::limbo::Limbo;
 use super::refit::{Forms, Refit, Turn};
 use super::rib::LEVELS;
@@ -238,15 +242,11 @@ impl Lpm4 {
         if self.pinned.is_some() {
             return;
         }
-        if self.refit.wants(prefix) {
-            let hop = self.rib.get(prefix);
-            self.refit.follow(prefix, hop);
-        }
-        match Refit::turn(self, |lpm| &mut lpm.refit) {
+        match Refit::turn(self, |lpm| &mut lpm.refit, prefix) {
             Turn::Nothing => {}
             Turn::Choose => {
                 let (window, groups) = shape::choose(&self.rib);
-                if window != self.table.window() {
+                if window != self.table.window() || self.table.groups() > 4 * groups {
                     // Without room for another form the present one stays: its answers are as good.
                     let _kept = self.build(window, groups);
                 }
@@ -323,7 +323,9 @@ impl Forms for Lpm4 {
     type Form = Window;
 
     fn better(&self, some: &[Prefix], each: usize) -> Option<Window> {
-        shape::better(some, each, self.table.window())
+        let window = self.table.window();
+        let is_empty = self.table.groups() > 4 * shape::with_spare(self.groups.used(), window);
+        shape::better(some, each, window).or_else(|| is_empty.then_some(window))
     }
 
     fn empty(&self, form: Window) -> Self {

@@ -186,10 +186,12 @@ fn densest(prefixes: &[Cells], size: u32) -> Caught {
     let mut tail = prefixes.iter().filter(fits).peekable();
     let mut caught = Caught::default();
     for &Cells { last, gain, .. } in prefixes.iter().filter(fits) {
-        // A window that ends with this prefix: what begins before its first cell falls out at the other side.
+        // A window that ends with this prefix, or with one that holds it: what begins before its first cell falls out at
+        // the other side.
         caught.count += 1;
         caught.gain += gain;
-        let low = last.saturating_sub(size - 1);
+        caught.end = caught.end.max(last.saturating_add(1));
+        let low = caught.end.saturating_sub(size);
         while let Some(gone) = tail.next_if(|cells| cells.first < low) {
             caught.count -= 1;
             caught.gain -= gone.gain;
@@ -197,12 +199,7 @@ fn densest(prefixes: &[Cells], size: u32) -> Caught {
         if let Some(&&Cells { first, .. }) = tail.peek()
             && caught.gain > best.gain
         {
-            let end = last.saturating_add(1);
-            best = Caught {
-                first,
-                end,
-                ..caught
-            };
+            best = Caught { first, ..caught };
         }
     }
     best

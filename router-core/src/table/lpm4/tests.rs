@@ -309,6 +309,45 @@ fn own_pods_and_peers_lie_in_the_window_of_a_node() {
     }
 }
 
+/// A prefix that begins and ends in the window lies in it with all its addresses, whatever longer ones it holds: a Calico node's
+/// block, and the first pods in it.
+#[test]
+fn a_prefix_that_holds_others_lies_in_the_window_as_a_whole() {
+    let net = |text: &str| text.parse().unwrap();
+    let block = (net("10.244.7.64/26"), 1);
+    let pods = (64..70).map(|n| (net(&format!("10.244.7.{n}/32")), 2));
+    let lpm = Lpm4::from_routes(pods.chain([block])).unwrap();
+    let window = lpm.table.window();
+    assert_eq!((window.first(), window.end()), (0x0af4_0740, 0x0af4_0780));
+}
+
+/// Groups that were wanted once are no reason to keep the memory.
+#[test]
+fn a_table_in_the_same_window_becomes_smaller_again() {
+    for count in [2_000, 20_000] {
+        let net = |address: u32, len| Ipv4Net::new(Ipv4Addr::from_bits(address), len).unwrap();
+        let inside = (0..count).map(|n| (net(0x0a00_0000 + (n << 8), 24), 1));
+        // A group or two for each, far from everything else.
+        let others = || (0..1_500).map(|n| net(0x4000_0000 + n * 0x0001_2300, 32));
+        let mut lpm = Lpm4::from_routes(inside.clone()).unwrap();
+        let (window, before) = (lpm.table.window(), lpm.memory().0);
+        for net in others() {
+            lpm.insert(net, 2).unwrap();
+        }
+        assert!(lpm.memory().0 > 10 * before);
+        for net in others() {
+            assert_eq!(lpm.remove(net), Some(2));
+        }
+        for (net, _) in inside.cycle().take(150_000) {
+            lpm.insert(net, 1).unwrap();
+            lpm.insert(net, 2).unwrap();
+        }
+        assert_eq!(lpm.table.window(), window);
+        let after = lpm.memory().0;
+        assert!(after < 4 * before, "{count}: {before}, then {after} bytes");
+    }
+}
+
 #[test]
 fn the_form_follows_a_table_that_grows_and_shrinks() {
     let mut lpm = Lpm4::new();

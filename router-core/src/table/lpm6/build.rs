@@ -3,7 +3,8 @@
 use alloc::vec::Vec;
 
 use super::answers::Answers;
-use super::nodes::{LINE, Table, Window};
+use super::nodes::{LINE, Table};
+use super::window::Window;
 use super::{NO_ROUTE, NextHop, Prefix, Rib};
 use crate::table::rib::Address as _;
 

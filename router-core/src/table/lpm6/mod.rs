@@ -16,9 +16,11 @@
 mod answers;
 mod build;
 mod lines;
+mod lookup;
 mod nodes;
 mod shape;
 mod update;
+mod window;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -27,7 +29,8 @@ use core::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 
 use self::lines::Lines;
-use self::nodes::{Form, Table, Window};
+use self::nodes::{Form, Table};
+use self::window::Window;
 use super::limbo::Limbo;
 use super::refit::{Forms, Refit, Turn};
 use super::shared::Shared;
@@ -208,11 +211,7 @@ impl Lpm6 {
         if self.pinned.is_some() {
             return;
         }
-        if self.refit.wants(prefix) {
-            let hop = self.rib.get(prefix);
-            self.refit.follow(prefix, hop);
-        }
-        match Refit::turn(self, |lpm| &mut lpm.refit) {
+        match Refit::turn(self, |lpm| &mut lpm.refit, prefix) {
             Turn::Nothing => {}
             Turn::Choose => {
                 let prefixes: Vec<Prefix> = self.rib.iter().map(|(prefix, _)| prefix).collect();

@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 
 use super::Prefix;
-use super::nodes::Window;
+use super::window::Window;
 
 /// A window has at most so many cells (4 MB), and fewer for few prefixes.
 const MAX_CELLS: u64 = 1 << 20;
@@ -32,9 +32,11 @@ pub(super) fn choose(prefixes: &[Prefix], each: usize) -> (Window, usize) {
                 .map(|prefix| (cell(prefix.address), cell(prefix.last())))
                 .filter(|(first, last)| last - first < limit),
         );
-        // A window that ends with this prefix: what begins before its first cell falls out at the other side.
-        let mut tail = 0;
-        for (nth, &(_, last)) in cells.iter().enumerate() {
+        // A window that ends with this prefix, or with one that holds it: what begins before its first cell falls out at
+        // the other side.
+        let (mut tail, mut last) = (0, 0);
+        for (nth, cell) in cells.iter().enumerate() {
+            last = last.max(cell.1);
             while cells[tail].0 + limit <= last {
                 tail += 1;
             }

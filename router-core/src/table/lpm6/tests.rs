@@ -281,6 +281,21 @@ fn the_window_follows_a_table_that_grows_and_shrinks() {
     assert!(lpm.memory().0 < 10_000, "{:?} bytes", lpm.memory());
 }
 
+/// A prefix that begins and ends in the window lies in it with all its addresses, whatever longer ones it holds.
+#[test]
+fn a_prefix_that_holds_others_lies_in_the_window_as_a_whole() {
+    let net = |text: &str| text.parse().unwrap();
+    let block = (net("fd00:10:244:700::/58"), 1);
+    let pods = (0..6).map(|n| (net(&format!("fd00:10:244:70{n}::/64")), 2));
+    let lpm = Lpm6::from_routes(pods.chain([block])).unwrap();
+    let last: Ipv6Addr = "fd00:10:244:73f::1".parse().unwrap();
+    assert!(
+        lpm.table.window.contains(last.to_bits()),
+        "{:?}",
+        lpm.table.window
+    );
+}
+
 /// Nodes become wide and narrow again under updates, and are the same to look-ups.
 #[test]
 fn nodes_change_their_form_as_prefixes_come_and_go() {
