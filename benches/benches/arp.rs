@@ -155,8 +155,8 @@ fn arp(c: &mut Criterion) {
     );
 
     stage.ours("reply/42B", BATCH, || node.pass(&frames));
-    stage.peer("reply-smoltcp/42B", BATCH, || smoltcp.pass());
-    stage.peer("reply-pnet/42B", BATCH, || {
+    stage.measure("reply-smoltcp/42B", BATCH, || smoltcp.pass());
+    stage.measure("reply-pnet/42B", BATCH, || {
         for frame in &frames {
             black_box(pnet_views(black_box(frame), &mut reply));
         }

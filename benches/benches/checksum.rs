@@ -34,9 +34,9 @@ fn checksum(c: &mut Criterion) {
             assert_eq!(ours(bytes), theirs, "the same sum");
         }
         stage.ours(format!("sum/{len}B"), SUMS, || sums(bytes, ours));
-        stage.peer(format!("sum-pnet/{len}B"), SUMS, || sums(bytes, pnet));
-        stage.peer(format!("sum-smoltcp/{len}B"), SUMS, || sums(bytes, smoltcp));
-        stage.peer(format!("sum-etherparse/{len}B"), SUMS, || {
+        stage.measure(format!("sum-pnet/{len}B"), SUMS, || sums(bytes, pnet));
+        stage.measure(format!("sum-smoltcp/{len}B"), SUMS, || sums(bytes, smoltcp));
+        stage.measure(format!("sum-etherparse/{len}B"), SUMS, || {
             sums(bytes, etherparse);
         });
     }

@@ -91,7 +91,7 @@ fn parse(c: &mut Criterion) {
         ("etherparse", etherparse_sliced),
     ] {
         assert_eq!(parser(&frames[0]), Some(expected), "{name} reads the same");
-        stage.peer(format!("{name}/64B"), frames.len(), || round(parser));
+        stage.measure(format!("{name}/64B"), frames.len(), || round(parser));
     }
 }
 

@@ -27,7 +27,7 @@ impl<T: Lpm> Oracle<T> {
             let (address, len) = T::bits(net);
             lengths[usize::from(len)].insert(address, hop);
         }
-        let lengths = (0..).zip(lengths).rev();
+        let lengths = (0..=128).rev().zip(lengths.into_iter().rev());
         Self(lengths.filter(|(_, hops)| !hops.is_empty()).collect())
     }
 

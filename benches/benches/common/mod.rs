@@ -12,14 +12,14 @@ use criterion::{BenchmarkGroup, Criterion, Throughput};
 static ALLOCATOR: Counting = Counting;
 
 /// A group of loops that do the same.
-pub struct Stage<'a> {
+pub(crate) struct Stage<'a> {
     name: String,
     group: BenchmarkGroup<'a, WallTime>,
 }
 
 impl<'a> Stage<'a> {
     /// A group of this name.
-    pub fn new(c: &'a mut Criterion, name: impl Into<String>) -> Self {
+    pub(crate) fn new(c: &'a mut Criterion, name: impl Into<String>) -> Self {
         let name = name.into();
         let mut group = c.benchmark_group(&name);
         group.throughput(Throughput::Elements(1));
@@ -30,7 +30,7 @@ impl<'a> Stage<'a> {
     ///
     /// # Panics
     /// When a packet causes an allocation.
-    pub fn ours<T>(&mut self, id: impl Display, packets: usize, round: impl FnMut() -> T) {
+    pub(crate) fn ours<T>(&mut self, id: impl Display, packets: usize, round: impl FnMut() -> T) {
         let allocations = self.measure(&id, packets, round);
         assert_eq!(
             allocations, 0,
@@ -39,15 +39,10 @@ impl<'a> Stage<'a> {
         );
     }
 
-    /// Another's that does the same.
-    pub fn peer<T>(&mut self, id: impl Display, packets: usize, round: impl FnMut() -> T) {
-        self.measure(&id, packets, round);
-    }
-
-    /// Gives the allocations of a round that is not the first.
-    fn measure<T>(
+    /// The same for anybody, who may allocate. Gives the allocations of a round that is not the first.
+    pub(crate) fn measure<T>(
         &mut self,
-        id: &impl Display,
+        id: impl Display,
         packets: usize,
         mut round: impl FnMut() -> T,
     ) -> u64 {

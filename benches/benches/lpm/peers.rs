@@ -13,7 +13,7 @@ use router_core::table::lpm4::Lpm4;
 use router_core::table::lpm6::Lpm6;
 
 /// A table of the same routes as ours.
-pub trait Lookup<T: Lpm> {
+pub(crate) trait Lookup<T: Lpm> {
     /// Its name in bench ids.
     const NAME: &'static str;
 
@@ -25,14 +25,13 @@ pub trait Lookup<T: Lpm> {
 }
 
 /// A table that changes.
-pub trait Updates<T: Lpm> {
+pub(crate) trait Updates<T: Lpm> {
     /// Takes a prefix that is there out and puts it back.
     fn update(&mut self, net: T::Net, hop: NextHop);
 }
 
 /// Who stands beside a table of ours.
-#[expect(missing_docs, reason = "the crates' own names")]
-pub trait Peers: Lpm {
+pub(crate) trait Peers: Lpm {
     type PrefixTrie: Lookup<Self> + Updates<Self>;
     type Treebitmap: Lookup<Self> + Updates<Self>;
     type Poptrie: Lookup<Self> + Updates<Self>;

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! Cost: eight prefixes for each update while it lasts, less than two thirds of a microsecond each on average; memory of
-//! both tables while one is filled. It begins after a quarter more or fewer prefixes than the last time, or twice as many
-//! changes as there are prefixes.
+//! both tables while one is filled. It begins after half as many prefixes more than the last time, a third fewer, or twice as
+//! many changes as there are prefixes: of a table that grows from nothing each prefix is filled in about three times.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -171,7 +171,7 @@ impl<T: Forms> Refit<T> {
     fn is_stale(&self, count: usize) -> bool {
         let then = self.chosen_for;
         let many = 64 + then.min(count);
-        self.changes > 2 * many || then.abs_diff(count) > many / 4 && self.changes > 64
+        self.changes > 2 * many || then.abs_diff(count) > many / 2 && self.changes > 64
     }
 
     /// A stretch.

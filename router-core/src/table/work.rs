@@ -56,3 +56,11 @@ pub(super) fn most(updates: impl Iterator<Item = ()>) -> Work {
         }
     })
 }
+
+/// What these updates did together.
+#[cfg(test)]
+pub(super) fn all(updates: impl Iterator<Item = ()>) -> Work {
+    done();
+    updates.for_each(drop);
+    done()
+}

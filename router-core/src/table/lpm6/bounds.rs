@@ -1,7 +1,9 @@
 //! What the most laborious update of a large table does.
 
+use alloc::vec::Vec;
+
 use super::*;
-use crate::table::work::most;
+use crate::table::work::{all, most};
 
 /// Prefixes of a table that is too large to be gone through at once, in a place of the address space.
 fn many(place: u128) -> impl Iterator<Item = Ipv6Net> + Clone {
@@ -56,4 +58,19 @@ fn no_update_goes_through_all_prefixes() {
     }
     assert_eq!((at_random.prefixes, elsewhere.prefixes), (256, 256));
     assert!(lpm.memory().0 < 100_000, "{:?} bytes", lpm.memory());
+}
+
+/// A table that grows from nothing in the order of its addresses, which always leaves its window behind, does not spend its time
+/// with new windows: a prefix is looked at and filled in again a few times, in all.
+#[test]
+fn growing_goes_through_each_prefix_a_few_times() {
+    let mut nets: Vec<_> = (0..6).flat_map(|n| many(0x2001_0000 + n)).collect();
+    nets.sort();
+    let mut lpm = Lpm6::new();
+    let all = all(nets
+        .iter()
+        .map(|&net| assert_eq!(lpm.insert(net, 1), Ok(None))))
+    .prefixes;
+    assert!(nets.iter().all(|net| lpm.lookup(net.addr()) == 1));
+    assert!(all < 4 * nets.len(), "{all} for {}", nets.len());
 }
