@@ -37,7 +37,7 @@ pub(super) fn choose(prefixes: &[Prefix], each: usize) -> (Window, usize) {
         let (mut tail, mut last) = (0, 0);
         for (nth, cell) in cells.iter().enumerate() {
             last = last.max(cell.1);
-            while cells[tail].0 + limit <= last {
+            while last - cells[tail].0 >= limit {
                 tail += 1;
             }
             let low = cells[tail].0;

@@ -296,6 +296,32 @@ fn a_prefix_that_holds_others_lies_in_the_window_as_a_whole() {
     );
 }
 
+/// The window may be the last there is.
+#[test]
+fn a_window_reaches_to_the_last_address() {
+    let net = |n: u128| Ipv6Net::new(Ipv6Addr::from_bits(n << 64), 64).unwrap();
+    let last = u128::from(u64::MAX);
+    let nets: Vec<_> = (0..6_000).map(|n| net(last - n)).collect();
+    let mut lpm = Lpm6::from_routes(nets.iter().map(|&net| (net, 1))).unwrap();
+    assert!(
+        lpm.table.window.contains(u128::MAX),
+        "{:?}",
+        lpm.table.window
+    );
+    // A large table comes to its next window through samples.
+    for round in 2..6 {
+        for &net in &nets {
+            assert_eq!(lpm.insert(net, round), Ok(Some(round - 1)));
+        }
+    }
+    for n in 6_000..20_000 {
+        assert_eq!(lpm.insert(net(last - n), 7), Ok(None));
+    }
+    assert_eq!(lpm.lookup(Ipv6Addr::from_bits(u128::MAX)), 5);
+    assert_eq!(lpm.lookup(net(last - 19_999).addr()), 7);
+    assert_eq!(lpm.lookup(net(last - 20_000).addr()), NO_ROUTE);
+}
+
 /// Nodes become wide and narrow again under updates, and are the same to look-ups.
 #[test]
 fn nodes_change_their_form_as_prefixes_come_and_go() {
