@@ -144,7 +144,12 @@ impl<T: Forms> Refit<T> {
         }
         let stage = core::mem::replace(&mut own.stage, Stage::Rest);
         let (stage, turn) = Self::go_on(table, stage);
-        refit(table).stage = stage;
+        let own = refit(table);
+        own.stage = stage;
+        if let Turn::Take(_) = turn {
+            // All that came meanwhile is in it.
+            own.chosen_for = count;
+        }
         turn
     }
 

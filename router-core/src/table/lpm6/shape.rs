@@ -62,22 +62,20 @@ pub(super) fn better(prefixes: &[Prefix], each: usize, present: Window) -> Optio
     if window == present || !is_large && saved <= now + little {
         return None;
     }
-    let caught = u64::try_from(saved / window.level.max(1)).unwrap_or(1);
+    if each == 1 || window == Window::NONE {
+        return Some(window);
+    }
+    let caught = u64::try_from(saved / window.level).unwrap_or(1);
     let beyond = 2 * u64::from(window.cells) / caught.max(1);
     let beyond = beyond.min(limit.saturating_sub(window.cells.into()) / 2);
-    let last = u64::MAX >> (64 - 8 * window.level.max(1));
+    let last = u64::MAX >> (64 - 8 * window.level);
     let low = window.low.saturating_sub(beyond);
-    let high = (window.low + u64::from(window.cells) - 1)
-        .saturating_add(beyond)
-        .min(last);
-    Some(if each == 1 || window == Window::NONE {
-        window
-    } else {
-        Window {
-            low,
-            cells: u32::try_from(high - low + 1).unwrap_or(window.cells),
-            ..window
-        }
+    let high = window.low + u64::from(window.cells - 1);
+    let high = high.saturating_add(beyond).min(last);
+    Some(Window {
+        low,
+        cells: u32::try_from(high - low + 1).unwrap_or(window.cells),
+        ..window
     })
 }
 
