@@ -30,7 +30,7 @@ pub trait Lpm: Debug + Sized {
     type Reader: Send;
 
     /// Name and routes of a node's table and of the Internet's; the reason if they are not to be had here.
-    fn tables() -> [(&'static str, fn() -> Routes<Self>); 2];
+    fn tables() -> [Named<Self>; 2];
 
     /// So many destinations.
     fn destinations(mix: Mix, routes: &[(Self::Net, NextHop)], count: usize) -> Vec<Self::Bits>;
@@ -95,6 +95,9 @@ pub trait Lpm: Debug + Sized {
 /// The routes of a table, or why there are none here.
 pub type Routes<T> = Result<Vec<(<T as Lpm>::Net, NextHop)>, String>;
 
+/// A table's name and how to come to its routes.
+pub type Named<T> = (&'static str, fn() -> Routes<T>);
+
 macro_rules! impl_lpm {
     ($lpm:ty, $name:literal, $family:literal, $internet:literal, $table:ty, $net:ty, $bits:ty, $addr:ty, $reader:ty, $destinations:ident) => {
         impl Lpm for $lpm {
@@ -106,7 +109,7 @@ macro_rules! impl_lpm {
             type Addr = $addr;
             type Reader = $reader;
 
-            fn tables() -> [(&'static str, fn() -> Routes<Self>); 2] {
+            fn tables() -> [Named<Self>; 2] {
                 [
                     (<$table>::Cluster.name(), || <$table>::Cluster.routes()),
                     (<$table>::Internet.name(), || <$table>::Internet.routes()),

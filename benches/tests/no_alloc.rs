@@ -37,7 +37,7 @@ fn assert_none<T>(what: &str, mut round: impl FnMut() -> T) {
 /// As many peers' packets as a batch takes.
 fn spread(len: usize) -> Vec<Vec<u8>> {
     (0..256_u32)
-        .map(|i| udp_frame(Ipv4Addr::from(0x0a00_0007 + (i * 19 << 8)), len))
+        .map(|i| udp_frame(Ipv4Addr::from(0x0a00_0007 + ((i * 19) << 8)), len))
         .collect()
 }
 

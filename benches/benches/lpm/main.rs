@@ -16,7 +16,8 @@ use benches::allocations;
 use benches::family::Lpm;
 use benches::routes::{Mix, measuring};
 use common::Stage;
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use router_core::arch::Kernel;
 use router_core::table::lpm4::Lpm4;
 use router_core::table::lpm6::Lpm6;
@@ -100,22 +101,17 @@ fn lookups<T: Lpm + Peers>(
         let addresses: Vec<T::Addr> = bits.iter().copied().map(T::addr).collect();
         let found = |hop: NextHop| if hop == NO_ROUTE { 0 } else { u64::from(hop) };
         let sum = bits.iter().map(|&dst| found(ours.lookup(dst))).sum();
-        let mut hops = [0; BATCH];
-        let mut batches = |look_up: &mut dyn FnMut(&[T::Bits], &mut [NextHop])| {
-            for bits in bits.chunks(BATCH) {
-                look_up(bits, &mut hops);
-                black_box(&mut hops);
-            }
-        };
         let mut stage = Stage::new(c, name(mix.name()));
         stage.ours("batch", bits.len(), || {
-            batches(&mut |bits, hops| ours.lookup_batch(bits, hops));
+            batches::<T>(&bits, |bits, hops| ours.lookup_batch(bits, hops));
         });
         stage.ours("batch-portable", bits.len(), || {
-            batches(&mut |bits, hops| ours.lookup_batch_by(Kernel::PORTABLE, bits, hops));
+            batches::<T>(&bits, |bits, hops| {
+                ours.lookup_batch_by(Kernel::PORTABLE, bits, hops);
+            });
         });
         stage.ours("reader", bits.len(), || {
-            batches(&mut |bits, hops| T::read(&mut reader, bits, hops));
+            batches::<T>(&bits, |bits, hops| T::read(&mut reader, bits, hops));
         });
         stage.ours("scalar", bits.len(), || -> u64 {
             bits.iter().map(|&dst| u64::from(ours.lookup(dst))).sum()
@@ -128,6 +124,15 @@ fn lookups<T: Lpm + Peers>(
     }
 }
 
+/// So many addresses at a time.
+fn batches<T: Lpm>(bits: &[T::Bits], mut look_up: impl FnMut(&[T::Bits], &mut [NextHop])) {
+    let mut hops = [0; BATCH];
+    for bits in bits.chunks(BATCH) {
+        look_up(bits, &mut hops);
+        black_box(&mut hops);
+    }
+}
+
 fn updates<T: Lpm + Peers>(
     c: &mut Criterion,
     name: &str,
@@ -135,6 +140,15 @@ fn updates<T: Lpm + Peers>(
     ours: &mut T,
     all: &mut All<T>,
 ) {
+    fn peer<T: Lpm, P: Lookup<T> + Updates<T>>(
+        group: &mut BenchmarkGroup<'_, WallTime>,
+        peer: &mut P,
+        some: &[(T::Net, NextHop)],
+    ) {
+        group.bench_function(P::NAME, |b| {
+            b.iter(|| some.iter().for_each(|&(net, hop)| peer.update(net, hop)));
+        });
+    }
     let count = if measuring() { 1_000 } else { 50 };
     let step = routes.len() / count;
     // Not in the order in which they were inserted.
@@ -150,40 +164,28 @@ fn updates<T: Lpm + Peers>(
             }
         });
     });
-    let mut peer = |name, update: &mut dyn FnMut(T::Net, NextHop)| {
-        group.bench_function(name, |b| {
-            b.iter(|| some.iter().for_each(|&(net, hop)| update(net, hop)));
-        });
-    };
-    peer("prefix-trie", &mut |net, hop| {
-        all.prefix_trie.update(net, hop)
-    });
-    peer("treebitmap", &mut |net, hop| {
-        all.treebitmap.update(net, hop)
-    });
-    peer("poptrie", &mut |net, hop| all.poptrie.update(net, hop));
+    peer(&mut group, &mut all.prefix_trie, &some);
+    peer(&mut group, &mut all.treebitmap, &some);
+    peer(&mut group, &mut all.poptrie, &some);
     // Its compressed form takes none.
-    peer("iptrie-radix", &mut |net, hop| {
-        all.iptrie_radix.update(net, hop)
-    });
+    peer(&mut group, &mut all.iptrie_radix, &some);
 }
 
 fn builds<T: Lpm + Peers>(c: &mut Criterion, name: &str, routes: &[(T::Net, NextHop)]) {
+    fn peer<T: Lpm, P: Lookup<T>>(
+        group: &mut BenchmarkGroup<'_, WallTime>,
+        routes: &[(T::Net, NextHop)],
+    ) {
+        group.bench_function(P::NAME, |b| b.iter(|| P::of(routes)));
+    }
     let mut group = c.benchmark_group(name);
     group.throughput(Throughput::Elements(routes.len() as u64));
-    let mut build = |name, build: &dyn Fn()| {
-        group.bench_function(name, |b| b.iter(build));
-    };
-    build("ours", &|| drop(black_box(T::of(routes))));
-    build("prefix-trie", &|| {
-        drop(black_box(T::PrefixTrie::of(routes)))
-    });
-    build("treebitmap", &|| drop(black_box(T::Treebitmap::of(routes))));
-    build("poptrie", &|| drop(black_box(T::Poptrie::of(routes))));
-    build("iptrie", &|| drop(black_box(T::IpTrie::of(routes))));
-    build("iptrie-radix", &|| {
-        drop(black_box(T::IpTrieRadix::of(routes)))
-    });
+    group.bench_function("ours", |b| b.iter(|| T::of(routes)));
+    peer::<T, T::PrefixTrie>(&mut group, routes);
+    peer::<T, T::Treebitmap>(&mut group, routes);
+    peer::<T, T::Poptrie>(&mut group, routes);
+    peer::<T, T::IpTrie>(&mut group, routes);
+    peer::<T, T::IpTrieRadix>(&mut group, routes);
 }
 
 criterion_group! {
