@@ -3,15 +3,19 @@
 
 use core::net::Ipv4Addr;
 
+use benches::crowd::Crowd;
 use benches::flight::Flight;
 use benches::{Node, arp_request, udp_frame};
+use router_core::testing::crowd::Session;
 
 const IN_FLIGHT: u32 = 256;
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 8] = [
     "round",
     "forward",
     "forward-1000-neighbours",
     "masquerade",
+    "requests",
+    "replies",
     "arp",
     "no-route",
 ];
@@ -37,11 +41,22 @@ fn main() -> Result<(), String> {
 }
 
 /// A loop's one round, which gives the number of frames that were sent. `round` only moves handles; the others copy each
-/// frame into the pool.
+/// frame into the pool. `masquerade` has no UDP checksums and one port on either side, `requests` and `replies` have
+/// checksums and the twenty ports of a crowd's clients on one side.
 fn scenario(name: &str) -> Option<Box<dyn FnMut() -> usize>> {
     if name == "round" {
         let mut flight = Flight::cluster(IN_FLIGHT as usize, 60);
         return Some(Box::new(move || flight.pass()));
+    }
+    if matches!(name, "requests" | "replies") {
+        let mut crowd = Crowd::new(IN_FLIGHT);
+        crowd.grow(IN_FLIGHT);
+        let all = (0..IN_FLIGHT).map(Session);
+        let frames: Vec<_> = match name {
+            "requests" => all.map(|session| crowd.request(session)).collect(),
+            _ => all.map(|session| crowd.reply(session)).collect(),
+        };
+        return Some(Box::new(move || crowd.pass(&frames)));
     }
     let spread = |first: u32| {
         (0..IN_FLIGHT)

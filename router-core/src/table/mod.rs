@@ -1,6 +1,7 @@
 //! Pure data structures with a cost model in their documentation. They know nothing of packets.
 
 pub mod claims;
+mod cuckoo;
 pub mod flow;
 pub(crate) mod index;
 mod limbo;

@@ -4,7 +4,7 @@
 //! with their values and a count in 64 bytes; a key is in one of two buckets, its first choice or its second. The count
 //! says how many keys would have this bucket as their first choice but are in their second, so that a look-up for a key
 //! that is not there ends, mostly, after one line. An insertion into two full buckets moves other keys to their other
-//! bucket, along the shortest path that a search of bounded breadth finds.
+//! bucket: see `cuckoo`.
 //!
 //! Keys are chosen by attackers: the hash is two folded multiplications under a secret of 256 bits drawn from the
 //! seed. Whoever does not know it can't aim at a bucket.
@@ -12,17 +12,16 @@
 //! # Cost
 //! A hit: one or two cache lines; a miss: one, seldom two. Of a full table's keys a fifth are in their second bucket.
 //! [`FlowTable::get_batch`] has `AHEAD` lines on their way at once. An insertion: the two lines, and at a load above 0.7 a
-//! search now and then, bounded by `REACH` buckets. Nothing allocates after [`FlowTable::new`]; there is no scan and no rehash. Memory: 64 bytes for
-//! every 2.4 keys of the capacity, 26.7 bytes per key, and 1 kB; the system has to give only what was ever written to.
+//! bounded search now and then. Nothing allocates after [`FlowTable::new`]; there is no scan and no rehash. Memory: 64 bytes
+//! for every 2.4 keys of the capacity, 26.7 bytes per key, and 1 kB; the system has to give only what was ever written to.
 
 use crate::arch::{Line, Lines, prefetch, word_beside};
 use crate::random::Rng;
+use crate::table::cuckoo::{self, Buckets, Place};
 
 /// Keys in a bucket.
 const WAYS: usize = 3;
 const _: () = assert!(BATCH.is_multiple_of(AHEAD));
-/// Buckets that an insertion looks at in search of a free place.
-const REACH: usize = 256;
 /// Buckets on top of what the capacity asks for.
 const SPARE: usize = 16;
 /// Look-ups whose first bucket is on its way.
@@ -53,13 +52,6 @@ pub struct FlowTable {
     capacity: usize,
 }
 
-/// A place in a bucket.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    line: usize,
-    way: usize,
-}
-
 /// Where a key may be: its first bucket, by number, and what the second one's follows from.
 #[derive(Clone, Copy, Debug)]
 struct Choices {
@@ -78,14 +70,6 @@ impl Choices {
     fn first(self) -> usize {
         self.first as usize
     }
-}
-
-/// A step of the search for a free place: the key in `way` of the bucket of step `from` has `line` as its other bucket.
-#[derive(Clone, Copy)]
-struct Step {
-    line: usize,
-    from: usize,
-    way: usize,
 }
 
 impl FlowTable {
@@ -262,7 +246,7 @@ impl FlowTable {
         if self.len >= self.capacity || val == u32::MAX {
             return Err(InsertError::Full);
         }
-        let place = self.make_room(first, second).ok_or(InsertError::Full)?;
+        let place = cuckoo::make_room(self, first, second).ok_or(InsertError::Full)?;
         self.put(place, key, val + 1, first);
         self.len += 1;
         Ok(())
@@ -312,72 +296,29 @@ impl FlowTable {
         }
         raw
     }
+}
 
-    /// A free place in one of two buckets, after moving others if that is needed.
-    fn make_room(&mut self, first: usize, second: usize) -> Option<Place> {
-        for line in [first, second] {
-            if let Some(way) = free_way(self.lines.get(line)?) {
-                return Some(Place { line, way });
-            }
-        }
-        let root = |line| Step {
-            line,
-            from: usize::MAX,
-            way: 0,
-        };
-        let mut steps = [root(first); REACH];
-        *steps.get_mut(1)? = root(second);
-        let mut known = 2;
-        let mut at = 0;
-        while at < known {
-            let here = *steps.get(at)?;
-            for way in 0..WAYS {
-                let key = key_at(self.lines.get(here.line)?, way);
-                let (a, b) = self.choices(key);
-                let line = if a == here.line { b } else { a };
-                let step = Step {
-                    line,
-                    from: at,
-                    way,
-                };
-                if let Some(free) = free_way(self.lines.get(line)?) {
-                    return self.shift(&steps, step, free);
-                }
-                if let Some(place) = steps.get_mut(known) {
-                    *place = step;
-                    known += 1;
-                }
-            }
-            at += 1;
-        }
-        None
+impl Buckets for FlowTable {
+    const WAYS: usize = WAYS;
+
+    fn free_way(&self, line: usize) -> Option<usize> {
+        let line = self.lines.get(line)?;
+        (0..WAYS).find(|&way| value(line, way) == 0)
     }
 
-    /// Moves keys along the path that ends with `last`, in whose bucket `way` is free, and gives the place that becomes
-    /// free at its beginning. The search is breadth first, so no bucket is twice on a path: the second time could not
-    /// have found a free place that the first had not found before.
-    fn shift(&mut self, steps: &[Step; REACH], last: Step, mut free: usize) -> Option<Place> {
-        let mut step = last;
-        loop {
-            let parent = *steps.get(step.from)?;
-            let from = Place {
-                line: parent.line,
-                way: step.way,
-            };
-            let to = Place {
-                line: step.line,
-                way: free,
-            };
-            let key = key_at(self.lines.get(from.line)?, from.way);
-            let (first, _) = self.choices(key);
-            let raw = self.clear(from, first);
-            self.put(to, key, raw, first);
-            if parent.from == usize::MAX {
-                return Some(from);
-            }
-            free = from.way;
-            step = parent;
-        }
+    fn other_of(&self, place: Place) -> Option<usize> {
+        let (first, second) = self.choices(key_at(self.lines.get(place.line)?, place.way));
+        Some(if first == place.line { second } else { first })
+    }
+
+    fn shift(&mut self, from: Place, to: Place) {
+        let Some(line) = self.lines.get(from.line) else {
+            return;
+        };
+        let key = key_at(line, from.way);
+        let (first, _) = self.choices(key);
+        let raw = self.clear(from, first);
+        self.put(to, key, raw, first);
     }
 }
 
@@ -455,11 +396,6 @@ fn way_of(line: &Line, key: FlowKey) -> Option<usize> {
     }
     // At most one bit: a key stands in one place.
     (found != 0).then(|| found.trailing_zeros() as usize)
-}
-
-#[inline]
-fn free_way(line: &Line) -> Option<usize> {
-    (0..WAYS).find(|&way| value(line, way) == 0)
 }
 
 #[cfg(test)]

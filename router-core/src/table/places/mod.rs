@@ -14,17 +14,16 @@
 //! Keys are chosen by attackers: the hash is as secret as that of the flow table, see there.
 //!
 //! # Cost
-//! A look-up: one line, for one key in eleven of a full table two, and in ninety of one that is two thirds full; the caller's entry for nothing once in 6,500 look-ups.
-//! An insertion into two full buckets: a search bounded by `REACH` buckets. Nothing allocates after [`Places::new`].
+//! A look-up: one line, for one key in eleven of a full table two, and in ninety of one that is two thirds full; the caller's
+//! entry for nothing once in 6,500 look-ups. An insertion: see [`cuckoo`]. Nothing allocates after [`Places::new`].
 
 use crate::arch::{Line, Lines, halves_like, prefetch};
 use crate::random::Rng;
+use crate::table::cuckoo::{self, Buckets, Place};
 use crate::table::flow::{FlowKey, Hasher};
 
 /// Entries in a bucket.
 const WAYS: usize = 10;
-/// Buckets that an insertion looks at in search of a free place.
-const REACH: usize = 256;
 /// Buckets on top of what the capacity asks for.
 const SPARE: usize = 4;
 /// Set in what stands for a number in a bucket: this is its entry's second choice.
@@ -72,20 +71,6 @@ pub(crate) enum First {
     Nothing,
     /// It may be in its other bucket.
     Other,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    line: usize,
-    way: usize,
-}
-
-/// A step of the search for a free place: the entry in `way` of the bucket of step `from` has `line` as its other bucket.
-#[derive(Clone, Copy)]
-struct Step {
-    line: usize,
-    from: usize,
-    way: usize,
 }
 
 impl Places {
@@ -220,7 +205,7 @@ impl Places {
         }
         let choices = self.choices_of(key);
         let (first, second) = (choices.first as usize, self.second(choices));
-        let place = self.make_room(first, second).ok_or(Full)?;
+        let place = cuckoo::make_room(self, first, second).ok_or(Full)?;
         let is_second = place.line != first;
         self.put(place, choices.tag, val + 1, is_second.then_some(first));
         self.len += 1;
@@ -277,74 +262,26 @@ impl Places {
         }
         (tag, val & !SECOND, first)
     }
+}
 
-    /// A free place in one of two buckets, after moving others if that is needed.
-    fn make_room(&mut self, first: usize, second: usize) -> Option<Place> {
-        for line in [first, second] {
-            if let Some(way) = free_way(self.lines.get(line)?) {
-                return Some(Place { line, way });
-            }
-        }
-        let root = |line| Step {
-            line,
-            from: usize::MAX,
-            way: 0,
-        };
-        let mut steps = [root(first); REACH];
-        *steps.get_mut(1)? = root(second);
-        let mut known = 2;
-        let mut at = 0;
-        while at < known {
-            let here = *steps.get(at)?;
-            for way in 0..WAYS {
-                let line = self.other(here.line, tag(self.lines.get(here.line)?, way));
-                let step = Step {
-                    line,
-                    from: at,
-                    way,
-                };
-                if let Some(free) = free_way(self.lines.get(line)?) {
-                    return self.shift(&steps, step, free);
-                }
-                if let Some(place) = steps.get_mut(known) {
-                    *place = step;
-                    known += 1;
-                }
-            }
-            at += 1;
-        }
-        None
+impl Buckets for Places {
+    const WAYS: usize = WAYS;
+
+    fn free_way(&self, line: usize) -> Option<usize> {
+        let line = self.lines.get(line)?;
+        (0..WAYS).find(|&way| tag(line, way) == 0)
     }
 
-    /// Moves entries along the path that ends with `last`, in whose bucket `way` is free, and gives the place that becomes
-    /// free at its beginning. The search is breadth first, so no bucket is twice on a path: the second time could not have
-    /// found a free place that the first had not found before.
-    fn shift(&mut self, steps: &[Step; REACH], last: Step, mut free: usize) -> Option<Place> {
-        let mut step = last;
-        loop {
-            let parent = *steps.get(step.from)?;
-            let from = Place {
-                line: parent.line,
-                way: step.way,
-            };
-            let to = Place {
-                line: step.line,
-                way: free,
-            };
-            // Whoever was in its second bucket is in its first now, and the other way round.
-            let (tag, val, first) = self.clear(from);
-            let first = if first.is_some() {
-                None
-            } else {
-                Some(from.line)
-            };
-            self.put(to, tag, val, first);
-            if parent.from == usize::MAX {
-                return Some(from);
-            }
-            free = from.way;
-            step = parent;
-        }
+    fn other_of(&self, place: Place) -> Option<usize> {
+        let line = self.lines.get(place.line)?;
+        Some(self.other(place.line, tag(line, place.way)))
+    }
+
+    fn shift(&mut self, from: Place, to: Place) {
+        let (tag, val, first) = self.clear(from);
+        // What was in its second bucket is in its first now, and the other way round.
+        let was_first = first.is_none();
+        self.put(to, tag, val, was_first.then_some(from.line));
     }
 }
 
@@ -406,10 +343,6 @@ fn set_tag(line: &mut Line, way: usize, tag: u16) {
     let shift = 16 * (way % 2);
     let both = word(line, way / 2) & !(0xffff << shift);
     set_word(line, way / 2, both | u32::from(tag) << shift);
-}
-
-fn free_way(line: &Line) -> Option<usize> {
-    (0..WAYS).find(|&way| tag(line, way) == 0)
 }
 
 #[cfg(test)]

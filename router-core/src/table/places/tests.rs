@@ -146,7 +146,7 @@ fn keys_of_one_tag_and_two_buckets_stand_in_both() {
     assert_ne!(first, second);
     // What the hash would have to be for that: numbers are put in by their choices here.
     for val in 0..20 {
-        let place = caller.places.make_room(first, second).unwrap();
+        let place = cuckoo::make_room(&mut caller.places, first, second).unwrap();
         let is_second = (place.line != first).then_some(first);
         caller.places.put(place, like.tag, val + 1, is_second);
     }
