@@ -27,8 +27,8 @@ const WORDS: usize = 8;
 /// there may be a thousand nodes.
 const LINES_HUGE_FROM: usize = 8 << 20;
 
-/// The same for room that is filled from its beginning.
-const ROOM_HUGE_FROM: usize = 64 << 20;
+/// The same for room that is filled from its beginning: the lines of half a million connections.
+const ROOM_HUGE_FROM: usize = 32 << 20;
 
 /// From so many bytes on, memory that is written as a whole is in huge pages.
 const HUGE_FROM: usize = 4 << 20;

@@ -11,13 +11,14 @@
 //! several wait together. With a million connections that is half of what they cost.
 
 use super::{
-    ASSURED, Action, CONFIRMED, ConnId, Conntrack, Dir, SEEN_REPLY, Seen, Tuple, entry, other,
-    validate,
+    ASSURED, Action, CONFIRMED, ConnId, Connection, Conntrack, Dir, SEEN_REPLY, Seen, Tuple, entry,
+    other, validate,
 };
+use crate::arch;
 use crate::table::flow::FlowKey;
 use crate::table::places::{Choices, First};
 use crate::time::Instant;
-use crate::wire::ipv4::{self, Ipv4, PROTOCOL_UDP};
+use crate::wire::ipv4::{self, Ipv4, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP};
 
 /// A packet's key, and once it was looked up the connection and the direction that it most likely belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +75,14 @@ impl Conntrack {
             guess.value = value.unwrap_or(NOTHING);
         }
         for guess in guesses {
-            if let Some(conn) = self.get(entry(guess.value).0) {
-                conn.prefetch(Tuple::protocol_of(guess.key));
+            let at = entry(guess.value).0.0 as usize;
+            if let Some(conn) = self.conns.get(at) {
+                arch::prefetch(conn);
+            }
+            if matches!(Tuple::protocol_of(guess.key), PROTOCOL_TCP | PROTOCOL_SCTP)
+                && let Some(proto) = self.protos.get(at)
+            {
+                arch::prefetch(proto);
             }
         }
     }
@@ -92,34 +99,8 @@ impl Conntrack {
 
     /// [`track`](Self::track) for a packet from outside, in `packet` from its IPv4 header without options to its end, that
     /// belongs to the connection `id`, in direction `dir`.
-    #[inline]
-    pub(crate) fn track_known(
-        &mut self,
-        now: Instant,
-        packet: &[u8],
-        check: bool,
-        (id, dir): (ConnId, Dir),
-    ) -> Seen {
-        let check = check && self.config.checksum;
-        if packet.get(ipv4::PROTOCOL_AT) == Some(&PROTOCOL_UDP) {
-            if !validate::is_valid_udp(packet, check) {
-                return Seen::Invalid;
-            }
-            if self.udp_goes_on(now, id, dir) {
-                let established = true;
-                return Seen::Known {
-                    id,
-                    dir,
-                    established,
-                };
-            }
-        }
-        self.track_state(now, packet, check, (id, dir))
-    }
-
-    /// What is left of [`track_known`](Self::track_known) where more changes than how long the connection lives.
     #[inline(never)]
-    fn track_state(
+    pub(crate) fn track_known(
         &mut self,
         now: Instant,
         packet: &[u8],
@@ -129,7 +110,7 @@ impl Conntrack {
         let (Some(ip), Some(conn)) = (Ipv4::peek(packet), self.get(id)) else {
             return Seen::Invalid;
         };
-        if !validate::is_valid(&ip, check) {
+        if !validate::is_valid(&ip, check && self.config.checksum) {
             return Seen::Invalid;
         }
         let tuple = conn.tuple(dir);
@@ -137,21 +118,34 @@ impl Conntrack {
         self.continued(now, &ip, &tuple, id, dir)
     }
 
-    /// Refreshes a connection of UDP; false, and no change, where this packet changes what it is: it is the first answer, or
-    /// makes it a stream.
+    /// [`track_known`](Self::track_known) of what most packets are: valid ones of UDP that change nothing but how long their
+    /// connection lives, which this gives. None, and no change, of all others.
     #[inline]
-    fn udp_goes_on(&mut self, now: Instant, id: ConnId, dir: Dir) -> bool {
-        let Some(conn) = self.get(id) else {
-            return false;
-        };
+    pub(crate) fn udp_goes_on(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        check: bool,
+        (id, dir): (ConnId, Dir),
+    ) -> Option<&Connection> {
+        if packet.get(ipv4::PROTOCOL_AT) != Some(&PROTOCOL_UDP)
+            || !validate::is_valid_udp(packet, check && self.config.checksum)
+        {
+            return None;
+        }
+        let conn = self.conns.get_mut(id.0 as usize)?;
         let replied = conn.status & SEEN_REPLY != 0;
         let (timeout, stream) = other::udp(now, conn.stream_at, replied, &self.config.timers);
         if (dir == Dir::Reply && !replied) || (stream && conn.status & ASSURED == 0) {
-            return false;
+            return None;
         }
         if dir == Dir::Original || self.config.inbound_refresh {
-            self.refresh(id, now, timeout);
+            let deadline = now + timeout;
+            if deadline < conn.deadline {
+                self.wheel.arm(id.0, deadline);
+            }
+            conn.deadline = deadline;
         }
-        true
+        Some(conn)
     }
 }

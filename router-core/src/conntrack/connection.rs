@@ -5,9 +5,12 @@
 //! | where | read | written |
 //! |---|---|---|
 //! | table: the bucket of its key, seldom a second one | tag, place, direction | |
-//! | [`Connection`], first line | tuples, status, ways, deadline; of UDP when it becomes a stream | deadline |
-//! | [`Connection`], second line, of TCP and SCTP alone | state | state |
+//! | [`Connection`] | tuples, status, ways, deadline; of UDP when it becomes a stream | deadline |
+//! | [`Proto`], of TCP and SCTP alone | state | state |
 //! | [`Aside`], timer wheel, journal, list by source | | when the connection begins, is answered, changes its state or ends |
+//!
+//! Each stands in an array of its own, so that connections without a state lie as densely as they can: what a look-up far
+//! from the one before costs is, in good part, the address of its page.
 //!
 //! All of these lines are asked for a stage ahead (see [`ahead`](super::ahead)). A refresh that puts the deadline off is not
 //! told to the wheel, which looks at the deadline when it comes up; to write it costs nothing more than the line, which
@@ -19,13 +22,12 @@ use super::list::Links;
 use super::other::SctpState;
 use super::tcp::TcpTrack;
 use super::{CONFIRMED, Dir, TRANSLATED, Tuple};
-use crate::arch;
 use crate::config::PortId;
 use crate::table::flow::FlowKey;
 use crate::time::Instant;
-use crate::wire::ipv4::{PROTOCOL_SCTP, PROTOCOL_TCP};
 
-/// What belongs to the protocol, of those that have more to say than how long a connection lives.
+/// What belongs to the protocol, of those that have more to say than how long a connection lives. One cache line, as what TCP
+/// says is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proto {
     Tcp(TcpTrack),
@@ -75,7 +77,7 @@ impl Direction {
     }
 }
 
-/// A connection, as packets see it: what every packet looks at is one cache line, the protocol's state is the next.
+/// A connection, as every packet sees it: one cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Connection {
@@ -88,11 +90,29 @@ pub(crate) struct Connection {
     generation: u32,
     protocol: u8,
     pub(super) status: u8,
-    pub(super) proto: Proto,
 }
 
-const _: () = assert!(core::mem::offset_of!(Connection, proto) == 64);
-const _: () = assert!(size_of::<Connection>() == 128);
+const _: () = assert!(size_of::<Connection>() == 64 && size_of::<Proto>() == 64);
+
+/// The connection of the packet that is on its way, if it begins one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    pub(super) conn: Connection,
+    pub(super) proto: Proto,
+    /// Port whose address it is masqueraded to.
+    pub(super) masquerade: Option<PortId>,
+}
+
+impl Pending {
+    /// Of nothing but tuples.
+    pub(super) fn of(original: &Tuple, reply: &Tuple) -> Self {
+        Self {
+            conn: Connection::of(original, reply),
+            proto: Proto::Other,
+            masquerade: None,
+        }
+    }
+}
 
 /// What only the beginning and the end of a connection look at.
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +143,6 @@ impl Connection {
             generation: 0,
             protocol: original.protocol,
             status: 0,
-            proto: Proto::Other,
         }
     }
 
@@ -234,14 +253,5 @@ impl Connection {
         direction.from = action.from;
         direction.to = action.to;
         direction.next_hop = action.next_hop;
-    }
-
-    /// Asks for what a packet of this protocol looks at.
-    #[inline]
-    pub(super) fn prefetch(&self, protocol: u8) {
-        arch::prefetch(&self.deadline);
-        if matches!(protocol, PROTOCOL_TCP | PROTOCOL_SCTP) {
-            arch::prefetch(&self.proto);
-        }
     }
 }

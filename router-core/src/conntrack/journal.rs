@@ -102,6 +102,7 @@ impl Conntrack {
         let Self {
             journal,
             conns,
+            protos,
             asides,
             ..
         } = self;
@@ -123,13 +124,14 @@ impl Conntrack {
                 (None, None) => return,
             };
             let at = place as usize;
-            let Some((conn, aside)) = conns.get_mut(at).zip(asides.get(at)) else {
+            let beside = protos.get(at).zip(asides.get(at));
+            let Some((conn, (proto, aside))) = conns.get_mut(at).zip(beside) else {
                 continue;
             };
             conn.status &= !QUEUED;
             if conn.is_kept() {
                 conn.status |= KEPT;
-                tell(Change::Set(place, Session::of(conn, aside, now)));
+                tell(Change::Set(place, Session::of(conn, proto, aside, now)));
             } else if conn.status & KEPT != 0 {
                 conn.status &= !KEPT;
                 tell(Change::Gone(place));

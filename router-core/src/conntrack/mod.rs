@@ -41,7 +41,7 @@ use crate::table::flow::FlowKey;
 use crate::table::places::{self, Places};
 use crate::table::wheel::Wheel;
 use crate::time::Instant;
-use connection::{Aside, Proto};
+use connection::{Aside, Pending, Proto};
 use list::List;
 
 pub(crate) use ahead::Guess;
@@ -54,7 +54,8 @@ pub(crate) use tuple::has_ports;
 pub use view::{Filter, Session};
 
 /// Bytes of one connection in its arrays.
-pub const CONNECTION_BYTES: usize = size_of::<Connection>() + size_of::<Aside>();
+pub const CONNECTION_BYTES: usize =
+    size_of::<Connection>() + size_of::<Proto>() + size_of::<Aside>();
 
 /// Most connections that a table can be made for.
 const MAX_LIMIT: u32 = 1 << 28;
@@ -117,15 +118,14 @@ pub(crate) struct Conntrack {
     table: Places,
     conns: Vec<Connection>,
     /// As long as `conns`.
+    protos: Vec<Proto>,
+    /// As long as `conns`.
     asides: Vec<Aside>,
     /// Places that were used and are free, linked through `unassured`.
     free: List,
     unassured: List,
     wheel: Wheel,
-    /// The connection of the packet that is on its way, if it begins one.
-    pending: Box<Connection>,
-    /// Port whose address it is masqueraded to.
-    pending_masquerade: Option<PortId>,
+    pending: Box<Pending>,
     /// The translation that the connection had which `pending` begins anew.
     hint: Option<Tuple>,
     len: usize,
@@ -150,12 +150,12 @@ impl Conntrack {
         Self {
             table: Places::new(3 * capacity as usize, seed),
             conns: arch::room_for(capacity as usize),
+            protos: arch::room_for(capacity as usize),
             asides: Vec::with_capacity(capacity as usize),
             free: List::EMPTY,
             unassured: List::EMPTY,
             wheel: Wheel::new(capacity as usize),
-            pending: Box::new(Connection::of(&Tuple::NONE, &Tuple::NONE)),
-            pending_masquerade: None,
+            pending: Box::new(Pending::of(&Tuple::NONE, &Tuple::NONE)),
             hint: None,
             len: 0,
             capacity,
@@ -234,14 +234,14 @@ impl Conntrack {
 
     /// The pending connection.
     pub(crate) const fn pending(&self) -> &Connection {
-        &self.pending
+        &self.pending.conn
     }
 
     /// Says what the answer to the pending connection will look like.
     pub(crate) fn set_reply(&mut self, reply: Tuple, masquerade: Option<PortId>) {
-        self.pending.set_reply(&reply);
+        self.pending.conn.set_reply(&reply);
         if masquerade.is_some() {
-            self.pending_masquerade = masquerade;
+            self.pending.masquerade = masquerade;
         }
     }
 
@@ -255,7 +255,7 @@ impl Conntrack {
     /// # Errors
     /// When it can't be; the table is as before, but that an unanswered connection may have been given up.
     pub(crate) fn confirm(&mut self, now: Instant) -> Result<ConnId, ConfirmError> {
-        let [orig, reply] = self.pending.tuples();
+        let [orig, reply] = self.pending.conn.tuples();
         if self.taken(now, &orig) || self.taken(now, &reply) {
             return Err(ConfirmError::Clash);
         }
@@ -278,7 +278,7 @@ impl Conntrack {
             self.give_back(id);
             return Err(error);
         }
-        let mut conn = *self.pending;
+        let mut conn = self.pending.conn;
         // A copy of the connection that was here before may be left.
         let left = self.get(id).map_or(0, |before| before.status);
         conn.status |= left & (QUEUED | KEPT);
@@ -287,9 +287,12 @@ impl Conntrack {
         if let Some(place) = self.conns.get_mut(id.0 as usize) {
             *place = conn;
         }
+        if let Some(proto) = self.protos.get_mut(id.0 as usize) {
+            *proto = self.pending.proto;
+        }
         if let Some(aside) = self.asides.get_mut(id.0 as usize) {
             *aside = Aside {
-                masquerade: self.pending_masquerade,
+                masquerade: self.pending.masquerade,
                 ..Aside::NONE
             };
         }
@@ -311,7 +314,8 @@ impl Conntrack {
         if id >= self.capacity {
             return None;
         }
-        self.conns.push(*self.pending);
+        self.conns.push(self.pending.conn);
+        self.protos.push(self.pending.proto);
         self.asides.push(Aside::NONE);
         Some(ConnId(id))
     }

@@ -178,6 +178,7 @@ struct Side {
 
 /// A connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(align(64))]
 pub(super) struct TcpTrack {
     sides: [Side; 2],
     last_seq: u32,

@@ -4,7 +4,7 @@ use super::other::{self, SctpState};
 use super::tcp::{Outcome, TcpTrack};
 use super::tuple::icmp_asks;
 use super::validate;
-use super::{ASSURED, ConnId, Connection, Conntrack, Dir, Proto, SEEN_REPLY, Tuple};
+use super::{ASSURED, ConnId, Conntrack, Dir, Pending, Proto, SEEN_REPLY, Tuple};
 use crate::time::Instant;
 use crate::wire::icmpv4;
 use crate::wire::ipv4::{
@@ -100,11 +100,10 @@ impl Conntrack {
             protocol => (Proto::Other, other::any(protocol, false, timers).0),
         };
         let pending = &mut *self.pending;
-        *pending = Connection::of(tuple, &tuple.invert());
-        pending.deadline = now + timeout;
-        pending.stream_at = now + other::STREAM_AFTER;
+        *pending = Pending::of(tuple, &tuple.invert());
+        pending.conn.deadline = now + timeout;
+        pending.conn.stream_at = now + other::STREAM_AFTER;
         pending.proto = proto;
-        self.pending_masquerade = None;
         Seen::New
     }
 
@@ -117,8 +116,14 @@ impl Conntrack {
         id: ConnId,
         dir: Dir,
     ) -> Seen {
-        let Self { conns, config, .. } = self;
-        let Some(conn) = conns.get_mut(id.0 as usize) else {
+        let Self {
+            conns,
+            protos,
+            config,
+            ..
+        } = self;
+        let at = id.0 as usize;
+        let (Some(conn), Some(proto)) = (conns.get_mut(at), protos.get_mut(at)) else {
             return Seen::Invalid;
         };
         let replied = conn.status & SEEN_REPLY != 0;
@@ -127,7 +132,7 @@ impl Conntrack {
         let first_reply = !replied && dir == Dir::Reply;
         let refreshes = dir == Dir::Original || config.inbound_refresh;
         let mut changed = false;
-        let (timeout, now_assured) = match &mut conn.proto {
+        let (timeout, now_assured) = match proto {
             Proto::Tcp(track) => {
                 let Some(tcp) = Tcp::of(ip) else {
                     return Seen::Invalid;

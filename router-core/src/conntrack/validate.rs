@@ -2,7 +2,7 @@
 //!
 //! Cost: with checksums, one pass over the packet.
 
-use crate::wire::checksum::Sum;
+use crate::wire::checksum;
 use crate::wire::icmpv4::{self, Icmpv4};
 use crate::wire::ipv4::{
     ADDRESSES_AT, HEADER_LEN, Ipv4, PROTOCOL_ICMP, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP,
@@ -56,10 +56,9 @@ pub(super) fn is_valid_udp(packet: &[u8], checksum: bool) -> bool {
         return true;
     }
     // The addresses stand right before the UDP header; protocol and length are what else the pseudo header has.
-    packet.get(ADDRESSES_AT..end).is_some_and(|covered| {
-        let rest = Sum::new().add_u16(PROTOCOL_UDP.into()).add_u16(len);
-        rest.add_bytes(covered).verifies()
-    })
+    packet
+        .get(ADDRESSES_AT..end)
+        .is_some_and(|covered| checksum::verifies_beside(covered, [PROTOCOL_UDP.into(), len]))
 }
 
 /// The combinations that a TCP sends. PSH, ECE and CWR go with all of them.

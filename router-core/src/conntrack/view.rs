@@ -9,7 +9,8 @@ use core::time::Duration;
 use super::other::{STREAM_AFTER, SctpState};
 use super::tcp::{TcpState, TcpTrack};
 use super::{
-    ASSURED, Aside, CONFIRMED, ConnId, Connection, Conntrack, Dir, Proto, SEEN_REPLY, Tuple,
+    ASSURED, Aside, CONFIRMED, ConnId, Connection, Conntrack, Dir, Pending, Proto, SEEN_REPLY,
+    Tuple,
 };
 use crate::config::PortId;
 use crate::time::Instant;
@@ -36,12 +37,12 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn of(conn: &Connection, aside: &Aside, now: Instant) -> Self {
+    pub(super) fn of(conn: &Connection, proto: &Proto, aside: &Aside, now: Instant) -> Self {
         Self {
             original: conn.tuple(Dir::Original),
             reply: conn.tuple(Dir::Reply),
             expires_in: conn.deadline.since(now),
-            tcp: match &conn.proto {
+            tcp: match proto {
                 Proto::Tcp(track) => Some(track.state),
                 _ => None,
             },
@@ -112,9 +113,9 @@ impl Conntrack {
     pub(crate) fn sessions(&self, now: Instant) -> impl Iterator<Item = Session> + '_ {
         self.conns
             .iter()
-            .zip(&self.asides)
+            .zip(self.protos.iter().zip(&self.asides))
             .filter(move |(conn, _)| conn.status & CONFIRMED != 0 && conn.deadline > now)
-            .map(move |(conn, aside)| Session::of(conn, aside, now))
+            .map(move |(conn, (proto, aside))| Session::of(conn, proto, aside, now))
     }
 
     /// Removes the connections that `which` is true for; gives their number.
@@ -150,8 +151,8 @@ impl Conntrack {
             return false;
         }
         let pending = &mut *self.pending;
-        *pending = Connection::of(&session.original, &session.reply);
-        pending.deadline = now + session.expires_in;
+        *pending = Pending::of(&session.original, &session.reply);
+        pending.conn.deadline = now + session.expires_in;
         pending.proto = match session.original.protocol {
             PROTOCOL_TCP => Proto::Tcp(TcpTrack::restored(session.tcp.unwrap_or_default())),
             PROTOCOL_SCTP if session.assured => Proto::Sctp(SctpState::Established),
@@ -160,10 +161,10 @@ impl Conntrack {
         };
         // A stream stays one; the others have two seconds to become one, as new ones have.
         if !session.assured {
-            pending.stream_at = now + STREAM_AFTER;
+            pending.conn.stream_at = now + STREAM_AFTER;
         }
-        pending.status = if session.replied { SEEN_REPLY } else { 0 };
-        self.pending_masquerade = session.masquerade;
+        pending.conn.status = if session.replied { SEEN_REPLY } else { 0 };
+        pending.masquerade = session.masquerade;
         match self.confirm(now) {
             Ok(id) => {
                 if session.assured {

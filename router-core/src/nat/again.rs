@@ -76,6 +76,10 @@ impl Nat {
     ) -> Result<(), Context> {
         // What is partial is right by definition.
         let check = form == Form::Complete;
+        if let Some(conn) = self.conntrack.udp_goes_on(now, packet, check, (id, dir)) {
+            rewrite::forward(packet, conn, dir, form);
+            return Ok(());
+        }
         let seen = self.conntrack.track_known(now, packet, check, (id, dir));
         match (seen, self.conntrack.get(id)) {
             (Seen::Known { id: same, .. }, Some(conn)) if same == id => {

@@ -28,6 +28,41 @@ fn sum_of_block(block: &[u8; BLOCK]) -> u64 {
     words.sum()
 }
 
+/// The sum of the words of these bytes, an odd last byte being the first half of one, in the byte order of the machine and
+/// not folded: below 2^34.
+#[inline]
+fn sum_of(bytes: &[u8]) -> u64 {
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+    let mut sum = blocks.iter().map(sum_of_block).sum::<u64>();
+    let (words, mut rest) = rest.as_chunks::<8>();
+    for word in words {
+        let (added, carry) = sum.overflowing_add(u64::from_ne_bytes(*word));
+        // 2^64 = 1 in one's complement arithmetic; what has wrapped is less than the largest number.
+        sum = added.wrapping_add(u64::from(carry));
+    }
+    sum = (sum & 0xffff_ffff) + (sum >> 32);
+    if let Some((word, more)) = rest.split_first_chunk() {
+        sum += u64::from(u32::from_ne_bytes(*word));
+        rest = more;
+    }
+    if let Some((half, more)) = rest.split_first_chunk() {
+        sum += u64::from(u16::from_ne_bytes(*half));
+        rest = more;
+    }
+    if let &[last] = rest {
+        sum += u64::from(u16::from_ne_bytes([last, 0]));
+    }
+    sum
+}
+
+/// Whether bytes that have their checksum among them verify, with two more words that it covers.
+#[inline]
+pub(crate) fn verifies_beside(bytes: &[u8], beside: [u16; 2]) -> bool {
+    // In the byte order of the machine: 0xffff is the same in any (RFC 1071 2 B).
+    let [a, b] = beside.map(|word| u64::from(word.to_be()));
+    fold(sum_of(bytes) + a + b) == 0xffff
+}
+
 /// A one's complement sum in the making.
 ///
 /// Parts are added as if each began at an even offset; only the last may have an odd length.
@@ -45,28 +80,8 @@ impl Sum {
     #[inline]
     #[must_use]
     pub fn add_bytes(self, bytes: &[u8]) -> Self {
-        // In the byte order of the machine, which the result is turned from at the end (RFC 1071 2 B).
-        let (blocks, rest) = bytes.as_chunks::<BLOCK>();
-        let mut sum = blocks.iter().map(sum_of_block).sum::<u64>();
-        let (words, mut rest) = rest.as_chunks::<8>();
-        for word in words {
-            let (added, carry) = sum.overflowing_add(u64::from_ne_bytes(*word));
-            // 2^64 = 1 in one's complement arithmetic; what has wrapped is less than the largest number.
-            sum = added.wrapping_add(u64::from(carry));
-        }
-        sum = (sum & 0xffff_ffff) + (sum >> 32);
-        if let Some((word, more)) = rest.split_first_chunk() {
-            sum += u64::from(u32::from_ne_bytes(*word));
-            rest = more;
-        }
-        if let Some((half, more)) = rest.split_first_chunk() {
-            sum += u64::from(u16::from_ne_bytes(*half));
-            rest = more;
-        }
-        if let &[last] = rest {
-            sum += u64::from(u16::from_ne_bytes([last, 0]));
-        }
-        Self(self.0 + u64::from(u16::from_be(fold(sum))))
+        // In the byte order of the machine, which the result is turned from (RFC 1071 2 B).
+        Self(self.0 + u64::from(u16::from_be(fold(sum_of(bytes)))))
     }
 
     /// Adds another sum.

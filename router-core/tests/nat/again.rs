@@ -272,3 +272,55 @@ fn what_ends_in_a_batch_is_not_found_by_the_packets_behind_it() {
     assert_eq!(together.router().stats(), one_by_one.router().stats());
     assert_eq!(sessions(&together), sessions(&one_by_one));
 }
+
+/// A batch of many groups, in which some frames stop the others: each is judged by its own header, wherever it stands.
+#[test]
+fn a_full_batch_goes_as_its_frames_one_by_one() {
+    let known = |n: u16| Sent {
+        way: if n.is_multiple_of(3) {
+            Way::Out
+        } else {
+            Way::Across
+        },
+        what: What::Udp,
+        port: 5000 + n % 20,
+        ttl: 64,
+        len: usize::from(n % 40),
+        padding: 0,
+        broken: false,
+        no_checksum: false,
+    };
+    let all: Vec<_> = (0..60).map(|n| known(n).frame()).collect();
+    for stops in [
+        &[][..],
+        &[0],
+        &[31],
+        &[32],
+        &[100, 101, 255],
+        &[63, 64, 200],
+    ] {
+        let batch: Vec<_> = (0..256_u16)
+            .map(|n| {
+                let mut sent = known(n * 7);
+                // The long way refuses it.
+                sent.ttl = if stops.contains(&n) { 1 } else { 64 };
+                sent.frame()
+            })
+            .collect();
+        let mut together = harness();
+        let mut one_by_one = harness();
+        for h in [&mut together, &mut one_by_one] {
+            all.iter()
+                .for_each(|frame| h.rx_bytes(std::slice::from_ref(frame)));
+            h.take_all();
+        }
+        together.rx_bytes(&batch);
+        batch
+            .iter()
+            .for_each(|frame| one_by_one.rx_bytes(std::slice::from_ref(frame)));
+        assert_eq!(together.take_all(), one_by_one.take_all(), "{stops:?}");
+        assert_eq!(together.router().stats(), one_by_one.router().stats());
+        let passed = 256 - u64::try_from(stops.len()).expect("few");
+        assert!(together.router().passed_again() >= passed, "{stops:?}");
+    }
+}

@@ -18,6 +18,7 @@
 
 use core::net::Ipv4Addr;
 use core::ops::Range;
+use core::slice;
 
 use super::egress::Egress;
 use super::look::{Seen, look_at};
@@ -28,10 +29,11 @@ use crate::conntrack::{Guess, Tuple};
 use crate::frame::{BATCH_MAX, Batch, Frame};
 use crate::l2::{Link, Payload};
 use crate::nat::{Context, Nat};
-use crate::router::{Io, Router, form, packet, packet_mut};
+use crate::router::{Io, Router, form, packet};
 use crate::segment;
 use crate::shape::Shaper;
 use crate::table::flow::FlowKey;
+use crate::time::Instant;
 use crate::wire::ethernet::HEADER_LEN;
 use crate::wire::ipv4::{Ipv4, PROTOCOL_TCP, PROTOCOL_UDP};
 
@@ -45,30 +47,34 @@ const RECENT: usize = 1 << 6;
 #[derive(Debug)]
 pub(super) struct Flows {
     guesses: [Guess; BATCH_MAX],
-    /// Next hops that connections have lately been sent to.
-    recent: [Egress; RECENT],
+    recent: Recent,
 }
+
+/// Next hops that connections have lately been sent to.
+#[derive(Debug)]
+struct Recent([Egress; RECENT]);
 
 impl Default for Flows {
     fn default() -> Self {
         Self {
             guesses: [Guess::NONE; BATCH_MAX],
-            recent: [Egress::NOT_PLAIN; RECENT],
+            recent: Recent([Egress::NOT_PLAIN; RECENT]),
         }
     }
 }
 
 impl Flows {
     pub(super) fn forget_next_hops(&mut self) {
-        self.recent = [Egress::NOT_PLAIN; RECENT];
+        self.recent = Recent([Egress::NOT_PLAIN; RECENT]);
     }
+}
 
+impl Recent {
     /// What is remembered of a next hop, or can be. None where packets to it are not plain.
     #[inline]
     fn egress(
         &mut self,
-        slot: usize,
-        next_hop: Ipv4Addr,
+        (slot, next_hop): (usize, Ipv4Addr),
         ports: &[PortConfig],
         shaper: Option<&Shaper>,
     ) -> Option<&mut Egress> {
@@ -77,7 +83,7 @@ impl Flows {
         let both = u64::from(next_hop.to_bits()) ^ (slot as u64) << 32;
         let hash = both.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let place = (hash >> 58) as usize;
-        let egress = self.recent.get_mut(place)?;
+        let egress = self.0.get_mut(place)?;
         if !egress.is_by(slot, next_hop) {
             *egress = Egress::by(slot, ports.get(slot)?, Some(next_hop), shaper)?;
         }
@@ -135,45 +141,87 @@ impl Plain {
     }
 }
 
+/// Why a frame does not go where its connection went before.
+enum Stop {
+    /// It is not plain.
+    NotPlain,
+    /// Its length as it came, and what it is to the connections if that was asked.
+    Otherwise(usize, Context),
+}
+
 impl Router {
     /// Takes the frames of a batch through the stages, a group after the other: while one is sent, the connections of the
-    /// next and the buckets of the one after that are on their way.
+    /// next and the buckets of the one after that are on their way. As long as all go where their connections went before,
+    /// they are changed where they are, and leave as one batch.
     pub(in crate::router) fn track(&mut self, rx: &mut Batch, io: &mut Io<'_>) {
         let mut counts = Counts::default();
-        let mut frames = rx.drain();
-        let all = frames.len();
+        let all = rx.len();
         let group = |nth: usize| (nth * GROUP).min(all)..((nth + 1) * GROUP).min(all);
-        // Groups begun, and the stage that each is in.
-        for begun in 0..all.div_ceil(GROUP) + 2 {
-            let done = all - frames.len();
-            if let (plain, Some(nat)) = (&mut self.plain, &self.nat) {
-                if let Some(second) = begun.checked_sub(1) {
-                    plain.guess(group(second), nat);
+        // Frames that go where they went before, first of all the others.
+        let mut done = 0;
+        let mut stop = None;
+        let mut nth = 0;
+        self.prepare(0, group, rx.as_slice(), 0);
+        self.prepare(1, group, rx.as_slice(), 0);
+        while done < all && stop.is_none() {
+            self.prepare(nth + 2, group, rx.as_slice(), 0);
+            let frames = rx.as_mut_slice().get_mut(group(nth)).unwrap_or_default();
+            let (plain, why) = self.pass_known(done, frames, &mut counts, io.now);
+            (done, stop) = (done + plain, why);
+            nth += 1;
+        }
+        io.tx.append(&self.plain.ways_out, rx, done);
+        let mut frames = rx.drain();
+        while done < all {
+            for n in done..group(nth - 1).end {
+                let Some(mut frame) = frames.next() else {
+                    break;
+                };
+                let why = stop.take().or_else(|| {
+                    let frames = slice::from_mut(&mut frame);
+                    self.pass_known(n, frames, &mut counts, io.now).1
+                });
+                match (why, self.plain.ways_out.get(n)) {
+                    (None, Some(&port)) => io.tx.push(port, frame),
+                    (Some(why), _) => self.go_otherwise(n, frame, why, io),
+                    (None, None) => self.receive(frame, io),
                 }
-                plain.look_and_ask(frames.as_slice(), done, group(begun), nat);
             }
-            let Some(third) = begun.checked_sub(2) else {
-                continue;
-            };
-            for (n, frame) in group(third).zip(&mut frames) {
-                if let Err(frame) = self.track_plain(n, frame, &mut counts, io) {
-                    self.receive(frame, io);
-                }
-            }
+            done = group(nth - 1).end;
+            self.prepare(nth + 2, group, frames.as_slice(), done);
+            nth += 1;
         }
         self.count_plain(counts, io);
     }
 
-    /// Sends frame `n` of the batch that was looked at where its connection went before, if it is
-    /// plain, or takes it past the first stages; gives it back when it is not plain.
-    #[inline]
-    fn track_plain(
+    /// Looks at the frames of a group and asks for what the group before it looks up. `rest` is what is left of the batch,
+    /// from frame `done` on.
+    fn prepare(
         &mut self,
-        n: usize,
-        mut frame: Frame,
+        nth: usize,
+        group: impl Fn(usize) -> Range<usize>,
+        rest: &[Frame],
+        done: usize,
+    ) {
+        let (plain, Some(nat)) = (&mut self.plain, &self.nat) else {
+            return;
+        };
+        if let Some(before) = nth.checked_sub(1) {
+            plain.guess(group(before), nat);
+        }
+        plain.look_and_ask(rest, done, group(nth), nat);
+    }
+
+    /// Makes `frames`, the first of which is the one with number `first` in its batch, what they leave as where their
+    /// connections went before, and counts them: up to the first that goes otherwise. Number of frames, whose ports are in
+    /// `ways_out`, and what is known of that one.
+    fn pass_known(
+        &mut self,
+        first: usize,
+        frames: &mut [Frame],
         counts: &mut Counts,
-        io: &mut Io<'_>,
-    ) -> Result<(), Frame> {
+        now: Instant,
+    ) -> (usize, Option<Stop>) {
         let Self {
             plain,
             nat: Some(nat),
@@ -184,50 +232,71 @@ impl Router {
             ..
         } = self
         else {
-            return Err(frame);
+            return (0, Some(Stop::NotPlain));
         };
-        let (Some(seen), Some(guess)) = (plain.seen.get(n), plain.flows.guesses.get(n)) else {
-            return Err(frame);
-        };
-        let (seen, guess) = (*seen, *guess);
-        if seen.slot == ABSENT {
-            return Err(frame);
-        }
-        #[cfg(any(test, feature = "testing"))]
-        {
-            plain.forwarded += 1;
-        }
-        let received = frame.len();
-        frame.truncate(HEADER_LEN + usize::from(seen.total_len));
-        let way = nat.way(io.now, &guess, seen.slot).and_then(|way| {
-            let (flows, ports) = (&mut plain.flows, &snapshot.ports);
-            let egress = flows.egress(way.to, way.next_hop, ports, shaper.as_deref())?;
-            let may = seen.longest <= egress.mtu
-                && egress.resolve(way.next_hop.to_bits(), io.now, neighbours);
-            may.then_some((way, egress))
-        });
-        let context = match way {
-            Some((way, egress)) => {
-                match nat.pass(io.now, form(&frame), packet_mut(&mut frame), &way) {
-                    Ok(()) => {
-                        if let Some(link) = frame.first_mut() {
-                            *link = egress.header;
-                        }
-                        counts.add(&seen, (received, frame.len()), egress, stats);
-                        io.tx.push(egress.port, frame);
-                        #[cfg(any(test, feature = "testing"))]
-                        {
-                            self.plain.passed += 1;
-                        }
-                        return Ok(());
-                    }
-                    Err(context) => context,
-                }
+        let Plain {
+            seen,
+            flows,
+            ways_out,
+            #[cfg(any(test, feature = "testing"))]
+            forwarded,
+            #[cfg(any(test, feature = "testing"))]
+            passed,
+            ..
+        } = &mut **plain;
+        let Flows { guesses, recent } = flows;
+        let first = first.min(BATCH_MAX);
+        let shown = seen[first..].iter().zip(&guesses[first..]);
+        let all = frames.iter_mut().zip(shown).zip(&mut ways_out[first..]);
+        let mut done = 0;
+        for ((frame, (seen, guess)), way_out) in all {
+            if seen.slot == ABSENT {
+                return (done, Some(Stop::NotPlain));
             }
-            None => Context::default(),
-        };
-        self.go_on_from_conntrack(frame, (seen, received), context, io);
-        Ok(())
+            #[cfg(any(test, feature = "testing"))]
+            {
+                *forwarded += 1;
+            }
+            let len = HEADER_LEN + usize::from(seen.total_len);
+            let received = frame.trim(len);
+            let way = nat.way(now, guess, seen.slot).and_then(|way| {
+                let (to, ports) = ((way.to, way.next_hop), &snapshot.ports);
+                let egress = recent.egress(to, ports, shaper.as_deref())?;
+                let may = seen.longest <= egress.mtu
+                    && egress.resolve(way.next_hop.to_bits(), now, neighbours);
+                may.then_some((way, egress))
+            });
+            let Some((way, egress)) = way else {
+                return (done, Some(Stop::Otherwise(received, Context::default())));
+            };
+            let form = form(frame);
+            let Some((link, packet)) = frame.bytes_mut().split_first_chunk_mut() else {
+                return (done, Some(Stop::NotPlain));
+            };
+            if let Err(context) = nat.pass(now, form, packet, &way) {
+                return (done, Some(Stop::Otherwise(received, context)));
+            }
+            *link = egress.header;
+            *way_out = egress.port;
+            counts.add(seen, (received, len), egress, stats);
+            done += 1;
+            #[cfg(any(test, feature = "testing"))]
+            {
+                *passed += 1;
+            }
+        }
+        (done, None)
+    }
+
+    /// Takes frame `n` of the batch, which does not go where its connection went before, on from where that was seen.
+    #[inline(never)]
+    fn go_otherwise(&mut self, n: usize, frame: Frame, why: Stop, io: &mut Io<'_>) {
+        match (why, self.plain.seen.get(n)) {
+            (Stop::Otherwise(received, context), Some(&seen)) => {
+                self.go_on_from_conntrack(frame, (seen, received), context, io);
+            }
+            _ => self.receive(frame, io),
+        }
     }
 
     /// Takes a plain packet on from conntrack, which may have been asked already.
@@ -265,7 +334,8 @@ impl Router {
         let egress = self
             .plain
             .flows
-            .egress(slot, next_hop, ports, shaper)
+            .recent
+            .egress((slot, next_hop), ports, shaper)
             .filter(|_| !frame.mark().is_set());
         let Some(egress) = egress else {
             return self.transmit(frame, slot, next_hop, io);
