@@ -218,6 +218,10 @@ proptest! {
             built.rebuild().unwrap();
             assert_same(&mut grown, &naive, &[]);
             assert_same(&mut built, &naive, &[]);
+            if grown.table.window() == built.table.window() {
+                let window = built.table.window();
+                prop_assert_eq!(grown.groups.used(), built.groups.used(), "in {:?}", window);
+            }
         }
     }
 }
@@ -279,13 +283,15 @@ fn a_cluster_node_gets_a_window_of_a_few_kilobytes() {
 /// kilobytes. With few nodes a cell answers for either, with many a group behind one cell has the node's own pods.
 #[test]
 fn own_pods_and_peers_lie_in_the_window_of_a_node() {
-    for (nodes, shift) in [
-        (3_u32, 0),
-        (10, 0),
-        (24, 8),
-        (50, 8),
-        (1_000, 8),
-        (5_000, 8),
+    for (nodes, pods, shift) in [
+        (3_u32, 110, 0),
+        (10, 110, 0),
+        (24, 110, 8),
+        // So many pods outweigh their peers, but lie in the same window behind a group.
+        (30, 250, 8),
+        (50, 110, 8),
+        (1_000, 110, 8),
+        (5_000, 110, 8),
     ] {
         let own = nodes / 2;
         let net = |address, len| Ipv4Net::new(Ipv4Addr::from_bits(address), len).unwrap();
@@ -293,7 +299,7 @@ fn own_pods_and_peers_lie_in_the_window_of_a_node() {
         let peers = (0..nodes)
             .filter(|&n| n != own)
             .map(|n| (net(cidr(n), 24), 1));
-        let pods = (2..112).map(|n| (net(cidr(own) + n, 32), 2));
+        let pods = (2..2 + pods).map(|n| (net(cidr(own) + n, 32), 2));
         let others = [(net(0, 0), 3), (net(0xac12_0000, 16), 4)];
         let lpm = Lpm4::from_routes(peers.chain(pods).chain(others)).unwrap();
         let window = lpm.table.window();
@@ -396,6 +402,90 @@ fn a_full_table_refuses_and_stays_as_it_was() {
     assert_eq!(lpm.insert(host(most), 2), Ok(None));
     assert_eq!(lpm.lookup(host(most).addr()), 2);
     assert_eq!(lpm.lookup(host(0).addr()), NO_ROUTE);
+
+    // A reader that stands still holds up the group that is left over: it is free in a copy.
+    let mut reader = lpm.reader();
+    assert_eq!(reader.lookup(host(1).addr()), 2);
+    assert_eq!(lpm.remove(host(1)), Some(2));
+    assert_eq!(lpm.insert(host(0), 3), Ok(None));
+    assert_eq!(reader.lookup(host(0).addr()), 3);
+    assert_eq!(reader.lookup(host(1).addr()), NO_ROUTE);
+}
+
+/// Where the groups of another form run out, the large one has more room.
+#[test]
+fn prefixes_that_fill_one_form_go_on_in_the_large_one() {
+    // Two groups for each where the root stands for /16 or more, one where it stands for /24.
+    let host = |n: u32| Ipv4Net::new(Ipv4Addr::from_bits(n << 16 | 5), 32).unwrap();
+    let mut lpm = Lpm4::new();
+    for n in 0..20_000 {
+        assert_eq!(lpm.insert(host(n), 1), Ok(None), "{n}");
+    }
+    assert_eq!(lpm.table.window(), Window::DIR_24);
+    assert!((0..20_000).all(|n| lpm.lookup(host(n).addr()) == 1));
+}
+
+/// What a refused prefix had taken on the way to the group that was missing is given back.
+#[test]
+fn a_refused_prefix_keeps_no_group() {
+    // Two groups for a /32 in each of many /16; then there is one above the reserve.
+    let host = |n: u32| Ipv4Net::new(Ipv4Addr::from_bits(n << 16 | 5), 32).unwrap();
+    let most = u32::try_from((MAX_GROUPS - BORDERS - 1) / 2).unwrap();
+    let mut lpm = Lpm4 {
+        pinned: Some(Window::DIR_16),
+        ..Lpm4::new()
+    };
+    for n in 0..most {
+        lpm.rib.insert(prefix(host(n)), 1);
+    }
+    lpm.rebuild().unwrap();
+    let used = lpm.groups.used();
+    assert_eq!(used, MAX_GROUPS - BORDERS - 1);
+    assert_eq!(lpm.insert(host(most), 2), Err(Full));
+    assert_eq!(lpm.groups.used(), used);
+    let half = Ipv4Net::new(host(most).addr(), 17).unwrap().trunc();
+    assert_eq!(lpm.insert(half, 3), Ok(None));
+    assert_eq!(lpm.lookup(host(most).addr()), 3);
+}
+
+/// Prefixes around a window that go one after the other want groups along its borders for a moment, and a reader that stands
+/// still holds up each of them: the table is copied in time.
+#[test]
+fn no_prefix_stays_because_readers_hold_up_groups() {
+    let inside = 0x0a01_8007;
+    let mut lpm = with_form(Some(Window {
+        shift: 0,
+        low: inside,
+        cells: 1,
+    }));
+    let mut naive = Naive::default();
+    let mut reader = lpm.reader();
+    reader.lookup(Ipv4Addr::UNSPECIFIED);
+    let nets: Vec<_> = (8..=24)
+        .map(|len| {
+            Ipv4Net::new(Ipv4Addr::from_bits(inside), len)
+                .unwrap()
+                .trunc()
+        })
+        .collect();
+    let own = Ipv4Net::from(Ipv4Addr::from_bits(inside));
+    assert_eq!(lpm.insert(own, 500), Ok(naive.insert(own, 500)));
+    for (hop, &net) in (0..).zip(&nets) {
+        assert_eq!(lpm.insert(net, hop), Ok(naive.insert(net, hop)));
+    }
+    for &net in nets.iter().rev() {
+        assert_eq!(lpm.remove(net), naive.remove(net));
+        assert_same(&mut lpm, &naive, &[inside - 1, inside, inside + 1]);
+    }
+    assert_eq!(reader.lookup(own.addr()), 500);
+    assert_eq!(reader.lookup(nets[16].addr()), NO_ROUTE);
+    assert_eq!(lpm.remove(own), naive.remove(own));
+    assert_same(&mut lpm, &naive, &[inside]);
+    assert_eq!(
+        lpm.groups.used(),
+        0,
+        "groups that waited are there in a copy"
+    );
 }
 
 #[test]
