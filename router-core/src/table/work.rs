@@ -1,7 +1,7 @@
 //! What an update costs, counted instead of timed: for tests of the bounds. Elsewhere nothing is counted.
 
 #[cfg(test)]
-/// What is counted: prefixes that were gone through, cells that were copied or filled because a table was made.
+/// What is counted: prefixes that were gone through, or nodes of a trie taken apart; cells that were copied or filled because a table was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Work {
     pub(super) prefixes: usize,
@@ -13,7 +13,7 @@ std::thread_local! {
     static DONE: core::cell::Cell<Work> = const { core::cell::Cell::new(Work { prefixes: 0, cells: 0 }) };
 }
 
-/// A prefix was gone through.
+/// A prefix was gone through, or a node taken apart.
 #[inline(always)]
 pub(super) fn prefix() {
     #[cfg(test)]

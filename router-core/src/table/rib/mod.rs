@@ -24,7 +24,7 @@ use alloc::vec::Vec;
 
 use self::node::Node;
 pub(super) use self::prefix::{Address, LEVELS, Prefix};
-use super::NextHop;
+use super::{NextHop, work};
 #[derive(Clone, Debug)]
 pub(super) struct Rib<A> {
     /// The first is the root.
@@ -138,7 +138,9 @@ impl<A: Address> Rib<A> {
     /// Gives back so many nodes of a trie that nobody asks any more, without regard to order. Whether nothing is left.
     pub(super) fn take_apart(&mut self, nodes: usize) -> bool {
         let left = self.nodes.len().saturating_sub(nodes);
-        self.nodes.truncate(left);
+        for _ in self.nodes.drain(left..) {
+            work::prefix();
+        }
         left == 0
     }
 
