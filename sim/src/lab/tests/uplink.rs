@@ -70,6 +70,10 @@ fn what_an_uplink_cannot_be_is_said_where_it_is_written() {
             "{interface: e0, address: 10.244.9.9/30}",
             "the uplink's network 10.244.9.8/30 overlaps clusterCIDR 10.244.0.0/16",
         ),
+        (
+            "{interface: e0, address: 10.9.9.9/8}",
+            "the uplink's network 10.0.0.0/8 overlaps clusterCIDR 10.244.0.0/16",
+        ),
     ];
     for (uplink, wanted) in rows {
         says(&with(uplink), wanted);
