@@ -79,7 +79,7 @@ mod loom_tests;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use router_core::Mark;
 use router_core::frame::{Gso, GsoKind, MAX_FRAME, Offload, Partial};
@@ -254,10 +254,10 @@ impl Region for ReadMapping {
 /// The region that an end writes, shared with the tails that it has of the peer: when the last of them is gone, and the end,
 /// the peer learns that it can have its memory back.
 #[derive(Debug)]
-pub(crate) struct Own(WriteMapping);
+pub(crate) struct Own<M: Region<Cell: Store> = WriteMapping>(M);
 
-impl Own {
-    pub(crate) fn new(region: WriteMapping) -> Arc<Self> {
+impl<M: Region<Cell: Store>> Own<M> {
+    pub(crate) fn new(region: M) -> Arc<Self> {
         Arc::new(Self(region))
     }
 
@@ -267,12 +267,12 @@ impl Own {
     }
 }
 
-impl Drop for Own {
+impl<M: Region<Cell: Store>> Drop for Own<M> {
     fn drop(&mut self) {
         // As long as it is mapped it has all cells: `End::new` has checked it.
         if let Some(cell) = self.0.cells().get(CLOSED) {
-            fence(Ordering::Release);
-            Store::store(cell, 1);
+            M::fence(Ordering::Release);
+            cell.store(1);
         }
     }
 }

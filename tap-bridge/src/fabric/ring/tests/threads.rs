@@ -106,3 +106,28 @@ fn tails_go_to_another_thread_and_come_back() {
     }
     receiving.join().unwrap();
 }
+
+/// A receiver that has gone has read what it had, and says so once.
+#[test]
+fn the_memory_of_tails_is_back_when_a_thread_that_had_them_is_gone() {
+    for _ in 0..20 {
+        let heap = region();
+        let own = Own::new(heap.clone());
+        let memory = Heap::new(32);
+        for cell in memory.cells() {
+            cell.fill(1);
+        }
+        let there = memory.clone();
+        let receiving = thread::spawn(move || {
+            assert!(there.cells().iter().all(|cell| Load::load(cell) == 1));
+            drop(own);
+        });
+        while returned(&heap).is_some() {
+            thread::yield_now();
+        }
+        for cell in memory.cells() {
+            cell.fill(2);
+        }
+        receiving.join().unwrap();
+    }
+}
