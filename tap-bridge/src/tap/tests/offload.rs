@@ -275,3 +275,28 @@ fn a_plain_device_says_that_it_is_one() {
     let (near, _) = UnixDatagram::pair().unwrap();
     assert!(!has_offloads(&near));
 }
+
+/// A plain device gets what a wire would carry. What can't be completed or cut for it is lost, and counted.
+#[test]
+fn what_a_wire_could_not_carry_is_lost_and_counted() {
+    let (mut port, far) = socket_port();
+    far.set_nonblocking(true).unwrap();
+    let mut pool = FramePool::new(2);
+    let beyond = Offload {
+        partial: Some(Partial {
+            start: 34,
+            offset: 60,
+        }),
+        gso: None,
+    };
+    for offload in [beyond, TCP] {
+        let mut frame = frame(&mut pool, &[0; 60]);
+        frame.set_offload(offload);
+        port.tx(&mut pool, frame).unwrap();
+        port.flush(&mut pool).unwrap();
+    }
+    let counters = port.counters();
+    assert_eq!((counters.tx_frames, counters.tx_dropped), (0, 2));
+    assert!(far.recv(&mut [0; 100]).is_err());
+    assert_eq!(pool.missing(), 0);
+}
