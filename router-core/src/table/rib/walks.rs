@@ -87,7 +87,7 @@ impl<A: Address> Rib<A> {
     }
 }
 
-/// What a table of nodes is made from: see [`lpm6`](super::lpm6).
+/// What a table of nodes is made from: see [`lpm6`](crate::table::lpm6).
 impl Rib<u128> {
     /// The nodes on the way to an address down to depth `level`, as far as there are any.
     pub(in crate::table) fn way(&self, address: u128, level: usize) -> impl Iterator<Item = u32> {
