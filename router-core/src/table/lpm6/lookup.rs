@@ -14,7 +14,7 @@ use crate::table::NextHop;
 const CHUNK: usize = 64;
 
 impl Table {
-    /// Next hop of an address, [`NO_ROUTE`] if there is none.
+    /// Next hop of an address, [`NO_ROUTE`](crate::table::NO_ROUTE) if there is none.
     #[inline]
     pub(super) fn lookup(&self, kernel: Kernel, address: u128) -> NextHop {
         kernel.run(One {
