@@ -179,12 +179,19 @@ impl Router {
             }
             match (router.plain.mode(), &router.nat) {
                 (Mode::Forward, _) => {
-                    router.plain.look_and_route(rx.as_slice(), &router.fib);
                     let mut counts = plain::Counts::default();
-                    let plain = router.forward_first(rx, &mut counts, io);
-                    for (n, frame) in (plain..).zip(rx.drain()) {
-                        if let Err(frame) = router.forward_next(n, frame, &mut counts, io) {
-                            router.receive(frame, io);
+                    router.forward_first(rx, &mut counts, io);
+                    let mut rest = rx.drain();
+                    while !rest.as_slice().is_empty() {
+                        let group = router.plain.look_and_route(
+                            rest.as_slice(),
+                            &router.snapshot.ports,
+                            &router.fib,
+                        );
+                        for (n, frame) in (0..group).zip(&mut rest) {
+                            if let Err(frame) = router.forward_next(n, frame, &mut counts, io) {
+                                router.receive(frame, io);
+                            }
                         }
                     }
                     router.count_plain(counts, io);

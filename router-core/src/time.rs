@@ -15,8 +15,6 @@ pub struct Instant(u64);
 impl Instant {
     /// The caller's start of time.
     pub const ZERO: Self = Self(0);
-    /// The end of time.
-    pub(crate) const MAX: Self = Self(u64::MAX);
 
     /// An instant `ns` nanoseconds after the start.
     #[must_use]

@@ -93,7 +93,7 @@ impl Batch {
 /// As every frame comes from one pool, a capacity of the pool's size can never be exceeded.
 #[derive(Debug)]
 pub struct TxBatch {
-    /// As many as frames.
+    /// As many as frames, but for those that were named ahead.
     ports: Vec<PortId>,
     frames: Vec<Frame>,
 }
@@ -115,16 +115,16 @@ impl TxBatch {
         self.frames.push(frame);
     }
 
-    /// Appends the first `n` frames of a batch, or all if there are fewer, which leave by these ports.
-    pub(crate) fn append(&mut self, ports: &[PortId], batch: &mut Batch, n: usize) {
-        let n = n.min(ports.len()).min(batch.len());
-        self.ports.extend_from_slice(&ports[..n]);
-        if n == batch.len() {
-            // One copy of handles.
-            self.frames.append(&mut batch.frames);
-        } else {
-            self.frames.extend(batch.frames.drain(..n));
-        }
+    /// Names the ports that the first frames of a batch leave by, before these are [taken](Self::take_named).
+    pub(crate) fn name_ports(&mut self, ports: &[PortId]) {
+        self.ports.extend_from_slice(ports);
+    }
+
+    /// Takes as many frames of a batch, from the first on, as ports were [named](Self::name_ports).
+    pub(crate) fn take_named(&mut self, batch: &mut Batch) {
+        let named = self.ports.len() - self.frames.len();
+        move_first(named.min(batch.len()), &mut batch.frames, &mut self.frames);
+        self.ports.truncate(self.frames.len());
     }
 
     /// Number of frames in it.
@@ -149,11 +149,27 @@ impl TxBatch {
         self.ports.drain(..).zip(self.frames.drain(..))
     }
 
+    /// Puts the first frames into `batch`, as many as it has room for, whichever ports they leave by.
+    pub fn hand_to(&mut self, batch: &mut Batch) {
+        let n = batch.room().min(self.len());
+        self.ports.drain(..n);
+        move_first(n, &mut self.frames, &mut batch.frames);
+    }
+
     /// Gives every frame back to `pool`.
     pub fn free_all(&mut self, pool: &mut FramePool) {
         self.ports.clear();
         for frame in self.frames.drain(..) {
             pool.free(frame);
         }
+    }
+}
+
+/// Appends the first `n` frames of a list to another: in one copy of handles, if they are all.
+fn move_first(n: usize, from: &mut Vec<Frame>, to: &mut Vec<Frame>) {
+    if n == from.len() {
+        to.append(from);
+    } else {
+        to.extend(from.drain(..n));
     }
 }

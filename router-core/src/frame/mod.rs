@@ -17,6 +17,7 @@
 
 mod batch;
 pub(crate) mod hold;
+mod label;
 mod offload;
 mod pool;
 mod superframe;
@@ -28,6 +29,7 @@ use alloc::boxed::Box;
 use core::fmt;
 
 pub use batch::{BATCH_MAX, Batch, TxBatch};
+pub(crate) use label::Label;
 pub use offload::{Gso, GsoKind, Offload, Partial};
 pub use pool::FramePool;
 pub use tail::{Tail, TailStore};
@@ -83,17 +85,18 @@ impl Slot {
     }
 }
 
-/// Handle to one frame. See the module for who may keep it.
+/// Handle to one frame. See the module for who may keep it. All but the pointer is one word, which is compared at once.
 #[must_use = "a frame must go back to its pool"]
+#[repr(C)]
 pub struct Frame {
     slot: Box<Slot>,
-    start: u8,
-    flags: u8,
     len: u16,
     port: PortId,
     /// As bits: a role, which is one of few, would be where `Option<Frame>` keeps its none, and a handle would be moved in
     /// pieces around it.
     mark: u16,
+    start: u8,
+    flags: u8,
 }
 
 // A handle is as small as a slice: the mark takes what was padding.
@@ -103,11 +106,11 @@ impl Frame {
     fn new(slot: Box<Slot>) -> Self {
         let mut frame = Self {
             slot,
-            start: 0,
-            flags: 0,
             len: 0,
             port: PortId(u16::MAX),
             mark: 0,
+            start: 0,
+            flags: 0,
         };
         frame.reset();
         frame
@@ -137,10 +140,29 @@ impl Frame {
         &mut self.slot.bytes[usize::from(self.start)..][..usize::from(self.len)]
     }
 
-    /// Asks for the first line of the frame's bytes, which will be read soon.
-    #[inline]
+    /// What its handle says.
+    #[inline(always)]
+    pub(crate) fn label(&self) -> Label {
+        Label::new(self.len, self.port, self.mark, self.start, self.flags)
+    }
+
+    /// Asks for the first line of the frame's bytes, which will be read soon, if they begin where they were received.
+    #[inline(always)]
     pub(crate) fn prefetch(&self) {
-        crate::arch::prefetch(&self.slot.bytes[usize::from(self.start)]);
+        crate::arch::prefetch(&self.slot.bytes[HEADROOM]);
+    }
+
+    /// `N` bytes from where frames are received on; the first of the frame, if its [label](Label::received) says that it
+    /// begins there and is as long. None where a slot has not as many.
+    #[inline(always)]
+    pub(crate) fn received<const N: usize>(&self) -> Option<&[u8; N]> {
+        self.slot.bytes[HEADROOM..].first_chunk()
+    }
+
+    /// [`received`](Self::received), to change in place.
+    #[inline(always)]
+    pub(crate) fn received_mut<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        self.slot.bytes[HEADROOM..].first_chunk_mut()
     }
 
     /// The first `N` bytes; none of a shorter frame.
@@ -198,12 +220,6 @@ impl Frame {
     pub fn mark(&self) -> Mark {
         // It came from a mark.
         Mark::from_bits(self.mark).unwrap_or(Mark::NONE)
-    }
-
-    /// True when the frame is traced.
-    #[inline]
-    pub(crate) fn is_marked(&self) -> bool {
-        self.mark != 0
     }
 
     /// Marks the frame.
@@ -275,12 +291,6 @@ impl Frame {
 
     pub(crate) fn set_heard(&mut self) {
         self.flags |= HEARD;
-    }
-
-    /// True when nothing was done to it that later stages have to know of.
-    #[inline]
-    pub(crate) fn is_as_it_came(&self) -> bool {
-        self.flags & !(OFFLOADED | SUPERFRAME) == 0
     }
 
     /// Forgets what tunnels did to it: it leaves.

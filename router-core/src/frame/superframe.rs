@@ -31,19 +31,19 @@ impl Frame {
     }
 
     /// [`truncate`](Self::truncate), which gives the length that it had.
-    #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "see there")]
     pub(crate) fn trim(&mut self, len: usize) -> usize {
-        if self.is_offloaded() {
-            let had = self.len();
-            self.truncate(len);
-            return had;
-        }
+        let had = self.len();
+        self.truncate(len);
+        had
+    }
+
+    /// [`trim`](Self::trim) of a frame with nothing left to do that has `len` bytes.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "no longer than it was")]
+    pub(crate) fn shorten(&mut self, len: usize) -> usize {
+        debug_assert!(!self.is_offloaded() && len <= self.head_len());
         let had = self.head_len();
-        if len < had {
-            // Shorter than it was, so that the cast keeps the value.
-            self.len = len as u16;
-        }
+        self.len = len as u16;
         had
     }
 

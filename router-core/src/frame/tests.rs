@@ -133,7 +133,12 @@ fn the_first_frames_of_a_batch_leave_by_their_ports_behind_what_left_before() {
         let mut before = pool.alloc().unwrap();
         assert!(before.fill(&[0]));
         tx.push(PortId(9), before);
-        tx.append(&[1, 2, 3].map(PortId), &mut batch, n);
+        // In two parts, as they become known.
+        let ports: Vec<PortId> = (1..=n).map(PortId).collect();
+        let (first, more) = ports.split_at(ports.len() / 2);
+        tx.name_ports(first);
+        tx.name_ports(more);
+        tx.take_named(&mut batch);
         let sent: Vec<_> = tx.iter().map(|(p, f)| (p.0, f.bytes()[0])).collect();
         let all = [(9, 0), (1, 1), (2, 2), (3, 3)];
         assert_eq!(sent, all[..4 - left]);
@@ -142,6 +147,37 @@ fn the_first_frames_of_a_batch_leave_by_their_ports_behind_what_left_before() {
         batch.free_all(&mut pool);
         tx.free_all(&mut pool);
         assert!(tx.is_empty() && pool.missing() == 0);
+    }
+}
+
+#[test]
+fn what_was_sent_is_handed_to_a_batch_as_far_as_it_has_room() {
+    for (there, handed) in [
+        (0, 5),
+        (BATCH_MAX - 5, 5),
+        (BATCH_MAX - 2, 2),
+        (BATCH_MAX, 0),
+    ] {
+        let mut pool = FramePool::new(BATCH_MAX + 5);
+        let mut batch = Batch::new();
+        batch.fill_from(&mut core::iter::from_fn(|| pool.alloc()).take(there));
+        let mut tx = TxBatch::new(5);
+        for byte in 1..=5 {
+            let mut frame = pool.alloc().unwrap();
+            assert!(frame.fill(&[byte]));
+            tx.push(PortId(byte.into()), frame);
+        }
+        tx.hand_to(&mut batch);
+        let got: Vec<u8> = batch.as_slice()[there..]
+            .iter()
+            .map(|f| f.bytes()[0])
+            .collect();
+        let left: Vec<_> = tx.iter().map(|(p, f)| (p.0, f.bytes()[0])).collect();
+        let all = [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)];
+        assert_eq!(got, [1, 2, 3, 4, 5][..handed]);
+        assert_eq!(left, all[handed..]);
+        batch.free_all(&mut pool);
+        tx.free_all(&mut pool);
     }
 }
 

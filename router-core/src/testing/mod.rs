@@ -20,5 +20,6 @@ pub use harness::{Counter, Harness, Uncut};
 pub use oracle::{Answer, SlowFib};
 pub use packet::{
     Packet, arp_reply, arp_request, echo_reply, echo_request, eth, fragmentation_needed, fragments,
-    icmp, ipv4, parameter_problem, payload, quote, tcp, time_exceeded, udp, unreachable,
+    icmp, ipv4, naive_checksum, parameter_problem, payload, quote, tcp, time_exceeded, udp,
+    unreachable,
 };

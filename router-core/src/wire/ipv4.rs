@@ -1,5 +1,6 @@
 //! IPv4 header (RFC 791).
 
+use core::hint;
 use core::net::Ipv4Addr;
 
 use super::checksum::{self, Sum};
@@ -265,9 +266,12 @@ pub fn decrement_ttl(header: &mut [u8; HEADER_LEN]) {
     // is 0 rather than 0xffff. A one's complement sum is the same in either byte order (RFC 1071 2 B), 0x0100 is 1 in this:
     // TTL, protocol and checksum, the least significant byte first.
     if let Some(bytes) = header[8..].first_chunk_mut() {
-        let word = u32::from_le_bytes(*bytes);
-        let carry = u32::from(word >= 0xfffe_0000);
-        *bytes = word.wrapping_add(((1 + carry) << 16) - 1).to_le_bytes();
+        let mut word = u32::from_le_bytes(*bytes);
+        if word >= 0xfffe_0000 {
+            hint::cold_path();
+            word = word.wrapping_add(1 << 16);
+        }
+        *bytes = word.wrapping_add((1 << 16) - 1).to_le_bytes();
     }
 }
 

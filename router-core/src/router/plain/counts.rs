@@ -2,7 +2,6 @@
 
 use core::mem;
 
-use super::egress::Egress;
 use super::look::Seen;
 use crate::router::Io;
 use crate::stats::{RouteKind, Stats};
@@ -27,28 +26,30 @@ pub(in crate::router) struct Counts {
 }
 
 impl Counts {
+    /// The next frame came by the first of these ports, and leaves by the second: their places.
+    #[inline(always)]
+    pub(super) fn turn_to(&mut self, (from, to): (u16, u16), stats: &mut Stats) {
+        if self.rx.slot != from {
+            self.end_rx(from, stats);
+        }
+        if self.tx.slot != to {
+            self.end_tx(to, stats);
+        }
+    }
+
     /// Counts a frame of `received` bytes, of which `sent` go on.
     #[inline(always)]
-    pub(super) fn add(
-        &mut self,
-        seen: &Seen,
-        (received, sent): (usize, usize),
-        egress: &Egress,
-        stats: &mut Stats,
-    ) {
-        if self.rx.slot != seen.slot {
-            self.end_rx(seen.slot, stats);
-        }
-        if self.tx.slot != egress.slot {
-            self.end_tx(egress.slot, stats);
-        }
+    pub(super) fn add(&mut self, received: usize, sent: usize) {
         self.frames += 1;
         self.rx.bytes += received as u64;
         self.tx.bytes += sent as u64;
-        if seen.more > 0 {
-            self.rx.more += u64::from(seen.more);
-            self.tx.more += u64::from(seen.more);
-        }
+    }
+
+    /// Counts the segments of a superframe.
+    #[inline(always)]
+    pub(super) fn add_more(&mut self, seen: Seen) {
+        self.rx.more += u64::from(seen.more());
+        self.tx.more += u64::from(seen.more());
     }
 
     /// Ends a run; the next frames came by the port in `slot`.

@@ -11,19 +11,54 @@ use crate::shape::{Shaper, Side};
 use crate::time::Instant;
 use crate::wire::ethernet::{self, ETHERTYPE_IPV4};
 
+/// When something was asked of the neighbour table, in numbers that answers are marked with.
+#[derive(Debug)]
+pub(super) struct Moment {
+    now: Instant,
+    /// Of an answer that is good until a MAC changes: even.
+    lasting: u64,
+    /// Of one that is good now only: odd.
+    momentary: u64,
+}
+
+/// Numbers moments.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    at: (Instant, u64),
+    number: u64,
+}
+
+impl Clock {
+    #[inline]
+    pub(super) fn moment(&mut self, now: Instant, neighbours: &NeighbourTable) -> Moment {
+        let at = (now, neighbours.changes());
+        if self.at != at {
+            self.at = at;
+            self.number += 1;
+        }
+        Moment {
+            now,
+            lasting: at.1 << 1,
+            momentary: self.number << 1 | 1,
+        }
+    }
+}
+
 /// Where a route leads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Egress {
-    /// What goes before a packet to `next_hop`.
+    /// What goes before a packet to where was asked for.
     pub(super) header: [u8; ethernet::HEADER_LEN],
-    /// Longest packet; 0 when packets on this route are not plain.
+    /// Longest packet; 0 when packets on this route are not plain. None lets [`Seen::NOT_PLAIN`](super::look::Seen) pass.
     pub(super) mtu: u16,
+    /// The number of the [`Moment`] when the neighbour table was asked.
+    asked: u64,
     /// The gateway, as bits; 0 when the destination itself is on the link.
     via: u32,
-    next_hop: u32,
-    /// Until when the MAC of `next_hop` need not be asked for again, if there are no more changes of MACs than these.
-    until: Instant,
-    changes: u64,
+    /// What of a destination, as it stands in a packet, says whose MAC is wanted: nothing where there is a gateway. And what it
+    /// was when the neighbour table was asked.
+    by: u32,
+    was: u32,
     /// Place of the port.
     pub(super) slot: u16,
     pub(super) port: PortId,
@@ -33,10 +68,10 @@ impl Egress {
     pub(super) const NOT_PLAIN: Self = Self {
         header: [0; ethernet::HEADER_LEN],
         mtu: 0,
+        asked: u64::MAX,
         via: 0,
-        next_hop: 0,
-        until: Instant::ZERO,
-        changes: u64::MAX,
+        by: 0,
+        was: 0,
         slot: ABSENT,
         port: PortId(ABSENT),
     };
@@ -66,9 +101,10 @@ impl Egress {
         (plain && via.is_none_or(martian::is_host)).then_some(Self {
             slot: u16::try_from(slot).ok()?,
             port: port.id,
-            mtu: port.mtu,
+            mtu: port.mtu.min(u16::MAX - 1),
             header: header.emit(),
             via: via.map_or(0, Ipv4Addr::to_bits),
+            by: if via.is_none() { u32::MAX } else { 0 },
             ..Self::NOT_PLAIN
         })
     }
@@ -79,31 +115,37 @@ impl Egress {
         (usize::from(self.slot), self.via) == (slot, via.to_bits())
     }
 
-    /// Whether `header` is the one for packets to `dst`, an address as bits, now.
-    #[inline]
+    /// Whether `header` is the one for packets to `dst`, an address as it stands in a packet, now.
+    #[inline(always)]
     pub(super) fn resolve(
         &mut self,
         dst: u32,
-        now: Instant,
+        moment: &Moment,
         neighbours: &mut NeighbourTable,
     ) -> bool {
-        let next_hop = if self.via == 0 { dst } else { self.via };
-        let is_known =
-            self.next_hop == next_hop && self.changes == neighbours.changes() && now <= self.until;
-        is_known || self.ask(next_hop, now, neighbours)
+        let is_known = dst & self.by == self.was
+            && (self.asked == moment.lasting || self.asked == moment.momentary);
+        is_known || self.ask(dst, moment, neighbours)
     }
 
     #[inline(never)]
-    fn ask(&mut self, next_hop: u32, now: Instant, neighbours: &mut NeighbourTable) -> bool {
-        let address = Ipv4Addr::from_bits(next_hop);
-        let Some((mac, lasts)) = neighbours.known(now, self.port, address) else {
+    fn ask(&mut self, dst: u32, moment: &Moment, neighbours: &mut NeighbourTable) -> bool {
+        let to = if self.via == 0 {
+            Ipv4Addr::from(dst.to_ne_bytes())
+        } else {
+            Ipv4Addr::from_bits(self.via)
+        };
+        let Some((mac, lasts)) = neighbours.known(moment.now, self.port, to) else {
             return false;
         };
         self.header[..6].copy_from_slice(&mac.0);
-        self.next_hop = next_hop;
-        self.changes = neighbours.changes();
+        self.was = dst & self.by;
         // The use of a neighbour that may go away is its table's concern, once for each moment.
-        self.until = if lasts { Instant::MAX } else { now };
+        self.asked = if lasts {
+            moment.lasting
+        } else {
+            moment.momentary
+        };
         true
     }
 }

@@ -8,84 +8,117 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
 use super::{ABSENT, HEADERS};
-use crate::config::{PortConfig, PortKind, RpFilter, Snapshot};
-use crate::frame::Frame;
+use crate::config::{PortConfig, PortId, PortKind, RpFilter, Snapshot};
+use crate::frame::{Frame, Label};
 use crate::segment::{self, Cutter};
 use crate::shape::{Shaper, Side};
 use crate::wire::ethernet;
 use crate::wire::ipv4::{self, PROTOCOL_IPIP};
 
-/// What a frame showed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
-    /// Place of the port that it came by in the snapshot; [`ABSENT`] for a frame that is not plain.
-    pub(super) slot: u16,
-    /// Bytes of the packet.
-    pub(super) total_len: u16,
-    /// What has to fit the MTU: of a superframe, a segment.
-    pub(super) longest: u16,
-    /// Segments of a superframe after the first.
-    pub(super) more: u16,
-}
+/// Lengths of headers, as lengths of frames are kept.
+const IPV4_LEN: u16 = 20;
+const HEADERS_LEN: u16 = 34;
+const _: () = assert!(IPV4_LEN as usize == ipv4::HEADER_LEN && HEADERS_LEN as usize == HEADERS);
 
+/// What a frame showed, in one word, which is written at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen(u64);
+
+#[expect(clippy::cast_possible_truncation, reason = "parts of the word")]
 impl Seen {
-    pub(super) const NOT_PLAIN: Self = Self {
-        slot: ABSENT,
-        total_len: 0,
-        longest: 0,
-        more: 0,
-    };
+    /// Longer than any way out lets pass.
+    pub(super) const NOT_PLAIN: Self = Self::of(ABSENT, 0, (u16::MAX, 0));
+
+    /// Of a packet of `total_len` bytes that came by the port in `slot`; of a superframe, `longest` is what has to fit an MTU,
+    /// and there are so many segments after the first.
+    const fn of(slot: u16, total_len: u16, (longest, more): (u16, u16)) -> Self {
+        Self(total_len as u64 | (longest as u64) << 16 | (more as u64) << 32 | (slot as u64) << 48)
+    }
+
+    /// The same without a length, given one that is also the longest on a wire.
+    #[inline(always)]
+    const fn with_len(self, total_len: u16) -> Self {
+        Self(self.0 | (total_len as u64 * 0x1_0001))
+    }
+
+    /// Bytes of the packet.
+    #[inline(always)]
+    pub(super) const fn total_len(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// What has to fit the MTU: of a superframe, a segment.
+    #[inline(always)]
+    pub(super) const fn longest(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// Segments of a superframe after the first.
+    #[inline(always)]
+    pub(super) const fn more(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    /// Place of the port that it came by in the snapshot; [`ABSENT`] for a frame that is not plain.
+    #[inline(always)]
+    pub(super) const fn slot(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
 }
 
 /// Addresses of a frame that is plain as far as it alone can tell.
 pub(super) struct Shown {
     pub(super) src: u32,
     pub(super) dst: u32,
-    /// Its port wants the way back to the source to be looked at.
-    pub(super) is_validated: bool,
 }
 
 /// A set of addresses that may hold more than was put in (Bloom, "Space/time trade-offs in hash coding", 1970), of one
 /// hash: a node has a few addresses, and nearly all sources can be told from them without a look-up.
-#[derive(Debug, Default)]
-pub(super) struct Filter([u64; 16]);
+#[derive(Debug)]
+pub(super) struct Filter([bool; 1 << Self::BITS]);
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self([false; 1 << Self::BITS])
+    }
+}
 
 impl Filter {
-    fn place(address: u32) -> (usize, u32) {
-        // Fibonacci hashing: the top ten bits.
-        let hash = address.wrapping_mul(0x9e37_79b1) >> 22;
-        ((hash >> 6) as usize, hash & 63)
+    const BITS: u32 = 10;
+
+    const fn place(address: u32) -> usize {
+        // Fibonacci hashing: the top bits.
+        (address.wrapping_mul(0x9e37_79b1) >> (u32::BITS - Self::BITS)) as usize
     }
 
     pub(super) fn insert(&mut self, address: Ipv4Addr) {
-        let (word, bit) = Self::place(address.to_bits());
-        self.0[word] |= 1 << bit;
+        self.0[Self::place(address.to_bits())] = true;
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn may_have(&self, address: u32) -> bool {
-        let (word, bit) = Self::place(address);
-        self.0[word] >> bit & 1 != 0
+        self.0[Self::place(address)]
     }
 }
 
 /// What frames of a port are to be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ingress {
-    /// Destination MAC as it stands in a frame; see [`MAC_MASK`].
+    /// Destination MAC, as it stands in [`Words::link`].
     mac: u64,
-    /// Bits of flags and fragment offset that have to be zero, as they stand in [`Words::life`].
-    whole: u32,
-    slot: u16,
+    /// Bits of flags and fragment offset that have to be zero, as they stand in [`Words::first`].
+    whole: u64,
+    /// Of a frame from there, but for its length.
+    seen: Seen,
     is_validated: bool,
 }
 
 impl Ingress {
     const NOT_PLAIN: Self = Self {
-        // What it stands for is seen by the slot.
-        mac: u64::MAX,
+        // No MAC ends here.
+        mac: 1,
         whole: 0,
-        slot: ABSENT,
+        seen: Seen::NOT_PLAIN,
         is_validated: false,
     };
 
@@ -120,21 +153,18 @@ impl Ingress {
         }
         let [a, b, c, d, e, f] = port.mac.0;
         Self {
-            mac: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
+            mac: u64::from_le_bytes([0, 0, a, b, c, d, e, f]),
             whole: if whole { FRAGMENT } else { 0 },
-            slot,
+            seen: Seen::of(slot, 0, (0, 0)),
             is_validated: port.rp_filter != RpFilter::Off,
         }
     }
 }
 
-/// The bytes of the first word that are the destination MAC.
-const MAC_MASK: u64 = u64::from_le_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
-/// EtherType, version and header length, as they stand in [`Words::begin`].
-const BEGIN: u32 = u32::from_le_bytes([0x08, 0x00, 0x45, 0]);
-const BEGIN_MASK: u32 = u32::from_le_bytes([0xff, 0xff, 0xff, 0]);
-/// More fragments, and the offset, in [`Words::life`].
-const FRAGMENT: u32 = u32::from_le_bytes([0x3f, 0xff, 0, 0]);
+/// EtherType, version and header length, as they stand in [`Words::kind`].
+const KIND: u32 = u32::from_le_bytes([0, 0x08, 0x00, 0x45]);
+/// More fragments, and the offset, in [`Words::first`].
+const FRAGMENT: u64 = u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0x3f, 0xff]);
 
 /// By first octet: 1 where [`martian::is_host`](crate::martian::is_host) is false: 0/8, 127/8, 224/4. (What else is none,
 /// 255.255.255.255, every table of routes says itself.)
@@ -152,103 +182,136 @@ pub(super) static NO_HOST: [u8; 256] = {
 
 /// The headers of a frame, read once: words whose first byte is the least significant, whatever the machine.
 pub(super) struct Words {
-    /// Destination MAC, and two bytes more.
+    /// Destination MAC, behind two zeros.
     link: u64,
-    /// EtherType, version and header length, type of service.
-    begin: u32,
-    /// Total length, identification.
-    length: u32,
-    /// Flags and fragment offset, TTL, protocol.
-    life: u32,
-    checksum: u16,
-    src: u32,
+    /// EtherType, version and header length, and before them a byte of the source MAC.
+    kind: u32,
+    /// Version and header length, type of service, total length, identification, flags and fragment offset.
+    first: u64,
+    /// TTL, protocol, checksum, source.
+    second: u64,
     dst: u32,
 }
 
 impl Words {
     #[inline(always)]
     pub(super) fn of(headers: &[u8; HEADERS]) -> Self {
-        let word = |at: usize| {
-            let bytes = headers[at..].first_chunk();
-            bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+        let half = |at: usize| {
+            headers[at..]
+                .first_chunk()
+                .map_or(0, |b| u32::from_le_bytes(*b))
         };
-        let link = headers.first_chunk();
+        let word = |at: usize| {
+            headers[at..]
+                .first_chunk()
+                .map_or(0, |b| u64::from_le_bytes(*b))
+        };
         Self {
-            link: link.map_or(0, |bytes| u64::from_le_bytes(*bytes)),
-            begin: word(12),
-            length: word(16),
-            life: word(20),
-            checksum: u16::from_le_bytes([headers[24], headers[25]]),
-            src: word(26),
-            dst: word(30),
+            link: word(0) << 16,
+            kind: half(11),
+            first: word(14),
+            second: word(22),
+            dst: half(30),
         }
     }
 
-    /// Whether the checksum of the IPv4 header, which has no options, is right. A one's complement sum is the same in either
-    /// byte order (RFC 1071 2 B).
+    /// Whether the checksum of the IPv4 header, which has no options and is not all zeros, is right: whether its words of 16
+    /// bits add up to 0xffff when carries go around. That is to be a multiple of 0xffff, and so is the number that longer words
+    /// make, as 2^16 is 1 modulo that. It is the same in either byte order (RFC 1071 2 B).
     #[inline(always)]
-    pub(super) fn verify(&self) -> bool {
-        // The header begins with the second half of the word in which the Ethernet header ends.
-        let sum = u64::from(self.begin >> 16)
-            + u64::from(self.length)
-            + u64::from(self.life)
-            + u64::from(self.checksum)
-            + u64::from(self.src)
-            + u64::from(self.dst);
-        // Folded to 32 bits, then to 16; carries go around.
-        let sum = sum.wrapping_add(sum.rotate_left(32)) >> 32;
-        let sum = sum as u32;
-        sum.wrapping_add(sum.rotate_left(16)) >> 16 == 0xffff
+    pub(super) const fn verify(&self) -> bool {
+        // 2^64 is 1 as well; what has wrapped is less than the largest number.
+        let (sum, carry) = self.first.overflowing_add(self.second);
+        let (sum, again) = (sum + carry as u64).overflowing_add(self.dst as u64);
+        (sum + again as u64).is_multiple_of(0xffff)
+    }
+
+    /// What a packet with these headers shows, and its length, about which nothing is decided here; none if it isn't plain.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "parts of words")]
+    fn show(&self, from: &Ingress) -> Option<(Shown, u16)> {
+        let [ttl, protocol, _, _, src @ ..] = self.second.to_le_bytes();
+        let src = u32::from_le_bytes(src);
+        let no_host = |address: u32| NO_HOST[usize::from(address as u8)];
+        // Both at once.
+        let unlike = (self.link ^ from.mac) | u64::from((self.kind ^ KIND) >> 8);
+        let plain = unlike == 0
+            && self.first & from.whole == 0
+            && ttl > 1
+            && protocol != PROTOCOL_IPIP
+            && no_host(src) | no_host(self.dst) == 0
+            && self.verify();
+        let shown = Shown {
+            src: src.swap_bytes(),
+            dst: self.dst.swap_bytes(),
+        };
+        plain.then_some((shown, ((self.first >> 16) as u16).swap_bytes()))
     }
 }
 
-/// A frame as far as it alone can tell, what else it showed in `seen`; none that is not plain.
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "parts of words")]
-pub(super) fn look_at(frame: &Frame, ingress: &[Ingress], seen: &mut Seen) -> Option<Shown> {
-    let ingress = ingress.get(usize::from(frame.port().0))?;
-    let h = Words::of(frame.first::<HEADERS>()?);
-    let total_len = (h.length as u16).swap_bytes();
-    let [.., ttl, protocol] = h.life.to_le_bytes();
-    let no_host = |address: u32| NO_HOST[usize::from(address as u8)];
-    if (h.link ^ ingress.mac) & MAC_MASK != 0
-        || (h.begin ^ BEGIN) & BEGIN_MASK != 0
-        || h.life & ingress.whole != 0
-        || ttl <= 1
-        || protocol == PROTOCOL_IPIP
-        || usize::from(total_len) < ipv4::HEADER_LEN
-        || !h.verify()
-        || no_host(h.src) | no_host(h.dst) != 0
-        || frame.is_marked()
-        || !frame.is_as_it_came()
-    {
-        return None;
+/// Looks at frames one after the other, most of which are like the one before but for their length.
+pub(super) struct Look<'a> {
+    all: &'a [Ingress],
+    /// What the last frame came by.
+    from: &'a Ingress,
+    /// The last frame's, had it headers and nothing behind them.
+    like: Label,
+    is_offloaded: bool,
+    /// Some frame came by a port that wants the way back to sources to be looked at.
+    pub(super) validates: bool,
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn new(all: &'a [Ingress]) -> Self {
+        Self {
+            all,
+            from: &Ingress::NOT_PLAIN,
+            like: Label::received(HEADERS_LEN, PortId(ABSENT)),
+            is_offloaded: false,
+            validates: false,
+        }
     }
-    let (longest, more) = if frame.is_offloaded() {
-        left_to_do(frame, total_len)?
-    } else if usize::from(total_len) + ethernet::HEADER_LEN > frame.head_len() {
-        return None;
-    } else {
-        (total_len, 0)
-    };
-    *seen = Seen {
-        slot: ingress.slot,
-        total_len,
-        longest,
-        more,
-    };
-    Some(Shown {
-        src: h.src.swap_bytes(),
-        dst: h.dst.swap_bytes(),
-        is_validated: ingress.is_validated,
-    })
+
+    /// Addresses of a frame that is plain as far as it alone can tell, what else it showed in `seen`; none of any other.
+    #[inline(always)]
+    pub(super) fn at(&mut self, frame: &Frame, seen: &mut Seen) -> Option<Shown> {
+        let behind = match frame.label().longer_than(self.like) {
+            Some(behind) => behind,
+            None => self.turn_to(frame)?,
+        };
+        let from = self.from;
+        let (shown, total_len) = Words::of(frame.received()?).show(from)?;
+        *seen = if self.is_offloaded {
+            Seen::of(from.seen.slot(), total_len, left_to_do(frame, total_len)?)
+        } else if total_len.wrapping_sub(IPV4_LEN) <= behind {
+            // No shorter than a header, and no longer than what there is.
+            from.seen.with_len(total_len)
+        } else {
+            return None;
+        };
+        Some(shown)
+    }
+
+    /// Turns to a frame that is unlike the one before. Bytes behind its headers; none of a frame that is not as it came, or
+    /// has not all headers.
+    #[inline(never)]
+    fn turn_to(&mut self, frame: &Frame) -> Option<u16> {
+        let (label, port) = (frame.label(), frame.port());
+        let from = self.all.get(usize::from(port.0))?;
+        let like = label.as_it_came(port, HEADERS_LEN)?;
+        (self.from, self.like) = (from, like);
+        self.is_offloaded = label.is_offloaded();
+        self.validates |= from.is_validated;
+        label.longer_than(like)
+    }
 }
 
 /// Of a frame with something left to do: length of the longest packet on a wire, and how many there will be besides the
 /// first; none when what is left to do is not as the long way lets it pass.
 #[inline(never)]
 fn left_to_do(frame: &Frame, total_len: u16) -> Option<(u16, u16)> {
-    if usize::from(total_len) + ethernet::HEADER_LEN > frame.len() {
+    let packet = frame.len().checked_sub(ethernet::HEADER_LEN)?;
+    if !(ipv4::HEADER_LEN..=packet).contains(&total_len.into()) {
         return None;
     }
     if !frame.is_superframe() {

@@ -1,4 +1,4 @@
-//! The plain path: what most packets are, in stages over the whole batch.
+//! The plain path: what most packets are, in stages over groups of the batch.
 //!
 //! Decides nothing of its own. A packet is plain when every stage of the [packet path](super) would let it pass in silence:
 //! a whole frame for this port's MAC, an IPv4 header without options whose checksum and length are right, TTL left, a
@@ -9,7 +9,7 @@
 //! each other.
 //!
 //! ```text
-//!  the batch ─> look (header, addresses) ─> places of all sources, of all destinations ─> one after the other, in order:
+//!  a group ─> look (header, addresses) ─> places of its sources, of its destinations ─> one after the other, in order:
 //!                                                                     plain ─> neigh ─> TTL, MACs ─> tx
 //!                                                                     else ──> receive
 //! ```
@@ -22,34 +22,40 @@
 //!
 //! Packet before: as received. After: TTL lower by one, checksum updated (RFC 1624), MACs of the next link, no padding.
 //!
-//! Cost: one table look-up per packet, two where some source of the batch has to be validated, 64 at a time; and one of a
-//! neighbour per next hop and batch. A batch that is plain from its first frame on is changed where it is, and leaves as one.
+//! Cost: one table look-up per packet, two where some port of the group wants sources to be validated, 64 at a time; and one
+//! of a neighbour per next hop and batch. A batch that is plain from its first frame on is changed where it is, and leaves as
+//! one. What frames have in common, as a rule, is compared once: of a handle all fields together ([`Label`]), of headers whole
+//! words.
+//!
+//! [`Label`]: crate::frame::Label
 
 mod counts;
 mod egress;
+mod forward;
 mod look;
 mod track;
 
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
-use core::slice;
 
 use super::{Io, Router};
 use crate::config::{PortConfig, PortId, Snapshot};
 use crate::fib::Fib;
-use crate::frame::{BATCH_MAX, Batch, Frame};
+use crate::frame::{BATCH_MAX, Frame};
 use crate::shape::Shaper;
 use crate::table::NextHop;
-use crate::time::Instant;
 use crate::wire::ethernet;
 use crate::wire::ipv4;
 pub(super) use counts::Counts;
-use egress::{Egress, Source};
-use look::{Filter, Ingress, Seen, look_at};
+use egress::{Clock, Egress, Source};
+use look::{Filter, Ingress, Look, Seen};
 use track::Flows;
 
 /// Bytes of the headers that are looked at.
 const HEADERS: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN;
+
+/// Frames that are in the same stage: what is known of them stays in the first-level cache, and so do their headers.
+const GROUP: usize = 64;
 
 /// How many frames ahead a frame's first line is asked for.
 const AHEAD: usize = 8;
@@ -74,16 +80,19 @@ pub(super) struct Plain {
     /// Of these, packets that went where their connection had gone before.
     #[cfg(any(test, feature = "testing"))]
     passed: u64,
+    /// Of a node that tracks, of the batch at hand; else of a group of it, as what follows.
     seen: [Seen; BATCH_MAX],
     /// Addresses that have to be looked up, and what the FIB says about them.
-    dst: [u32; BATCH_MAX],
-    dst_places: [NextHop; BATCH_MAX],
-    src: [u32; BATCH_MAX],
-    src_places: [NextHop; BATCH_MAX],
-    /// Some source of the batch has to be looked up: all are then. What is not looked up is believed.
+    dst: [u32; GROUP],
+    dst_places: [NextHop; GROUP],
+    src: [u32; GROUP],
+    src_places: [NextHop; GROUP],
+    /// Some source has to be looked up: all are then. What is not looked up is believed.
     validates: bool,
     /// Ports that frames leave by.
     ways_out: [PortId; BATCH_MAX],
+    /// When the neighbour table was asked last.
+    clock: Clock,
     /// Of a node that tracks: what connections the packets belong to, and where connections were sent to lately.
     flows: Flows,
 }
@@ -112,12 +121,13 @@ impl Default for Plain {
             #[cfg(any(test, feature = "testing"))]
             passed: 0,
             seen: [Seen::NOT_PLAIN; BATCH_MAX],
-            dst: [0; BATCH_MAX],
-            dst_places: [0; BATCH_MAX],
-            src: [0; BATCH_MAX],
-            src_places: [0; BATCH_MAX],
+            dst: [0; GROUP],
+            dst_places: [0; GROUP],
+            src: [0; GROUP],
+            src_places: [0; GROUP],
             validates: false,
             ways_out: [PortId(ABSENT); BATCH_MAX],
+            clock: Clock::default(),
             flows: Flows::default(),
         }
     }
@@ -160,19 +170,43 @@ impl Plain {
         self.mode
     }
 
-    /// Looks at the frames of a batch, and for where their packets come from and go.
-    pub(super) fn look_and_route(&mut self, frames: &[Frame], fib: &Fib) {
-        self.look(frames);
-        let all = frames.len().min(BATCH_MAX);
+    /// Looks at the first frames of these, and for where their packets come from and go. Number of frames.
+    pub(super) fn look_and_route(
+        &mut self,
+        frames: &[Frame],
+        ports: &[PortConfig],
+        fib: &Fib,
+    ) -> usize {
+        let group = frames.len().min(GROUP);
+        let (frames, later) = frames.split_at(group);
+        ask_for(later);
+        self.look(frames, fib);
         if self.validates {
-            fib.places(&self.src[..all], &mut self.src_places[..all]);
+            fib.places(&self.src[..group], &mut self.src_places[..group]);
+            self.doubt(group, ports);
         }
-        fib.places(&self.dst[..all], &mut self.dst_places[..all]);
+        fib.places(&self.dst[..group], &mut self.dst_places[..group]);
+        group
     }
 
-    /// Looks at the frames of a batch.
+    /// Takes back of the first packets what was seen of those whose sources are not believed.
     #[inline(never)]
-    fn look(&mut self, frames: &[Frame]) {
+    fn doubt(&mut self, group: usize, ports: &[PortConfig]) {
+        let looked_up = self.src_places.iter().take(group);
+        for (seen, &place) in self.seen.iter_mut().zip(looked_up) {
+            // No route is a place beyond the last.
+            let source = self.sources.get(usize::from(place));
+            let source = source.copied().unwrap_or(Source::Nowhere);
+            let port = ports.get(usize::from(seen.slot()));
+            if !port.is_some_and(|port| source.is_believable(seen.slot(), port.rp_filter)) {
+                *seen = Seen::NOT_PLAIN;
+            }
+        }
+    }
+
+    /// Looks at frames, of which there are no more than [`GROUP`].
+    #[inline(never)]
+    fn look(&mut self, frames: &[Frame], fib: &Fib) {
         let Self {
             ingress,
             own,
@@ -182,126 +216,38 @@ impl Plain {
             validates,
             ..
         } = self;
-        let mut some_is_validated = false;
+        let mut look = Look::new(ingress);
         let places = seen.iter_mut().zip(src.iter_mut().zip(dst));
-        for (n, (frame, (seen, (from, to)))) in frames.iter().zip(places).enumerate() {
-            if let Some(later) = frames.get(n + AHEAD) {
-                later.prefetch();
-            }
-            if let Some(shown) = look_at(frame, ingress, seen) {
-                (*from, *to) = (shown.src, shown.dst);
-                some_is_validated |= shown.is_validated | own.may_have(shown.src);
-            } else {
-                (*from, *to) = (0, 0);
-                seen.slot = ABSENT;
+        for (frame, (seen, (from, to))) in frames.iter().zip(places) {
+            match look.at(frame, seen) {
+                Some(shown) if !(own.may_have(shown.src) && is_own(fib, shown.src)) => {
+                    (*from, *to) = (shown.src, shown.dst);
+                }
+                _ => {
+                    (*from, *to) = (0, 0);
+                    *seen = Seen::NOT_PLAIN;
+                }
             }
         }
-        *validates = some_is_validated;
+        *validates = look.validates;
     }
 }
 
-/// Whether the source of a packet is believed, about which the FIB says what is in `place`.
+/// Asks for the first lines of the first frames of these.
+fn ask_for(frames: &[Frame]) {
+    for frame in frames.iter().take(GROUP) {
+        frame.prefetch();
+    }
+}
+
+/// Whether a source, an address as bits, is one that no packet from outside may have.
 #[inline(never)]
-fn is_believable(seen: &Seen, place: NextHop, sources: &[Source], ports: &[PortConfig]) -> bool {
-    // No route is a place beyond the last.
-    let source = sources.get(usize::from(place)).copied();
-    let source = source.unwrap_or(Source::Nowhere);
-    let port = ports.get(usize::from(seen.slot));
-    port.is_some_and(|port| source.is_believable(seen.slot, port.rp_filter))
+fn is_own(fib: &Fib, src: u32) -> bool {
+    let leaf = fib.leaf(Ipv4Addr::from_bits(src));
+    leaf.is_some_and(|leaf| Source::of(leaf) == Source::Refused)
 }
 
 impl Router {
-    /// Sends the frames of the batch that was [looked at](Plain::look_and_route), up to the first that is not plain: all of
-    /// them, as a rule. Number of frames.
-    pub(super) fn forward_first(
-        &mut self,
-        rx: &mut Batch,
-        counts: &mut Counts,
-        io: &mut Io<'_>,
-    ) -> usize {
-        let plain = self.rewrite_plain(0, rx.as_mut_slice(), counts, io.now);
-        io.tx.append(&self.plain.ways_out, rx, plain);
-        plain
-    }
-
-    /// Sends frame `n` of the batch, if it is plain; gives it back otherwise.
-    pub(super) fn forward_next(
-        &mut self,
-        n: usize,
-        mut frame: Frame,
-        counts: &mut Counts,
-        io: &mut Io<'_>,
-    ) -> Result<(), Frame> {
-        let plain = self.rewrite_plain(n, slice::from_mut(&mut frame), counts, io.now);
-        match self.plain.ways_out.get(n) {
-            Some(&port) if plain > 0 => io.tx.push(port, frame),
-            _ => return Err(frame),
-        }
-        Ok(())
-    }
-
-    /// Makes `frames`, the first of which is the one with number `first` in its batch, what they leave as, and counts them:
-    /// up to the first that is not plain. Number of frames; their ports are in `ways_out`.
-    #[inline(never)]
-    fn rewrite_plain(
-        &mut self,
-        first: usize,
-        frames: &mut [Frame],
-        counts: &mut Counts,
-        now: Instant,
-    ) -> usize {
-        let Self {
-            plain,
-            snapshot,
-            neighbours,
-            stats,
-            ..
-        } = self;
-        let Plain {
-            egress,
-            sources,
-            seen,
-            dst,
-            dst_places,
-            src_places,
-            ways_out,
-            validates,
-            ..
-        } = &mut **plain;
-        let first = first.min(BATCH_MAX);
-        let shown = seen[first..].iter().zip(&mut ways_out[first..]);
-        let found = dst_places[first..].iter().zip(&src_places[first..]);
-        let all = frames.iter_mut().zip(shown).zip(&dst[first..]).zip(found);
-        let mut done = 0;
-        for (((frame, (seen, way_out)), &dst), (&to, &from)) in all {
-            // No route is a place beyond the last.
-            let Some(egress) = egress.get_mut(usize::from(to)) else {
-                break;
-            };
-            if seen.slot == ABSENT
-                || seen.longest > egress.mtu
-                || *validates && !is_believable(seen, from, sources, &snapshot.ports)
-                || !egress.resolve(dst, now, neighbours)
-            {
-                break;
-            }
-            let Some(headers) = frame.first_mut::<HEADERS>() else {
-                break;
-            };
-            let (link, ip) = headers.split_at_mut(ethernet::HEADER_LEN);
-            link.copy_from_slice(&egress.header);
-            if let Some(ip) = ip.first_chunk_mut() {
-                ipv4::decrement_ttl(ip);
-            }
-            let len = ethernet::HEADER_LEN + usize::from(seen.total_len);
-            let received = frame.trim(len);
-            *way_out = egress.port;
-            counts.add(seen, (received, len), egress, stats);
-            done += 1;
-        }
-        done
-    }
-
     /// Takes over what was counted of a batch.
     pub(super) fn count_plain(&mut self, counts: Counts, io: &mut Io<'_>) {
         let _forwarded = counts.finish(&mut self.stats, io);

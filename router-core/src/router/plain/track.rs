@@ -21,7 +21,7 @@ use core::ops::Range;
 use core::slice;
 
 use super::egress::Egress;
-use super::look::{Seen, look_at};
+use super::look::{Look, Seen};
 use super::{ABSENT, AHEAD, Counts, HEADERS, Plain};
 use crate::addr::Mac;
 use crate::config::PortConfig;
@@ -115,6 +115,7 @@ impl Plain {
             flows,
             ..
         } = self;
+        let mut look = Look::new(ingress);
         let places = seen.iter_mut().zip(&mut flows.guesses);
         let places = places.take(group.end).skip(group.start);
         for (n, (seen, guess)) in (group.start.saturating_sub(done)..).zip(places) {
@@ -122,14 +123,12 @@ impl Plain {
             if let Some(later) = rest.get(n + AHEAD) {
                 later.prefetch();
             }
-            if look_at(frame, ingress, seen).is_none() {
+            *guess = Guess::NONE;
+            if look.at(frame, seen).is_none() {
                 *seen = Seen::NOT_PLAIN;
+            } else if let Some(key) = key(frame) {
+                *guess = nat.look_for(key);
             }
-            *guess = if seen.slot == ABSENT {
-                Guess::NONE
-            } else {
-                key(frame).map_or(Guess::NONE, |key| nat.look_for(key))
-            };
         }
         nat.ask(flows.guesses.get(group).unwrap_or_default());
     }
@@ -170,7 +169,9 @@ impl Router {
             (done, stop) = (done + plain, why);
             nth += 1;
         }
-        io.tx.append(&self.plain.ways_out, rx, done);
+        let ways_out = &self.plain.ways_out;
+        io.tx.name_ports(ways_out.get(..done).unwrap_or(ways_out));
+        io.tx.take_named(rx);
         let mut frames = rx.drain();
         while done < all {
             for n in done..group(nth - 1).end {
@@ -238,6 +239,7 @@ impl Router {
             seen,
             flows,
             ways_out,
+            clock,
             #[cfg(any(test, feature = "testing"))]
             forwarded,
             #[cfg(any(test, feature = "testing"))]
@@ -249,21 +251,22 @@ impl Router {
         let shown = seen[first..].iter().zip(&guesses[first..]);
         let all = frames.iter_mut().zip(shown).zip(&mut ways_out[first..]);
         let mut done = 0;
-        for ((frame, (seen, guess)), way_out) in all {
-            if seen.slot == ABSENT {
+        for ((frame, (&seen, guess)), way_out) in all {
+            if seen.slot() == ABSENT {
                 return (done, Some(Stop::NotPlain));
             }
             #[cfg(any(test, feature = "testing"))]
             {
                 *forwarded += 1;
             }
-            let len = HEADER_LEN + usize::from(seen.total_len);
+            let len = HEADER_LEN + usize::from(seen.total_len());
             let received = frame.trim(len);
-            let way = nat.way(now, guess, seen.slot).and_then(|way| {
+            let way = nat.way(now, guess, seen.slot()).and_then(|way| {
                 let (to, ports) = ((way.to, way.next_hop), &snapshot.ports);
                 let egress = recent.egress(to, ports, shaper.as_deref())?;
-                let may = seen.longest <= egress.mtu
-                    && egress.resolve(way.next_hop.to_bits(), now, neighbours);
+                let dst = u32::from_ne_bytes(way.next_hop.octets());
+                let moment = clock.moment(now, neighbours);
+                let may = seen.longest() <= egress.mtu && egress.resolve(dst, &moment, neighbours);
                 may.then_some((way, egress))
             });
             let Some((way, egress)) = way else {
@@ -278,7 +281,9 @@ impl Router {
             }
             *link = egress.header;
             *way_out = egress.port;
-            counts.add(seen, (received, len), egress, stats);
+            counts.turn_to((seen.slot(), egress.slot), stats);
+            counts.add(received, len);
+            counts.add_more(seen);
             done += 1;
             #[cfg(any(test, feature = "testing"))]
             {
@@ -307,7 +312,7 @@ impl Router {
         context: Context,
         io: &mut Io<'_>,
     ) {
-        let slot = usize::from(seen.slot);
+        let slot = usize::from(seen.slot());
         let port = self.snapshot.ports.get(slot);
         let link = Link {
             slot,
@@ -316,7 +321,7 @@ impl Router {
             dst: port.map_or(Mac::ZERO, |port| port.mac),
             payload: Payload::Ipv4,
         };
-        let size = (received, 1 + usize::from(seen.more));
+        let size = (received, 1 + usize::from(seen.more()));
         self.stats.count_rx(Some(slot), size);
         self.validated(frame, link, context, io);
     }
@@ -340,7 +345,9 @@ impl Router {
         let Some(egress) = egress else {
             return self.transmit(frame, slot, next_hop, io);
         };
-        if !egress.resolve(next_hop.to_bits(), io.now, &mut self.neighbours) {
+        let dst = u32::from_ne_bytes(next_hop.octets());
+        let moment = self.plain.clock.moment(io.now, &self.neighbours);
+        if !egress.resolve(dst, &moment, &mut self.neighbours) {
             return self.transmit(frame, slot, next_hop, io);
         }
         if let Some(link) = frame.first_mut() {
