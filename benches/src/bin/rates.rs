@@ -19,8 +19,8 @@ use router_core::table::lpm4::Lpm4;
 use router_core::testing::crowd::Session;
 
 const IN_FLIGHT: usize = 256;
-/// Frames of one measurement of a crowd: so many that they reach all of its sessions now and then.
-const DRAWN: usize = 1 << 17;
+/// Frames of one measurement of a crowd: so many that they are of two thirds of a million sessions.
+const DRAWN: usize = 1 << 20;
 /// CPU time of one turn.
 const TURN: Duration = Duration::from_millis(120);
 
