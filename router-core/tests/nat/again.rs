@@ -2,8 +2,8 @@
 //! take: the same frames come out, the same is counted, the same connections are there, with the same time to live.
 
 use proptest::prelude::*;
-use router_core::Filter;
-use router_core::config::RpFilter;
+use router_core::config::{PermanentNeighbour, RpFilter};
+use router_core::{Filter, Mac};
 
 use super::*;
 
@@ -323,4 +323,37 @@ fn a_full_batch_goes_as_its_frames_one_by_one() {
         let passed = 256 - u64::try_from(stops.len()).expect("few");
         assert!(together.router().passed_again() >= passed, "{stops:?}");
     }
+}
+
+/// More next hops than are remembered: whoever has another one's place is not taken for it.
+#[test]
+fn every_connection_leaves_for_its_own_neighbour() {
+    let neighbour = |n: u8| (Ipv4Addr::new(172, 16, 30, 100 + n), Mac([2, 0, 0, 0, 1, n]));
+    let mut snapshot = node();
+    snapshot.neighbours.extend((0..100).map(|n| {
+        let (ip, mac) = neighbour(n);
+        PermanentNeighbour {
+            port: UPLINK,
+            ip,
+            mac,
+        }
+    }));
+    let mut h = Harness::new(snapshot);
+    let batch: Vec<_> = (0..100_u8)
+        .map(|n| {
+            let (to, _) = neighbour(n);
+            (POD1, (a1() / ipv4(A1, to) / udp(5000, 53)).bytes())
+        })
+        .collect();
+    for round in 0..3 {
+        h.rx_bytes(&batch);
+        let sent: Vec<_> = h
+            .take_all()
+            .into_iter()
+            .map(|(_, frame)| frame[..6].to_vec())
+            .collect();
+        let macs: Vec<_> = (0..100).map(|n| neighbour(n).1.0.to_vec()).collect();
+        assert_eq!(sent, macs, "{round}");
+    }
+    assert!(h.router().passed_again() >= 100);
 }
