@@ -136,7 +136,9 @@ struct Io<'a> {
 
 /// Where the stages of [`Router::ipv4_stages`] lead.
 enum Verdict {
+    /// To this node itself (`answering`), which may take a tunnel's packet out of it (`tunnel`).
     Local,
+    /// By this way out (`egress`), or into a tunnel.
     Forward(Hop, Ipv4Addr),
     /// As the packets of this connection before it: place of the port, next hop.
     Again(usize, Ipv4Addr),
@@ -174,10 +176,13 @@ impl Router {
         tx: &mut TxBatch,
     ) {
         self.with_io(now, pool, tx, |router, io| {
+            // Nothing that arrives is this worker's: to the one that handles it (`sharing`).
             if router.funnels {
                 return rx.drain().for_each(|frame| router.funnel(frame, io));
             }
             match (router.plain.mode(), &router.nat) {
+                // What most packets are is sent at once (`plain`); what is not plain goes on below, in its turn, as do the
+                // plain ones behind it.
                 (Mode::Forward, _) => {
                     let mut counts = plain::Counts::default();
                     router.forward_first(rx, &mut counts, io);
@@ -196,6 +201,7 @@ impl Router {
                     }
                     router.count_plain(counts, io);
                 }
+                // The same, by what is known of connections (`plain/track`); what is not known of them goes on below.
                 (Mode::Track, Some(_)) => router.track(rx, io),
                 _ => rx.drain().for_each(|frame| router.receive(frame, io)),
             }
