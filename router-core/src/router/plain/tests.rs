@@ -5,7 +5,7 @@ use super::*;
 use crate::martian;
 use crate::wire::checksum::Sum;
 
-/// As [`look_at`] and every table of routes judge it.
+/// As a look at a frame, and every table of routes, judge it.
 fn is_host(address: u32) -> bool {
     NO_HOST[(address >> 24) as usize] == 0 && address != u32::MAX
 }
